@@ -1,0 +1,114 @@
+"""The nouns of the pipeline: small frozen records that every stage takes in or hands on.
+
+Nothing here reads a file or imports torch. Arrays that grow with the pool never live in these records; they stay in
+memory-mapped artifacts and are reached through `Pool`, `Scores` and `TokenStore`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+ROLES = ("system", "user", "assistant")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation; `role` is one of `ROLES`."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One training conversation, keyed by `id` everywhere. `source` names the data set it came from."""
+
+    id: str
+    messages: tuple[Message, ...]
+    source: str = ""
+    subset: str = ""
+
+    @property
+    def prompt(self) -> str:
+        """All that precedes the last assistant turn, joined by blank lines."""
+        return "\n\n".join(m.content for m in self.messages[: self.answer_index])
+
+    @property
+    def answer(self) -> str:
+        """The last assistant turn."""
+        return self.messages[self.answer_index].content
+
+    @property
+    def answer_index(self) -> int:
+        return max(i for i, m in enumerate(self.messages) if m.role == "assistant")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A skill, shown by R reference examples, each belonging to one subtask.
+
+    `subtask_of` [R] names the subtask of each reference, so groups may be of any size. `test` holds disjoint
+    evaluation examples where the target brings its own (the built-in benchmark); standard benchmarks leave it empty.
+    """
+
+    name: str
+    references: tuple[Example, ...]
+    subtask_of: tuple[str, ...]
+    test: tuple[Example, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.references:
+            raise ValueError(f"target {self.name!r} has no reference examples; give at least one")
+        if len(self.references) != len(self.subtask_of):
+            raise ValueError(f"target {self.name!r}: {len(self.references)} references, {len(self.subtask_of)} subtasks")
+
+    @property
+    def subtasks(self) -> tuple[str, ...]:
+        """Distinct subtasks in order of first appearance."""
+        return tuple(dict.fromkeys(self.subtask_of))
+
+    def by_subtask(self) -> dict[str, list[int]]:
+        """Row numbers of the references of each subtask."""
+        groups: dict[str, list[int]] = {name: [] for name in self.subtasks}
+        for row, name in enumerate(self.subtask_of):
+            groups[name].append(row)
+        return groups
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a piece of work takes: FLOPs (a multiply-add counts 2), tokens read, passes named in `parts`."""
+
+    flops: float = 0.0
+    tokens: int = 0
+    parts: dict[str, float] = field(default_factory=dict)
+
+    def __add__(self, other: Cost) -> Cost:
+        parts = dict(self.parts)
+        for name, flops in other.parts.items():
+            parts[name] = parts.get(name, 0.0) + flops
+        return Cost(self.flops + other.flops, self.tokens + other.tokens, parts)
+
+
+@dataclass(frozen=True, slots=True)
+class EvalResult:
+    """One evaluation: `metrics` by name (fractions in [0, 1], losses in nats), `main` the one that studies plot."""
+
+    target: str
+    main: str
+    metrics: dict[str, float]
+    n: int
+    by_subtask: dict[str, float] = field(default_factory=dict)
+    settings: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def score(self) -> float:
+        return self.metrics[self.main]
+
+
+def mean(values: Sequence[float]) -> float:
+    """Arithmetic mean; raises ValueError on nothing."""
+    if not values:
+        raise ValueError("mean of no values")
+    return sum(values) / len(values)
