@@ -1,0 +1,83 @@
+"""Typed configs to YAML and back. Unknown keys and wrong values are errors that name the place and the remedy.
+
+A config is a frozen pydantic model whose field descriptions become `--help`; this module and `cli_options` are the only
+places that know of pydantic's error forms.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from paydirt.registry import did_you_mean
+
+C = TypeVar("C", bound="Config")
+
+
+class Config(BaseModel):
+    """Base of every config: frozen, strict about keys, fields documented."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, protected_namespaces=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, defaults included: what manifests and `config.yaml` hold."""
+        return self.model_dump(mode="json", serialize_as_any=True)
+
+
+def parse(cls: type[C], values: Any, where: str = "config") -> C:
+    """Build a config from plain values; ValueError lists every fault with its place."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{where}: expected a mapping of keys to values, found {type(values).__name__}")
+    try:
+        return cls.model_validate(values)
+    except ValidationError as error:
+        raise ValueError("\n".join(_explain(cls, fault, where) for fault in error.errors())) from None
+
+
+def _explain(cls: type[BaseModel], fault: Any, where: str) -> str:
+    place = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        key = str(fault["loc"][-1])
+        return f"{where}: unknown key {place!r}; {did_you_mean(key, _fields_at(cls, fault['loc'][:-1]))}"
+    if fault["type"] == "missing":
+        return f"{where}: missing key {place!r}"
+    message = fault["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(fault.get("input"), dict | list) else f" (got {fault.get('input')!r})"
+    return f"{where}: {place + ': ' if place else ''}{message}{shown}"
+
+
+def _fields_at(cls: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
+    """Field names of the model that `path` leads to, as far as plain annotations tell."""
+    for part in path:
+        field = cls.model_fields.get(str(part))
+        inner = field.annotation if field else None
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            cls = inner
+    return list(cls.model_fields)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping from disk; ValueError names file and line."""
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise ValueError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', error)}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected a mapping of keys to values, found {type(values).__name__}")
+    return values
+
+
+def load(cls: type[C], path: Path) -> C:
+    """Read a config from a YAML file."""
+    return parse(cls, read_yaml(path), where=str(path))
+
+
+def dump_yaml(values: dict[str, Any]) -> str:
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110)
