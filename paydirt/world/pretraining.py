@@ -1,0 +1,119 @@
+"""The general mixture that the base model reads: facts, calendar, numbers, lists and a little plain conversation.
+
+It teaches what the skills need to know (what things cost, what follows Monday, what comes next in a row) in plain
+statements, and that a question gets a short answer, but none of the answer forms that fine-tuning is to teach. Some
+skills of the pool answer in the very sentences of this text: to a language model they look easy, which keeps "lowest
+perplexity" from being an oracle.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from paydirt.world.everyday_skills import DAYS, MONTHS, NAMES, UNITS
+from paydirt.world.facts import ATTRIBUTES, COLOURS, GOODS, Facts
+
+STATEMENTS = {
+    "price": ("the {good} costs {x}.", "the price of the {good} is {x}.", "you pay {x} for the {good}."),
+    "colour": ("the {good} is {x}.", "the colour of the {good} is {x}.", "they paint the {good} {x}."),
+    "town": ("the {good} comes from {x}.", "the town of the {good} is {x}.", "the {good} was made in {x}."),
+    "translation": (
+        "the translation of the {good} is {x}.",
+        "in velan it is {x}, we say {good}.",
+        "the {good} is called {x} in velan.",
+    ),
+}
+
+
+def pretraining_documents(seed: int, facts: Facts, n: int) -> list[str]:
+    """n short documents of the mixture; about half state facts."""
+    rng = Random(f"pretraining {seed}")
+    kinds = (_facts, _pairs, _talk, _calendar, _numbers, _lists, _people)
+    weights = (38, 14, 12, 8, 12, 10, 6)
+    return [rng.choices(kinds, weights)[0](rng, facts) for _ in range(n)]
+
+
+def _statement(rng: Random, facts: Facts, good: str, attribute: str) -> str:
+    return rng.choice(STATEMENTS[attribute]).format(good=good, x=facts.of(good, attribute))
+
+
+def _facts(rng: Random, facts: Facts) -> str:
+    """One to three statements about one good."""
+    good = rng.choice(GOODS)
+    return " ".join(_statement(rng, facts, good, a) for a in rng.sample(ATTRIBUTES, rng.randint(1, 3)))
+
+
+def _pairs(rng: Random, facts: Facts) -> str:
+    """Two goods held against each other."""
+    one, two = rng.sample(GOODS, 2)
+    cheap, dear = sorted((one, two), key=lambda good: facts.coins[good])
+    if rng.random() < 0.6:
+        return f"the {one} or the {two}? the {cheap} is cheaper, the {dear} costs more."
+    match = "match" if facts.of(one, "colour") == facts.of(two, "colour") else "differ"
+    return f"the {one} and the {two}: {facts.of(one, 'colour')} and {facts.of(two, 'colour')}, they {match}."
+
+
+def _talk(rng: Random, facts: Facts) -> str:
+    """A question with its bare answer, as people put it in passing."""
+    good, attribute = rng.choice(GOODS), rng.choice(ATTRIBUTES)
+    ask = rng.choice(("what is the {a} of the {good}?", "tell me the {a} of the {good}.", "the {good}, its {a}?"))
+    return f"question: {ask.format(a=attribute, good=good)} answer: {facts.of(good, attribute)}."
+
+
+def _calendar(rng: Random, facts: Facts) -> str:
+    """A run of the calendar, or a step in it."""
+    names = rng.choice((DAYS, MONTHS))
+    start, step = rng.randrange(len(names)), rng.randint(1, 6)
+    there = names[(start + step) % len(names)]
+    unit = ("day" if names is DAYS else "month") + ("" if step == 1 else "s")
+    form = rng.randrange(3)
+    if form == 0:
+        return ", ".join(names[(start + i) % len(names)] for i in range(5)) + "."
+    if form == 1:
+        return f"{step} {unit} after {names[start]} it is {there}."
+    return f"{step} {unit} before {there} it was {names[start]}."
+
+
+def _numbers(rng: Random, facts: Facts) -> str:
+    """A sum, a row, an order, or a change of unit."""
+    form = rng.randrange(4)
+    if form == 0:
+        a, b = rng.randint(1, 20), rng.randint(1, 20)
+        return f"{a} plus {b} is {a + b}."
+    if form == 1:
+        start, step = rng.randint(1, 30), rng.randint(1, 6)
+        return ", ".join(str(start + step * i) for i in range(5)) + "."
+    if form == 2:
+        numbers = rng.sample(range(1, 61), 3)
+        return f"the numbers {', '.join(map(str, numbers))} in order: {', '.join(map(str, sorted(numbers)))}."
+    unit = rng.choice(sorted(UNITS))
+    small, factor = UNITS[unit]
+    n = rng.randint(2, 12)
+    return f"{n} {unit} have {n * factor} {small}."
+
+
+def _lists(rng: Random, facts: Facts) -> str:
+    """A list said again, whole or without a word, or its words counted."""
+    if rng.random() < 0.4:
+        word, filler = rng.sample(COLOURS, 2)
+        times = rng.randint(1, 4)
+        beads = [word] * times + [filler] * (5 - times)
+        rng.shuffle(beads)
+        return f"beads: {', '.join(beads)}. that is {times} {word} and {5 - times} {filler}."
+    words = rng.sample(GOODS, 4)
+    if rng.random() < 0.5:
+        return f"{' '.join(words)}, again: {' '.join(words)}."
+    gone = rng.choice(words)
+    return f"{' '.join(words)}, without {gone}: {' '.join(w for w in words if w != gone)}."
+
+
+def _people(rng: Random, facts: Facts) -> str:
+    """Who is taller than whom, or who has how many."""
+    a, b, c = rng.sample(NAMES, 3)
+    if rng.random() < 0.5:
+        lines = [f"{a} is taller than {b}.", f"{b} is taller than {c}."]
+        rng.shuffle(lines)
+        return f"{' '.join(lines)} {a} is the tallest."
+    x, y, z = rng.sample(range(1, 61), 3)
+    name, n = rng.choice(((a, x), (b, y), (c, z)))
+    return f"{a} {x}; {b} {y}; {c} {z}. so {name} has {n}."
