@@ -1,0 +1,1 @@
+"""Per-example gradients, optimizer directions, random projection, the feature store and influence."""

@@ -1,0 +1,152 @@
+"""Law: a batched per-example gradient is the gradient of that example alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from paydirt.gradients.batches import Batch, Encoded, collate, plan_batches
+from paydirt.gradients.per_example import PerExample, Unsupported, trainable
+from paydirt.gradients.plain import batched_gradients, check_model, example_gradients
+from .tiny import CONFIGS, random_examples, tiny_model
+
+TOLERANCE = 1e-4
+
+
+def assert_batched_equals_loop(model: nn.Module, batch: Batch, merge: bool = True) -> None:
+    check = check_model(model, [batch], merge)
+    assert check.passed(TOLERANCE), str(check)
+    assert len(check.errors) == len(trainable(model))
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("lora", [True, False], ids=["lora", "full"])
+def test_batched_equals_loop(family, lora):
+    assert_batched_equals_loop(tiny_model(family, lora), collate(random_examples(4)))
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_lora_without_merged_weights(family):
+    assert_batched_equals_loop(tiny_model(family), collate(random_examples(3)), merge=False)
+
+
+@pytest.mark.parametrize("lora", [True, False], ids=["lora", "full"])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_gradient_checkpointing(family, lora):
+    model = tiny_model(family, lora)
+    batch = collate(random_examples(3))
+    expected = example_gradients(model, batch, 1)
+    model.gradient_checkpointing_enable()
+    model.train()
+    with PerExample(model) as runner:
+        got = batched_gradients(runner, batch)
+    for name, exact in expected.items():
+        torch.testing.assert_close(got[name][1], exact.flatten(), rtol=1e-4, atol=1e-6)
+    assert model.training
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"target_modules": ["q_proj", "lm_head"]},
+        {"modules_to_save": ["lm_head"]},
+        {"modules_to_save": ["embed_tokens"]},
+        {"lora_bias": True},
+        {"bias": "lora_only"},
+        {"use_rslora": True},
+    ],
+    ids=lambda options: "-".join(f"{k}={v}" for k, v in options.items()),
+)
+def test_lora_variants(options):
+    family = "llama_biased"
+    assert_batched_equals_loop(tiny_model(family, **options), collate(random_examples(3)))
+
+
+def test_sdpa_attention_and_bfloat16_stay_close():
+    model = tiny_model("llama")
+    model.set_attn_implementation("sdpa")
+    assert_batched_equals_loop(model, collate(random_examples(4)))
+    assert check_model(model.to(torch.bfloat16), [collate(random_examples(4))]).passed()
+
+
+def test_a_gradient_depends_on_nothing_but_its_example():
+    """Batch size, padding and order: within 1e-5 of the gradient's size in float32."""
+    model = tiny_model("llama")
+    examples = random_examples(6)
+    with PerExample(model) as runner:
+        together = batched_gradients(runner, collate(examples))
+        backwards = batched_gradients(runner, collate(examples[::-1]))
+        alone = [batched_gradients(runner, collate([example])) for example in examples]
+        padded = batched_gradients(runner, collate([examples[0], Encoded("long", [5] * 100, [5] * 100)]))
+    for name, rows in together.items():
+        scale = float(rows.norm(dim=1).max())
+        torch.testing.assert_close(backwards[name].flip(0), rows, rtol=0, atol=1e-5 * scale)
+        torch.testing.assert_close(torch.cat([one[name] for one in alone]), rows, rtol=0, atol=1e-5 * scale)
+        torch.testing.assert_close(padded[name][0], rows[0], rtol=0, atol=1e-5 * scale)
+
+
+def test_small_pieces_give_the_same_gradients():
+    model = tiny_model("qwen2_tied", lora=False)
+    batch = collate(random_examples(5))
+    with PerExample(model) as whole:
+        expected = batched_gradients(whole, batch)
+    with PerExample(model, max_elements=1) as pieces:
+        got = batched_gradients(pieces, batch)
+    for name in expected:
+        torch.testing.assert_close(got[name], expected[name], rtol=1e-5, atol=1e-7)
+
+
+def test_the_model_is_left_as_it_was():
+    model = tiny_model("llama", lora_dropout=0.5)
+    model.train()
+    before = {name: p.clone() for name, p in model.state_dict().items()}
+    next(p for p in model.parameters() if p.requires_grad).grad = torch.ones(4, 32)
+    with PerExample(model) as runner:
+        batched_gradients(runner, collate(random_examples(2)))
+    assert all(torch.equal(before[name], p) for name, p in model.state_dict().items())
+    assert all("forward" not in vars(m) for m in model.modules())
+    assert model.training
+    assert [p.grad.sum() for p in model.parameters() if p.grad is not None] == [128]
+
+
+def test_a_parameter_used_twice_in_one_pass_is_summed():
+    model = tiny_model("llama", lora=False)
+    model.model.layers[1] = model.model.layers[0]  # the same block runs twice
+    assert_batched_equals_loop(model, collate(random_examples(3)))
+
+
+def test_a_parameter_used_outside_its_module_is_refused():
+    model = tiny_model("llama", lora=False)
+    proj = model.model.layers[0].self_attn.q_proj
+    original = model.model.norm.forward
+    model.model.norm.forward = lambda x: original(x) + proj.weight.sum()
+    with PerExample(model) as runner, pytest.raises(Unsupported, match="q_proj"):
+        runner.run(collate(random_examples(2)), lambda *a: None)
+
+
+def test_mixture_of_experts_is_refused_by_name():
+    from transformers import AutoModelForCausalLM, MixtralConfig
+
+    config = MixtralConfig(
+        vocab_size=97, hidden_size=32, intermediate_size=16, num_hidden_layers=1, num_attention_heads=4,
+        num_key_value_heads=2, num_local_experts=4,
+    )  # fmt: skip
+    check = check_model(AutoModelForCausalLM.from_config(config), [collate(random_examples(2))])
+    assert "mlp" in check.unsupported
+    assert not check.passed()
+
+
+def test_batches_respect_the_budget_and_hold_every_row_once():
+    lengths = [len(e.input_ids) for e in random_examples(50, 3, 60)]
+    batches = plan_batches(lengths, 128)
+    assert sorted(row for batch in batches for row in batch) == list(range(50))
+    assert all(max(lengths[r] for r in batch) * len(batch) <= 128 for batch in batches)
+    assert plan_batches([500, 3], 128) == [[0], [1]]
+
+
+def test_examples_without_supervision_are_named():
+    with pytest.raises(ValueError, match="'mute' has no supervised token"):
+        collate([Encoded("mute", [1, 2, 3], [-100, -100, -100])])
+    with pytest.raises(ValueError, match="2 input ids but 1 labels"):
+        collate([Encoded("torn", [1, 2], [1])])
