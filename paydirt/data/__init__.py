@@ -1,0 +1,1 @@
+"""Pools, encoding and batches: everything between files of text and tensors."""

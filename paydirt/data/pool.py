@@ -1,0 +1,291 @@
+"""The pool: N candidate examples on disk, mapped, reached by row or by id.
+
+What enters: a `PoolConfig`. What leaves: a `Pool`, whose files were imported once into the cache (see `importer`) and
+are mapped from then on, so that opening takes milliseconds and memory does not grow with N. Everything downstream is
+keyed by id; rows are only how the pool is walked, and hold for one import.
+"""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pydantic import Field
+
+from paydirt.artifacts import Artifact, build, cache_root, file_digest, fingerprint, write_atomic
+from paydirt.config import Config
+from paydirt.data.forms import FormName
+from paydirt.data.identity import content_id, hash_id
+from paydirt.data.importer import Parsed, SourceFile, Tally, import_files, parse_file
+from paydirt.data.readers import READERS, file_kind, is_hub_id, load_hub, stem, unit
+from paydirt.types import Example, Message
+
+Part = Literal["prompt", "answer", "full", "first"]
+# A file changed less than this before we looked may change again within the clock's grain; its digest is not kept.
+SETTLED_SECONDS = 2.0
+
+
+class PoolConfig(Config):
+    """Where the candidates come from and how to read them."""
+
+    files: dict[str, str] | list[str] | str = Field(
+        description="name: path (the name becomes the source), or paths, globs, folders, a datasets directory, a hub id"
+    )
+    form: FormName = Field("auto", description="form of the records; auto detects it for each file and states it")
+    on_bad: Literal["raise", "skip"] = Field("raise", description="a bad record stops the import, or is counted")
+    prefix_ids: bool = Field(False, description="make ids unique across sources: <source>:<id>")
+    split: str = Field("train", description="split of datasets directories and hub ids")
+
+
+class Pool:
+    """Examples in import order, on disk. `notes` tells what the import met; `fingerprint` is the content's."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self.path = artifact.path
+        self.fresh = artifact.fresh
+        self.notes: dict[str, Any] = artifact.notes
+        self.fingerprint: str = self.notes["fingerprint"]
+        self.form: str = self.notes["form"]
+        reader = pa.ipc.open_file(pa.memory_map(str(self.path / "pool.arrow")))
+        self._batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
+        self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __repr__(self) -> str:
+        return f"Pool({len(self)} examples, {len(self.source_counts())} sources, {self.form}, {self.fingerprint[:8]})"
+
+    def id_at(self, row: int) -> str:
+        return self._column("id", row, row + 1)[0]
+
+    def ids(self, start: int = 0, stop: int | None = None) -> list[str]:
+        """Ids of rows [start, stop)."""
+        return self._column("id", start, stop)
+
+    def sources(self, start: int = 0, stop: int | None = None) -> list[str]:
+        """Source of each of the rows [start, stop)."""
+        return self._column("source", start, stop)
+
+    def subsets(self, start: int = 0, stop: int | None = None) -> list[str]:
+        """Subset of each of the rows [start, stop); "" where the record names none."""
+        return self._column("subset", start, stop)
+
+    def source_counts(self) -> dict[str, int]:
+        return dict(self.notes["sources"])
+
+    def place(self, row: int) -> str:
+        """Where a row was read: file and line, for messages."""
+        file = self.notes["files"][self._column("file", row, row + 1)[0]]
+        return f"{file}{unit(file)}{self._column('line', row, row + 1)[0]}"
+
+    def example(self, row: int) -> Example:
+        return self.examples(row, row + 1)[0]
+
+    def examples(self, start: int = 0, stop: int | None = None) -> list[Example]:
+        """Rows [start, stop) as examples; take a few thousand at a time."""
+        return [example for batch in self._slices(start, stop) for example in _examples(batch)]
+
+    def take(self, rows: Sequence[int] | npt.NDArray[np.integer]) -> list[Example]:
+        """The examples at `rows`, in that order, repeats allowed."""
+        return self._take(rows, ["id", "source", "subset", "messages"], _examples)
+
+    def records(self, rows: Sequence[int] | npt.NDArray[np.integer]) -> list[dict[str, Any]]:
+        """The original records at `rows`, every field as it was read, in the pool's own form."""
+        return [json.loads(raw) for raw in self._take(rows, ["raw"], lambda batch: batch.column("raw").to_pylist())]
+
+    def texts(self, start: int = 0, stop: int | None = None, part: Part = "full") -> list[str]:
+        """One text for each of the rows [start, stop), turns joined by a newline.
+
+        `part`: "prompt" all user turns, "answer" all assistant turns, "full" every turn, "first" the first turn only,
+        which is what the seeds' bm25 indexes by mistake (METHODS section 2).
+        """
+        return [text for batch in self._slices(start, stop) for text in _texts(batch, part)]
+
+    def rows_of(self, ids: Iterable[str]) -> npt.NDArray[np.int64]:
+        """Row of each id [len(ids)] int64; ValueError naming ids that the pool does not have."""
+        wanted = list(ids)
+        keys = np.load(self.path / "id_hash.npy", mmap_mode="r")
+        order = np.load(self.path / "id_row.npy", mmap_mode="r")
+        hashes = np.fromiter((hash_id(id) for id in wanted), dtype=np.uint64, count=len(wanted))
+        at = np.searchsorted(keys, hashes)
+        rows = np.asarray(order[np.minimum(at, len(keys) - 1)], dtype=np.int64)
+        found = self._take(rows, ["id"], lambda batch: batch.column("id").to_pylist())
+        missing = []
+        for number, (id, other) in enumerate(zip(wanted, found)):
+            while other != id and at[number] + 1 < len(keys) and keys[at[number] + 1] == hashes[number]:
+                at[number] += 1  # two ids of one 64-bit hash: look at the next
+                rows[number] = order[at[number]]
+                other = self.id_at(int(rows[number]))
+            if other != id:
+                missing.append(id)
+        if missing:
+            shown = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
+            raise ValueError(f"{len(missing)} of {len(wanted)} ids are not in this pool of {len(self)}: {shown}")
+        return rows
+
+    def _slices(self, start: int, stop: int | None) -> Iterator[Any]:
+        """The record batches that cover [start, stop), cut to it; IndexError outside the pool."""
+        stop = len(self) if stop is None else min(stop, len(self))
+        if start < 0 or (start > stop):
+            raise IndexError(f"rows {start} to {stop} of a pool of {len(self)}")
+        first = int(np.searchsorted(self._starts, start, side="right")) - 1
+        for number in range(first, len(self._batches)):
+            base = int(self._starts[number])
+            if base >= stop:
+                break
+            low = max(start - base, 0)
+            yield self._batches[number].slice(low, stop - base - low)
+
+    def _column(self, name: str, start: int, stop: int | None) -> list[Any]:
+        return [value for batch in self._slices(start, stop) for value in batch.column(name).to_pylist()]
+
+    def _take(self, rows: Any, columns: list[str], convert: Callable[[Any], list[Any]]) -> list[Any]:
+        wanted = np.asarray(rows, dtype=np.int64).reshape(-1)
+        if len(wanted) and (wanted.min() < 0 or wanted.max() >= len(self)):
+            raise IndexError(f"rows {wanted.min()} to {wanted.max()} of a pool of {len(self)}")
+        batch_of = np.searchsorted(self._starts, wanted, side="right") - 1
+        out: list[Any] = [None] * len(wanted)
+        for number in np.unique(batch_of).tolist():
+            places = np.flatnonzero(batch_of == number)
+            batch = self._batches[number].select(columns).take(pa.array(wanted[places] - self._starts[number]))
+            for place, value in zip(places.tolist(), convert(batch)):
+                out[place] = value
+        return out
+
+
+def _turns(batch: Any) -> Iterator[list[tuple[str, str]]]:
+    """The turns of each row, through flat columns: far faster than one Python dict for each turn."""
+    column = batch.column("messages")
+    offsets = column.offsets.to_numpy()
+    offsets = (offsets - offsets[0]).tolist()
+    flat = column.flatten()
+    turns = list(zip(flat.field("role").to_pylist(), flat.field("content").to_pylist()))
+    for low, high in itertools.pairwise(offsets):
+        yield turns[low:high]
+
+
+def _examples(batch: Any) -> list[Example]:
+    columns = [batch.column(name).to_pylist() for name in ("id", "source", "subset")]
+    return [_example(id, turns, source, subset) for id, source, subset, turns in zip(*columns, _turns(batch))]
+
+
+def _example(id: str, turns: Iterable[tuple[str, str]], source: str, subset: str) -> Example:
+    return Example(id, tuple(Message(role, content) for role, content in turns), source, subset)
+
+
+def _texts(batch: Any, part: Part) -> list[str]:
+    if part == "first":
+        return [turns[0][1] for turns in _turns(batch)]
+    roles = {"prompt": ("user",), "answer": ("assistant",), "full": ("system", "user", "assistant")}[part]
+    return ["\n".join(content for role, content in turns if role in roles) for turns in _turns(batch)]
+
+
+def open_pool(config: PoolConfig, cache: Path | None = None) -> Pool:
+    """The pool of `config`, imported into the cache or found there; ValueError for bad input (see `importer`)."""
+    cache = Path(cache) if cache else cache_root()
+    files = source_files(config)
+    inputs = {file.path: _digest(file.path, config.split, cache) for file in files}
+    options = config.model_dump(exclude={"files"})
+    key = {"files": [list(file) for file in files], **options}
+    out = cache / "pools" / fingerprint([key, inputs])
+    return Pool(build(out, "pool", key, inputs, lambda part: import_files(part, files, **options)))
+
+
+def source_files(config: PoolConfig) -> list[SourceFile]:
+    """The files of a pool with the source each gives its records; globs and folders are spelled out, sorted."""
+    if isinstance(config.files, dict):
+        found = [SourceFile(p, name, True) for name, path in config.files.items() for p in _expand(path)]
+    else:
+        paths = [config.files] if isinstance(config.files, str) else config.files
+        found = [SourceFile(p, stem(p), False) for path in paths for p in _expand(path)]
+    if not found:
+        raise ValueError("the pool names no files; give `files`")
+    repeated = [file.path for file in found if sum(other.path == file.path for other in found) > 1]
+    if repeated:
+        raise ValueError(f"{repeated[0]}: named twice in the pool's files; name it once")
+    return found
+
+
+def _expand(path: str) -> list[str]:
+    path = os.path.expanduser(path)
+    folder = Path(path)
+    if folder.is_dir():
+        if (folder / "state.json").exists() or (folder / "dataset_dict.json").exists():
+            return [path]
+        inside = sorted(str(p) for p in folder.iterdir() if Path(p.name.removesuffix(".gz")).suffix.lower() in READERS)
+        if not inside:
+            raise ValueError(
+                f"{path}: neither a datasets directory nor a folder with {', '.join(sorted(READERS))} files"
+            )
+        return inside
+    if not folder.exists() and glob.has_magic(path):
+        matches = sorted(glob.glob(path))
+        if not matches:
+            raise ValueError(f"{path}: no file matches")
+        return matches
+    if not is_hub_id(path):
+        file_kind(path)  # missing or unknown files are named before anything is read
+    return [path]
+
+
+def _digest(path: str, split: str, cache: Path) -> str:
+    """What the import is keyed by: bytes of a file or folder, the library's own fingerprint of a hub set."""
+    if is_hub_id(path):
+        return str(load_hub(path, split)._fingerprint)
+    if Path(path).is_dir():
+        inside = sorted(p for p in Path(path).rglob("*") if p.is_file())
+        return fingerprint([[str(p.relative_to(path)), _known_digest(p, cache)] for p in inside])
+    return _known_digest(Path(path), cache)
+
+
+def _known_digest(path: Path, cache: Path) -> str:
+    """SHA-256 of a file, remembered by path, size and time of change so that a large pool opens at once."""
+    stat = path.stat()
+    state = [str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ino]
+    note = cache / "digests" / f"{fingerprint(state)}"
+    if note.is_file():
+        return note.read_text()
+    digest = file_digest(path)
+    if time.time() - stat.st_mtime > SETTLED_SECONDS:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(note, digest)
+    return digest
+
+
+def examples_from_file(
+    path: str | Path, form: FormName = "auto", on_bad: Literal["raise", "skip"] = "raise"
+) -> list[tuple[Example, dict[str, Any]]]:
+    """All examples of a small file with their original records; the same forms and errors as a pool.
+
+    Content ids of repeated content get "-2", "-3" here too; repeated own ids are an error naming both lines.
+    """
+    file, tally = SourceFile(str(path), stem(str(path)), False), Tally(on_bad)
+    seen: dict[str, int] = {}
+    out: list[tuple[Example, dict[str, Any]]] = []
+    for row in parse_file(file, form, tally):
+        out.append((_example(_fresh_id(row, seen, file.path), row.turns, row.source, row.subset), json.loads(row.raw)))
+    if not out:
+        raise ValueError(f"{path}: no examples in it; give at least one")
+    return out
+
+
+def _fresh_id(row: Parsed, seen: dict[str, int], path: str) -> str:
+    id, number = row.id or content_id(row.turns), 1
+    if row.id and id in seen:
+        raise ValueError(f"{path}:{row.line}: the id {id!r} is already taken by line {seen[id]}; make the ids distinct")
+    base = id
+    while id in seen:
+        number += 1
+        id = f"{base}-{number}"
+    seen[id] = row.line
+    return id
