@@ -26,6 +26,7 @@ import pyarrow as pa
 from paydirt.data.forms import Turn, detect, turns_of
 from paydirt.data.identity import Clashes, content_id, content_share, hash_id, rewrite
 from paydirt.data.readers import BadRecord, read_rows, unit
+from paydirt.data.sources import SourceFile
 
 BATCH_ROWS = 8192
 BATCH_BYTES = 32 << 20  # far below the 2 GiB that 32-bit Arrow offsets can address
@@ -44,14 +45,6 @@ SCHEMA = pa.schema(
         ("line", pa.int64()),
     ]
 )
-
-
-class SourceFile(NamedTuple):
-    """A path; `source` names its records, and overrules the name they carry where the user gave it (`named`)."""
-
-    path: str
-    source: str
-    named: bool
 
 
 class Parsed(NamedTuple):
