@@ -54,10 +54,10 @@ def test_matmul_convention_is_what_torch_counts(family: str, kind: str) -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
     sizes = {
-        "llama": dict(num_hidden_layers=4, hidden_size=64, intermediate_size=96, num_attention_heads=4,
-                      num_key_value_heads=2, head_dim=16),
-        "gpt2": dict(n_layer=4, n_embd=64, n_head=4, n_positions=64),
-        "bert": dict(num_hidden_layers=4, hidden_size=64, intermediate_size=96, num_attention_heads=4),
+        "llama": {"num_hidden_layers": 4, "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4,
+                      "num_key_value_heads": 2, "head_dim": 16},
+        "gpt2": {"n_layer": 4, "n_embd": 64, "n_head": 4, "n_positions": 64},
+        "bert": {"num_hidden_layers": 4, "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4},
     }[family]  # fmt: skip
     config = transformers.AutoConfig.for_model(family, vocab_size=50, **sizes)
     config._attn_implementation = "eager"  # the fused CPU kernels are counted as nothing
