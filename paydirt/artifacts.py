@@ -99,20 +99,31 @@ def build(
     config: dict[str, Any],
     inputs: dict[str, str],
     make: Callable[[Path], dict[str, Any] | None],
+    identity: dict[str, Any] | None = None,
 ) -> Artifact:
     """Make the artifact `out`, unless it is there already with the same key.
 
+    `config` is what `config.yaml` holds, enough to run the stage again. The key is made of `identity`, the part of the
+    config that decides the outcome (default: all of it), and of `inputs`: a renamed input file changes nothing.
     `make(part)` fills the directory and returns notes for the manifest; it is called again on the same half-filled
     directory after a kill and must continue from what it finds. Raises ValueError where `out` cannot be written or holds
     something that paydirt did not make.
     """
     out = Path(out).absolute()
-    key = fingerprint({"stage": stage, "version": __version__, "config": config, "inputs": inputs})
+    facts = {
+        "stage": stage,
+        "version": __version__,
+        "config": config if identity is None else identity,
+        "inputs": inputs,
+    }
+    key = fingerprint(facts)
     if found := _finished(out, key):
         return found
     if out.exists() and not (out / MANIFEST).exists() and any(out.iterdir()):
         raise ValueError(f"{out}: exists and was not made by paydirt; choose another --out or remove it")
     part = out.with_name(out.name + ".part")
+    if int(os.environ.get("RANK", "0")) > 0:
+        return _follow(out, part, key, make)
     with _locked(part):
         if found := _finished(out, key):  # another process finished it while we waited
             return found
@@ -122,6 +133,17 @@ def build(
         notes = make(part) or {}
         _promote(part, out, stage, key, config, inputs, notes, started)
     return Artifact(out, fresh=True)
+
+
+def _follow(out: Path, part: Path, key: str, make: Callable[[Path], dict[str, Any] | None]) -> Artifact:
+    """What the other ranks of a distributed run do: the same work, while rank 0 alone locks, writes and promotes."""
+    part.mkdir(parents=True, exist_ok=True)
+    make(part)
+    for _ in range(6000):
+        if found := _finished(out, key):
+            return found
+        time.sleep(0.1)
+    raise RuntimeError(f"{out}: rank 0 did not finish it within ten minutes after this rank did")
 
 
 def _finished(out: Path, key: str) -> Artifact | None:

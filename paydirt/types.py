@@ -61,7 +61,9 @@ class Target:
         if not self.references:
             raise ValueError(f"target {self.name!r} has no reference examples; give at least one")
         if len(self.references) != len(self.subtask_of):
-            raise ValueError(f"target {self.name!r}: {len(self.references)} references, {len(self.subtask_of)} subtasks")
+            raise ValueError(
+                f"target {self.name!r}: {len(self.references)} references, {len(self.subtask_of)} subtasks"
+            )
 
     @property
     def subtasks(self) -> tuple[str, ...]:

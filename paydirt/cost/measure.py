@@ -1,0 +1,48 @@
+"""Measured FLOPs: torch counts the operators of a sampled batch, the count is scaled by tokens.
+
+Counting every batch would slow the work it counts; operators' FLOPs depend on shapes alone, so a few batches suffice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+def count_flops(work: Callable[[], Any]) -> tuple[float, Any]:
+    """FLOPs of one call of `work` (a multiply-add counts 2), and what it returned.
+
+    Uses torch.utils.flop_counter.FlopCounterMode, which counts matrix products, convolutions and attention; elementwise
+    work is left out, as in every closed form.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        result = work()
+    return float(counter.get_total_flops()), result
+
+
+class FlopMeter:
+    """Counts the first `sample` calls and scales by a weight (tokens) to all of them."""
+
+    def __init__(self, sample: int = 2) -> None:
+        self._left = sample
+        self._counted = 0.0
+        self._counted_weight = 0.0
+        self._weight = 0.0
+
+    def run(self, work: Callable[[], Any], weight: float) -> Any:
+        """Run `work`, whose cost is proportional to `weight`; return its result."""
+        self._weight += weight
+        if self._left <= 0:
+            return work()
+        self._left -= 1
+        flops, result = count_flops(work)
+        self._counted += flops
+        self._counted_weight += weight
+        return result
+
+    @property
+    def flops(self) -> float:
+        """FLOPs of all calls, by proportion."""
+        return self._counted * self._weight / self._counted_weight if self._counted_weight else 0.0

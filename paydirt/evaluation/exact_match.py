@@ -1,0 +1,72 @@
+"""The built-in benchmark: greedy answers compared with the right ones, and the loss on held-out references.
+
+Every test example's last assistant turn is the right answer; white space at the ends does not count.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from paydirt.data.batches import length_bucketed
+from paydirt.data.encoding import Encoder
+from paydirt.evaluation.base import Benchmark
+from paydirt.evaluation.loss import mean_losses, token_losses
+from paydirt.types import EvalResult, Example, Target
+
+
+class ExactMatch(Benchmark):
+    """Exact match of greedy generation on the target's test split; loss on it and on the references."""
+
+    name: ClassVar[str] = "exact_match"
+    limit: int | None = Field(None, ge=1, description="test examples to use, from the first")
+    token_budget: int = Field(8192, ge=1, description="padded tokens in a batch")
+    extra_tokens: int = Field(4, ge=0, description="tokens a wrong answer may run past the longest right one")
+
+    def evaluate(self, model: Any, encoder: Encoder, target: Target) -> EvalResult:
+        if not target.test:
+            raise ValueError(
+                f"target {target.name!r} has no test examples; give a test file, or another benchmark than exact_match"
+            )
+        test = target.test[: self.limit]
+        answers = self.generate(model, encoder, test)
+        hits = np.asarray([given.strip() == example.answer.strip() for given, example in zip(answers, test)])
+        subtasks = np.asarray([e.subset or "all" for e in test])
+        metrics = {"exact_match": float(hits.mean())}
+        for name, examples in (("test_loss", test), ("reference_loss", target.references)):
+            encoded = encoder.encode_batch([e.messages for e in examples])
+            losses = mean_losses(token_losses(model, encoded, encoder.pad_id, self.token_budget))
+            metrics[name] = float(np.nanmean(losses))
+        by_subtask = {str(s): float(hits[subtasks == s].mean()) for s in np.unique(subtasks)}
+        settings = {"generation": "greedy", "template": encoder.config.template, "limit": self.limit}
+        return EvalResult(target.name, "exact_match", metrics, len(test), by_subtask, settings)
+
+    @torch.no_grad()
+    def generate(self, model: Any, encoder: Encoder, test: tuple[Example, ...]) -> list[str]:
+        """Greedy continuation of each prompt, as text."""
+        tokenizer = encoder.tokenizer
+        prompts = [encoder.encode_prompt(e.messages) for e in test]
+        longest = max(len(tokenizer(e.answer, add_special_tokens=False)["input_ids"]) for e in test)
+        device = next(model.parameters()).device
+        out = [""] * len(test)
+        for rows in length_bucketed([len(p) for p in prompts], self.token_budget):
+            width = max(len(prompts[i]) for i in rows)
+            ids = torch.full((len(rows), width), encoder.pad_id, dtype=torch.long)
+            mask = torch.zeros_like(ids)
+            for k, i in enumerate(rows):  # left padding, so that every row ends where its answer begins
+                ids[k, width - len(prompts[i]) :] = torch.from_numpy(prompts[i].astype(np.int64))
+                mask[k, width - len(prompts[i]) :] = 1
+            made = model.generate(
+                input_ids=ids.to(device),
+                attention_mask=mask.to(device),
+                max_new_tokens=longest + 1 + self.extra_tokens,
+                do_sample=False,
+                pad_token_id=encoder.pad_id,
+                eos_token_id=tokenizer.eos_token_id,
+            )
+            for i, text in zip(rows, tokenizer.batch_decode(made[:, width:], skip_special_tokens=True)):
+                out[i] = text
+        return out

@@ -1,0 +1,60 @@
+"""Loss of a model on examples: mean negative log-likelihood of the supervised tokens, in nats.
+
+Batched by length, logits only where they are scored. An example's loss does not depend on its batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from paydirt.cost.measure import FlopMeter
+from paydirt.data.batches import IGNORED, collate, length_bucketed
+from paydirt.data.encoding import Encoded
+
+
+@torch.no_grad()
+def token_losses(
+    model: Any,
+    examples: Sequence[Encoded],
+    pad_id: int,
+    token_budget: int = 4096,
+    meter: FlopMeter | None = None,
+    tick: Callable[[int], None] | None = None,
+) -> list[np.ndarray]:
+    """Negative log-likelihood [supervised tokens] in float32 of each example."""
+    device = next(model.parameters()).device
+    out: list[np.ndarray] = [np.zeros(0, dtype=np.float32)] * len(examples)
+    for rows in length_bucketed([len(e.ids) for e in examples], token_budget):
+        batch = collate([examples[i] for i in rows], pad_id)
+        forward = lambda batch=batch: _supervised_nll(model, batch, device)  # noqa: E731
+        losses, counts = meter.run(forward, batch.input_ids.numel()) if meter else forward()
+        for row, part in zip(rows, np.split(losses, np.cumsum(counts)[:-1])):
+            out[row] = part
+        if tick:
+            tick(len(rows))
+    return out
+
+
+def _supervised_nll(model: Any, batch: Any, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
+    """Losses of all supervised positions of a batch, row after row, and how many each row [B] has."""
+    labels = batch.labels[:, 1:]
+    mask = labels != IGNORED
+    wanted = mask.to(device)
+    backbone, head = model.get_decoder() if hasattr(model, "get_decoder") else None, model.get_output_embeddings()
+    inputs = {"input_ids": batch.input_ids.to(device), "attention_mask": batch.attention_mask.to(device)}
+    if backbone is not None and head is not None and not getattr(model.config, "final_logit_softcapping", None):
+        hidden = backbone(**inputs).last_hidden_state[:, :-1][wanted]
+        logits = head(hidden)
+    else:
+        logits = model(**inputs).logits[:, :-1][wanted]
+    losses = torch.nn.functional.cross_entropy(logits.float(), labels[mask].to(device), reduction="none")
+    return losses.cpu().numpy(), mask.sum(dim=1).numpy()
+
+
+def mean_losses(losses: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean loss [N] of each example; NaN where an example has no supervised token."""
+    return np.asarray([part.mean(dtype=np.float64) if len(part) else np.nan for part in losses])

@@ -1,0 +1,1 @@
+"""Models: how they are loaded, identified and given trainable parameters."""

@@ -1,0 +1,1 @@
+"""Scorers: one file a method. `paydirt.scorers.base` holds the contract."""

@@ -1,0 +1,231 @@
+"""The contract of a scorer, and all that scorers share so that a method stays small.
+
+A scorer is a frozen config with behaviour. Its author declares fields, says what it costs (`predict_cost`), what must be
+known before any row can be scored (`prepare`) and how a block of rows is scored (`score_rows`). The base class owns
+shards, resume, progress, the ledger and the registry; a new file in this package is a new method everywhere.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BeforeValidator, SerializeAsAny
+
+from paydirt.artifacts import fingerprint
+from paydirt.config import Config, parse
+from paydirt.cost.architecture import Architecture
+from paydirt.cost.ledger import Entry, Ledger
+from paydirt.cost.measure import FlopMeter
+from paydirt.data.encoding import Encoder, EncodingConfig
+from paydirt.data.pool import Pool
+from paydirt.data.tokens import TokenStore, token_store
+from paydirt.models.load import ModelConfig, load_tokenizer, model_fingerprint
+from paydirt.progress import track
+from paydirt.registry import Registry
+from paydirt.scores import Column, Reduction, shard_path, write_columns, write_shard
+from paydirt.types import Cost, Target
+
+SHARD_ROWS = 4096
+
+
+@dataclass
+class Job:
+    """What a scorer is given: pool, target, selector model, where to keep things.
+
+    `out` is the score directory being made; `scratch` goes when the work is done; `shared` holds artifacts that other
+    scores may use too (token stores, gradient stores, tuned models).
+    """
+
+    pool: Pool
+    target: Target
+    out: Path
+    shared: Path
+    model: ModelConfig | None = None
+    encoding: EncodingConfig = field(default_factory=EncodingConfig)
+    seed: int = 0
+    convention: str = "architectural"
+    meter: FlopMeter = field(default_factory=FlopMeter)
+
+    @property
+    def scratch(self) -> Path:
+        path = self.out / "scratch"
+        path.mkdir(exist_ok=True)
+        return path
+
+    @property
+    def selector(self) -> ModelConfig:
+        """The selector model; ValueError when the recipe names none."""
+        if self.model is None:
+            raise ValueError("this method needs a selector model; give --model (recipe key `model`)")
+        return self.model
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        return Encoder(load_tokenizer(self.selector), self.encoding)
+
+    @cached_property
+    def tokens(self) -> TokenStore:
+        """The encoded pool, memory-mapped."""
+        return token_store(self.pool, self.encoder, self.shared)
+
+    @cached_property
+    def architecture(self) -> Architecture:
+        """Architectural facts of the selector model, for cost."""
+        from transformers import AutoConfig
+
+        from paydirt.models.load import base_of, is_adapter
+
+        path = self.selector.path
+        return Architecture.from_config(AutoConfig.from_pretrained(base_of(path) if is_adapter(path) else path))
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        return Ledger(self.out)
+
+    def lengths(self) -> tuple[np.ndarray, str]:
+        """Length [N] of every example and its unit: tokens with a model, else whitespace-separated words."""
+        if self.model is not None:
+            return self.tokens.lengths, "tokens"
+        counts = [len(t.split()) for start, stop in self.shards() for t in self.pool.texts(start, stop, "full")]
+        return np.asarray(counts, dtype=np.int64), "words"
+
+    def shards(self) -> list[tuple[int, int]]:
+        n = len(self.pool)
+        return [(start, min(start + SHARD_ROWS, n)) for start in range(0, n, SHARD_ROWS)]
+
+
+class Scorer(Config):
+    """Base of every scoring method. Higher scores are better."""
+
+    name: ClassVar[str] = ""
+    needs_model: ClassVar[bool] = False
+    stochastic: ClassVar[bool] = False
+    pairwise: ClassVar[bool] = False
+    uses_target: ClassVar[bool] = True
+    cost_note: ClassVar[str] = ""
+    use_when: ClassVar[str] = ""
+    reduction: ClassVar[Reduction] = Reduction()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.name:
+            SCORERS.add(cls.name, cls)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"name": self.name, **super().to_dict()}
+
+    @property
+    def label(self) -> str:
+        """How tables call this method."""
+        return self.name
+
+    # ---- what the author of a method writes ---------------------------------------------------------------------
+    def columns(self, target: Target) -> list[Column]:
+        """What the columns stand for: each reference when pairwise, else one column."""
+        if not self.pairwise:
+            return [Column("score", "all")]
+        return [Column(e.id, s) for e, s in zip(target.references, target.subtask_of)]
+
+    def predict_cost(self, job: Job) -> Cost:
+        """Selection FLOPs before anything runs; methods that use no accelerator keep this zero."""
+        return Cost()
+
+    def inputs(self, job: Job) -> dict[str, str]:
+        """Fingerprints of files beyond pool, target and model that the scores depend on."""
+        return {}
+
+    def prepare(self, job: Job) -> Any:
+        """Whatever must be known before rows are scored; must itself continue after a kill (use `job.scratch`)."""
+        return None
+
+    def score_rows(self, job: Job, state: Any, start: int, stop: int) -> np.ndarray:
+        """Scores [stop - start, C] of those pool rows."""
+        raise NotImplementedError(f"{type(self).__name__} must define score_rows")
+
+    # ---- what the base owns ------------------------------------------------------------------------------------
+    def run(self, job: Job) -> dict[str, Any]:
+        """Score the whole pool into `job.out`, shard by shard, continuing where a killed run stopped."""
+        unit = self._write_rows(job)
+        write_columns(job.out, self.columns(job.target), self.pairwise, SHARD_ROWS, self.reduction)
+        (job.out / "values").mkdir(exist_ok=True)
+        missing = [i for i in range(len(job.shards())) if not shard_path(job.out, i).exists()]
+        predicted = self.predict_cost(job)
+        if missing:
+            with job.ledger.record("score", self.label, predicted) as entry:
+                self._score(job, missing, entry)
+        shutil.rmtree(job.out / "scratch", ignore_errors=True)
+        notes = {"examples": len(job.pool), "columns": len(self.columns(job.target)), "token_unit": unit}
+        if job.model is not None:
+            notes["encoding"] = job.tokens.notes
+        notes["predicted_flops"] = predicted.flops
+        return notes
+
+    def _score(self, job: Job, missing: list[int], entry: Entry) -> None:
+        state = self.prepare(job)
+        shards = job.shards()
+        for i in track(missing, f"scoring {self.label}", SHARD_ROWS, min(len(job.pool), len(missing) * SHARD_ROWS)):
+            values = np.asarray(self.score_rows(job, state, *shards[i]))
+            write_shard(job.out, i, values.reshape(shards[i][1] - shards[i][0], -1))
+        entry.measured_flops = job.meter.flops
+
+    def _write_rows(self, job: Job) -> str:
+        """`rows.parquet`: id, source, tokens, supervised tokens (null without a tokenizer), in row order."""
+        lengths, unit = job.lengths()
+        supervised = job.tokens.supervised_lengths if job.model is not None else None
+        path = job.out / "rows.parquet"
+        if path.exists():
+            return unit
+        schema = pa.schema(
+            [("id", pa.string()), ("source", pa.string()), ("tokens", pa.int64()), ("supervised", pa.int64())]
+        )
+        part = path.with_suffix(".part")
+        with pq.ParquetWriter(part, schema) as writer:
+            for start, stop in job.shards():
+                known = supervised[start:stop] if supervised is not None else [None] * (stop - start)
+                columns = [job.pool.ids(start, stop), job.pool.sources(start, stop), lengths[start:stop], known]
+                writer.write_table(pa.table([pa.array(c, f.type) for c, f in zip(columns, schema)], schema=schema))
+        part.rename(path)
+        return unit
+
+
+SCORERS: Registry[Scorer] = Registry("method", "paydirt.scorers")
+
+
+def make_scorer(values: Any) -> Any:
+    """A scorer from `{name: ..., option: ...}` or a bare name; ValueError with a suggestion for what is unknown."""
+    if isinstance(values, Scorer):
+        return values
+    if isinstance(values, str):
+        values = {"name": values}
+    if not isinstance(values, dict) or "name" not in values:
+        raise ValueError("a method is a name, or a mapping with the key 'name' and its options")
+    cls = SCORERS.get(str(values["name"]))
+    return parse(cls, {k: v for k, v in values.items() if k != "name"}, where=f"method {values['name']}")
+
+
+Method = Annotated[SerializeAsAny[Scorer], BeforeValidator(make_scorer)]
+
+
+def target_fingerprint(target: Target) -> str:
+    """Identity of what scorers see of a target: its references and their subtasks, not its test split."""
+    rows = [[e.id, s, [[m.role, m.content] for m in e.messages]] for e, s in zip(target.references, target.subtask_of)]
+    return fingerprint(rows)
+
+
+def score_inputs(scorer: Scorer, job: Job) -> dict[str, str]:
+    """Everything the scores depend on beside config: these decide whether a finished score is current."""
+    inputs = {"pool": job.pool.fingerprint, **scorer.inputs(job)}
+    if scorer.uses_target:
+        inputs["target"] = target_fingerprint(job.target)
+    if job.model is not None:
+        inputs["encoder"] = job.encoder.fingerprint
+    if scorer.needs_model:
+        inputs["model"] = model_fingerprint(job.selector.path)
+    return inputs

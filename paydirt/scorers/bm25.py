@@ -1,0 +1,160 @@
+"""BM25: lexical similarity of each pool example to each subtask's references. No accelerator, no model.
+
+One query a subtask (its references' prompts joined), one sparse product a shard: the score of a document is a sum over
+the query's words, so only those words' columns are kept, and the pool is read once. Document frequencies of the whole
+vocabulary are counted on the way, since Okapi's floor for common words depends on the mean idf of all words.
+
+Words: lower-cased, ASCII punctuation deleted, split on white space, as the source documents do (METHODS section 2).
+"""
+
+from __future__ import annotations
+
+import string
+from collections import Counter
+from typing import ClassVar, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import scipy.sparse as sp
+from pydantic import Field
+
+from paydirt.artifacts import write_atomic
+from paydirt.progress import track
+from paydirt.scorers.base import SHARD_ROWS, Job, Scorer
+from paydirt.scores import Column, Reduction
+from paydirt.types import Target
+
+Variant = Literal["okapi", "robertson", "lucene", "atire", "bm25l", "bm25+"]
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+class BM25(Scorer):
+    """Lexical match with the references (Okapi BM25 and its variants)."""
+
+    name: ClassVar[str] = "bm25"
+    pairwise: ClassVar[bool] = True
+    cost_note: ClassVar[str] = "0 (CPU seconds)"
+    use_when: ClassVar[str] = "first; targets whose wording is in the pool, small budgets"
+    reduction: ClassVar[Reduction] = Reduction(within="mean", across="mean")
+
+    variant: Variant = Field("okapi", description="okapi equals rank_bm25; the others equal bm25s")
+    k1: float = Field(1.5, gt=0, description="term frequency saturation")
+    b: float = Field(0.75, ge=0, le=1, description="document length normalisation")
+    epsilon: float = Field(0.25, ge=0, description="okapi: floor of the idf, times the mean idf")
+    delta: float = Field(0.5, ge=0, description="bm25l and bm25+: lower bound of the term frequency part")
+    document: Literal["full", "prompt", "first"] = Field(
+        "full", description="indexed text: all turns, user turns, or the first message only (as published)"
+    )
+
+    def columns(self, target: Target) -> list[Column]:
+        return [Column(name, name) for name in target.subtasks]
+
+    def prepare(self, job: Job) -> _Index:
+        queries = [
+            words("\n".join(job.target.references[i].prompt for i in rows)) for rows in job.target.by_subtask().values()
+        ]
+        vocabulary = {word: i for i, word in enumerate(dict.fromkeys(w for q in queries for w in q))}
+        counts = np.zeros((len(vocabulary), len(queries)))
+        for column, query in enumerate(queries):
+            for word, count in Counter(query).items():
+                counts[vocabulary[word], column] = count
+        frequency: Counter[str] = Counter()
+        total_words = 0
+        for shard, (start, stop) in enumerate(track(job.shards(), "indexing", SHARD_ROWS, len(job.pool))):
+            tf, lengths, df = count_words(job.pool.texts(start, stop, self.document), vocabulary)
+            frequency.update(df)
+            total_words += int(lengths.sum())
+            _save(job, shard, tf, lengths)
+        n = len(job.pool)
+        df_query = np.asarray([frequency.get(w, 0) for w in vocabulary], dtype=np.float64)
+        idf = self._idf(df_query, n, frequency)
+        return _Index(counts, idf, total_words / n)
+
+    def score_rows(self, job: Job, state: _Index, start: int, stop: int) -> np.ndarray:
+        tf, lengths = _load(job, start // SHARD_ROWS)
+        rows = np.repeat(np.arange(tf.shape[0]), np.diff(tf.indptr))
+        at_zero = self._tf_part(np.zeros(1), np.ones(1), 1.0)[0]
+        weight = self._tf_part(tf.data, lengths[rows], state.mean_length) - at_zero
+        matrix = sp.csr_matrix((weight * state.idf[tf.indices], tf.indices, tf.indptr), shape=tf.shape)
+        return np.asarray(matrix @ state.counts) + at_zero * (state.idf @ state.counts)
+
+    def _idf(self, df: np.ndarray, n: int, frequency: Counter[str]) -> np.ndarray:
+        """Inverse document frequency [Q] of the query words; words that the pool lacks weigh nothing."""
+        known = np.maximum(df, 1)
+        if self.variant == "okapi":  # rank_bm25: a negative idf becomes epsilon x the mean over the vocabulary
+            everything = np.fromiter(frequency.values(), dtype=np.float64, count=len(frequency))
+            mean = float(np.mean(okapi_idf(everything, n))) if len(everything) else 0.0
+            idf = okapi_idf(known, n)
+            idf = np.where(idf < 0, self.epsilon * mean, idf)
+        else:
+            idf = {
+                "robertson": lambda: np.log(np.maximum((n - known + 0.5) / (known + 0.5), 1)),
+                "lucene": lambda: np.log(1 + (n - known + 0.5) / (known + 0.5)),
+                "atire": lambda: np.log(n / known),
+                "bm25l": lambda: np.log((n + 1) / (known + 0.5)),
+                "bm25+": lambda: np.log((n + 1) / known),
+            }[self.variant]()
+        return np.where(df > 0, idf, 0.0)
+
+    def _tf_part(self, tf: np.ndarray, length: np.ndarray, mean: float) -> np.ndarray:
+        """Term frequency part of the weight (Kamphuis et al., ECIR 2020; Trotman et al. 2014)."""
+        norm = 1 - self.b + self.b * length / (mean or 1.0)
+        if self.variant == "bm25l":
+            c = tf / norm
+            return (self.k1 + 1) * (c + self.delta) / (self.k1 + c + self.delta)
+        saturated = tf / (self.k1 * norm + tf)
+        if self.variant in ("robertson", "lucene"):
+            return saturated
+        return (self.k1 + 1) * saturated + (self.delta if self.variant == "bm25+" else 0.0)
+
+
+class _Index(NamedTuple):
+    """Query word counts [Q, S], idf [Q], mean document length in words."""
+
+    counts: np.ndarray
+    idf: np.ndarray
+    mean_length: float
+
+
+def okapi_idf(df: np.ndarray, n: int) -> np.ndarray:
+    """log((N - df + 0.5) / (df + 0.5)), negative for words in more than half of the documents."""
+    return np.log(n - df + 0.5) - np.log(df + 0.5)
+
+
+def words(text: str) -> list[str]:
+    """Lower-cased words without ASCII punctuation."""
+    return text.lower().translate(_NO_PUNCTUATION).split()
+
+
+def count_words(texts: list[str], vocabulary: dict[str, int]) -> tuple[sp.csr_matrix, np.ndarray, dict[str, int]]:
+    """Counts [n, Q] of the vocabulary's words, lengths [n] in words, and document frequency of every word."""
+    split = [words(t) for t in texts]
+    lengths = np.fromiter(map(len, split), dtype=np.int64, count=len(split))
+    flat = pa.array([w for doc in split for w in doc], type=pa.string()).dictionary_encode()
+    dictionary = flat.dictionary.to_pylist()
+    code = flat.indices.to_numpy()
+    document = np.repeat(np.arange(len(texts), dtype=np.int64), lengths)
+    pairs, tf = np.unique(document * max(1, len(dictionary)) + code, return_counts=True)
+    document, code = np.divmod(pairs, max(1, len(dictionary)))
+    df = np.bincount(code, minlength=len(dictionary))
+    column = np.fromiter((vocabulary.get(w, -1) for w in dictionary), dtype=np.int64, count=len(dictionary))[code]
+    kept = column >= 0
+    shape = (len(texts), len(vocabulary))
+    matrix = sp.csr_matrix((tf[kept].astype(np.float64), (document[kept], column[kept])), shape=shape)
+    return matrix, lengths, dict(zip(dictionary, df.tolist()))
+
+
+def _save(job: Job, shard: int, tf: sp.csr_matrix, lengths: np.ndarray) -> None:
+    import io
+
+    buffer = io.BytesIO()
+    parts = {"data": tf.data.astype(np.float32), "indices": tf.indices.astype(np.int32), "indptr": tf.indptr}
+    np.savez(buffer, **parts, lengths=lengths, columns=np.asarray(tf.shape[1]))
+    write_atomic(job.scratch / f"words-{shard:05d}.npz", buffer.getvalue())
+
+
+def _load(job: Job, shard: int) -> tuple[sp.csr_matrix, np.ndarray]:
+    with np.load(job.scratch / f"words-{shard:05d}.npz") as z:
+        shape = (len(z["lengths"]), int(z["columns"]))
+        data = z["data"].astype(np.float64)
+        return sp.csr_matrix((data, z["indices"], z["indptr"]), shape=shape), z["lengths"]

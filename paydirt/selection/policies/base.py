@@ -1,0 +1,83 @@
+"""The contract of a policy: turn scores into an order of pool rows, best first.
+
+A policy never sees the budget, only `limit`, the most rows that will be kept: orders are the same for every budget, so
+selections are nested. Ties are broken by example id.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from pydantic import BeforeValidator, SerializeAsAny
+
+from paydirt.config import Config, parse
+from paydirt.registry import Registry
+from paydirt.scores import Scores
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What a policy may look at: `rows` are the eligible pool rows; score float64 [N] and the stored similarities."""
+
+    scores: Scores
+    score: np.ndarray
+    rows: np.ndarray
+
+    @property
+    def ids(self) -> np.ndarray:
+        return self.scores.ids
+
+    @property
+    def sources(self) -> np.ndarray:
+        return self.scores.sources
+
+    def best_first(self, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """`rows` by descending `values` [len(rows)]; equal values by id."""
+        order = np.argsort(-values, kind="stable")
+        ranked, sorted_values = rows[order], values[order]
+        edges = np.flatnonzero(np.diff(sorted_values) != 0) + 1
+        starts, stops = np.r_[0, edges], np.r_[edges, len(ranked)]
+        for start, stop in zip(starts, stops):
+            if stop - start > 1:
+                run = ranked[start:stop]
+                ranked[start:stop] = run[np.argsort(self.ids[run].astype(str), kind="stable")]
+        return ranked
+
+
+class Policy(Config):
+    """Base of every selection policy."""
+
+    name: ClassVar[str] = ""
+    use_when: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.name:
+            POLICIES.add(cls.name, cls)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"name": self.name, **super().to_dict()}
+
+    def order(self, ranking: Ranking, limit: int, seed: int) -> np.ndarray:
+        """At least `limit` of `ranking.rows`, each once, best first."""
+        raise NotImplementedError(f"{type(self).__name__} must define order")
+
+
+POLICIES: Registry[Policy] = Registry("policy", "paydirt.selection.policies")
+
+
+def make_policy(values: Any) -> Any:
+    """A policy from `{name: ..., option: ...}` or a bare name."""
+    if isinstance(values, Policy):
+        return values
+    if isinstance(values, str):
+        values = {"name": values}
+    if not isinstance(values, dict) or "name" not in values:
+        raise ValueError("a policy is a name, or a mapping with the key 'name' and its options")
+    cls = POLICIES.get(str(values["name"]))
+    return parse(cls, {k: v for k, v in values.items() if k != "name"}, where=f"policy {values['name']}")
+
+
+PolicyField = Annotated[SerializeAsAny[Policy], BeforeValidator(make_policy)]

@@ -1,0 +1,20 @@
+"""Random order, whatever the scores: a control for any scorer."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from paydirt.selection.policies.base import Policy, Ranking
+
+
+class RandomOrder(Policy):
+    """A seeded permutation, independent of the pool's row order."""
+
+    name: ClassVar[str] = "random"
+    use_when: ClassVar[str] = "as a control"
+
+    def order(self, ranking: Ranking, limit: int, seed: int) -> np.ndarray:
+        by_id = ranking.rows[np.argsort(ranking.ids[ranking.rows].astype(str), kind="stable")]
+        return by_id[np.random.default_rng(seed).permutation(len(by_id))]

@@ -1,0 +1,50 @@
+"""Round robin: each reference (or subtask) in turn takes its best example that nobody has taken yet.
+
+Keeps a broad target from being served by its easiest part alone (RDS+, arXiv 2503.01807, selects so).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from paydirt.scores import apply_statistic
+from paydirt.selection.policies.base import Policy, Ranking
+
+
+class RoundRobin(Policy):
+    """References or subtasks take turns."""
+
+    name: ClassVar[str] = "round_robin"
+    use_when: ClassVar[str] = "targets with several distinct subtasks"
+    over: Literal["subtask", "reference"] = Field("subtask", description="who takes turns")
+
+    def order(self, ranking: Ranking, limit: int, seed: int) -> np.ndarray:
+        limit = min(limit, len(ranking.rows))
+        queues = [ranking.best_first(values, ranking.rows)[:limit] for values in self._columns(ranking)]
+        taken = np.zeros(len(ranking.score), dtype=bool)
+        at = [0] * len(queues)
+        out: list[int] = []
+        while len(out) < limit:
+            for turn, queue in enumerate(queues):
+                while at[turn] < len(queue) and taken[queue[at[turn]]]:
+                    at[turn] += 1
+                if at[turn] < len(queue) and len(out) < limit:
+                    row = int(queue[at[turn]])
+                    taken[row] = True
+                    out.append(row)
+        return np.asarray(out)
+
+    def _columns(self, ranking: Ranking) -> list[np.ndarray]:
+        """Similarity [len(rows)] of every eligible row, for each who takes turns."""
+        scores = ranking.scores
+        if self.over == "reference":
+            return [scores.column(i)[ranking.rows].astype(np.float64) for i in range(len(scores.columns))]
+        out = []
+        for name in scores.subtasks:
+            group = [i for i, c in enumerate(scores.columns) if c.subtask == name]
+            parts = [apply_statistic(scores.reduction.within, np.asarray(b[:, group])) for _, b in scores.blocks()]
+            out.append(np.concatenate(parts)[ranking.rows])
+        return out

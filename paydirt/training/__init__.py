@@ -1,0 +1,1 @@
+"""Training: fine-tune a model on a selection, with transformers, peft and accelerate."""
