@@ -182,7 +182,16 @@ def open_pool(config: PoolConfig, cache: Path | None = None) -> Pool:
     options = config.model_dump(exclude={"files"})
     key = {"files": [list(file) for file in files], **options}
     out = cache / "pools" / fingerprint([key, inputs])
-    return Pool(build(out, "pool", key, inputs, lambda part: import_files(part, files, **options)))
+
+    def make(part: Path) -> dict[str, Any]:
+        try:
+            return import_files(part, files, **options)
+        except ValueError:  # the files must change first, so nothing of this import can be of use
+            for leftover in part.glob("*.arrow"):
+                leftover.unlink()
+            raise
+
+    return Pool(build(out, "pool", key, inputs, make))
 
 
 def examples_from_file(

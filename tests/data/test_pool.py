@@ -167,11 +167,12 @@ BAD_LINES: list[tuple[Any, str, str]] = [
 
 @pytest.mark.parametrize(("bad", "reason", "message"), BAD_LINES)
 def test_a_bad_record_stops_or_is_counted(
-    jsonl: Write, opened: Callable[..., Pool], bad: Any, reason: str, message: str
+    jsonl: Write, opened: Callable[..., Pool], tmp_path: Path, bad: Any, reason: str, message: str
 ) -> None:
     path = jsonl("bad.jsonl", chat("q", "a"), bad, chat("q2", "a2"))
     with pytest.raises(ValueError, match=message + r".*\(or set on_bad: skip"):
         opened(path)
+    assert not list(tmp_path.rglob("*.arrow"))
     pool = opened(path, on_bad="skip")
     assert len(pool) == 2
     assert pool.notes["skipped"][reason]["count"] == 1
