@@ -196,7 +196,8 @@ def frozen_behaviour(model: nn.Module) -> Iterator[None]:
     dropout inside it stays off.
     """
     modes = [(module, module.training) for module in model.modules()]
-    functions = [(m, m._gradient_checkpointing_func) for m in model.modules() if "_gradient_checkpointing_func" in vars(m)]
+    checkpointed: list[Any] = [m for m in model.modules() if "_gradient_checkpointing_func" in vars(m)]
+    functions = [(m, m._gradient_checkpointing_func) for m in checkpointed]
     model.eval()
     for module, _ in functions:
         if getattr(module, "gradient_checkpointing", False):
@@ -208,7 +209,7 @@ def frozen_behaviour(model: nn.Module) -> Iterator[None]:
         for module, mode in modes:
             module.training = mode
         for module, function in functions:
-            module._gradient_checkpointing_func = function  # type: ignore[assignment]
+            module._gradient_checkpointing_func = function
 
 
 @contextlib.contextmanager

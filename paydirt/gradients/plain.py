@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paydirt.gradients.batches import IGNORED, Batch
-from paydirt.gradients.per_example import PerExample, Unsupported, UsedTwice, clean_name, frozen_behaviour, trainable
+from paydirt.gradients.per_example import PerExample, UsedTwice, clean_name, frozen_behaviour, trainable
+from paydirt.gradients.taps import Unsupported
 
 
 def example_loss(model: nn.Module, batch: Batch, row: int) -> Tensor:

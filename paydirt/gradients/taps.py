@@ -47,7 +47,7 @@ class Layout:
     def per_example(self, x: Tensor, packed: bool, name: str) -> list[Tensor] | Tensor:
         """x as [B, T, ...], or as a list of B tensors [1, n_b, ...] when packed."""
         if packed:
-            return [part for part in x.split(self.counts, dim=1)]
+            return list(x.split(self.counts, dim=1))
         if x.shape[:2] != (self.size, self.length):
             raise Unsupported(
                 f"module {name!r} works on a tensor {tuple(x.shape)}, not on [batch {self.size}, tokens {self.length}, "
@@ -101,7 +101,7 @@ def _detached(module: nn.Module) -> Iterator[None]:
 class Tap:
     """One patched module. Subclasses say how gradients form; `receive` is called once per parameter and backward."""
 
-    def __init__(self, name: str, module: nn.Module, layout: Layout, packed: bool, receive: Receive) -> None:
+    def __init__(self, name: str, module: Any, layout: Layout, packed: bool, receive: Receive) -> None:
         self.name, self.module, self.layout, self.packed, self.receive = name, module, layout, packed, receive
         self.original = module.forward
         self.parameters = [p for p in module.parameters(recurse=False) if p.requires_grad]
@@ -113,7 +113,7 @@ class Tap:
         return next(self.module.parameters()).device
 
     def remove(self) -> None:
-        del self.module.forward  # type: ignore[operator]  # the instance attribute; the class's method shows again
+        del self.module.forward  # the instance attribute; the class's method shows again
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if args or kwargs:
@@ -237,7 +237,7 @@ class LoraTap(Tap):
 def is_plain_linear(module: nn.Module) -> bool:
     """A linear layer whose forward is torch's or Conv1D's own, with a floating-point weight."""
     own = type(module).forward
-    return own in (nn.Linear.forward, Conv1D.forward) and module.weight.dtype.is_floating_point  # type: ignore
+    return own in (nn.Linear.forward, Conv1D.forward) and next(module.parameters()).dtype.is_floating_point
 
 
 def lora_adapter(module: nn.Module) -> str | None:

@@ -7,8 +7,10 @@ import torch
 from torch import nn
 
 from paydirt.gradients.batches import Batch, Encoded, collate, plan_batches
-from paydirt.gradients.per_example import PerExample, Unsupported, trainable
+from paydirt.gradients.per_example import PerExample, trainable
 from paydirt.gradients.plain import batched_gradients, check_model, example_gradients
+from paydirt.gradients.taps import Unsupported
+
 from .tiny import CONFIGS, random_examples, tiny_model
 
 TOLERANCE = 1e-4

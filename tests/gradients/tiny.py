@@ -16,7 +16,9 @@ _HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "ma
 CONFIGS = {
     "llama": lambda: tf.LlamaConfig(**_COMMON, **_HEADS),
     "llama_biased": lambda: tf.LlamaConfig(**_COMMON, **_HEADS, attention_bias=True, mlp_bias=True),
-    "qwen2_tied": lambda: tf.Qwen2Config(**_COMMON, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True),
+    "qwen2_tied": lambda: tf.Qwen2Config(
+        **_COMMON, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True
+    ),
     "gemma2": lambda: tf.Gemma2Config(**_COMMON, **_HEADS, sliding_window=8, query_pre_attn_scalar=8),
     "gpt_neox": lambda: tf.GPTNeoXConfig(**_COMMON, num_attention_heads=4, max_position_embeddings=128),
     "gpt2": lambda: tf.GPT2Config(vocab_size=VOCAB, n_embd=32, n_layer=2, n_head=4, n_positions=128),

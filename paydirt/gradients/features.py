@@ -1,0 +1,138 @@
+"""Examples in, projected gradient features [n, k] out: batches, gradients, directions and projection joined.
+
+`Features` prepares a model once per checkpoint; calling it with the examples of one shard gives their features in the
+order of the examples. Gradients pass through in slabs that fit the cache: a slab is turned into the optimizer's
+direction and projected at once, for every projection asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from paydirt.gradients.batches import Batch, Encoded, collate, plan_batches
+from paydirt.gradients.directions import NEEDS_MOMENTS, AdamSettings, find_direction
+from paydirt.gradients.moments import Moments
+from paydirt.gradients.per_example import Consume, PerExample, UsedTwice, clean_name, trainable
+from paydirt.gradients.plain import example_gradients
+from paydirt.gradients.projection import Projection
+from paydirt.gradients.taps import Unsupported
+
+log = logging.getLogger(__name__)
+_SLAB = {"cpu": 1 << 17, "cuda": 1 << 27}  # gradient entries handled at a time: the L2 cache, a share of GPU memory
+
+
+class Features:
+    """Per-example gradient features of one model at one checkpoint; use as a context manager.
+
+    `direction` is a name in `directions.DIRECTIONS`; the Adam ones need `moments`. `projections` may hold several
+    (several k in one pass). `token_budget` bounds B x T of a batch, padding included. Where batched gradients are not
+    possible for the model, a slow loop takes over and says so, unless `allow_slow` is False (then `Unsupported`).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        projections: Projection | Sequence[Projection],
+        direction: str = "sgd",
+        moments: Moments | None = None,
+        token_budget: int = 2048,
+        merge: bool = True,
+        allow_slow: bool = True,
+    ) -> None:
+        if direction in NEEDS_MOMENTS and moments is None:
+            raise ValueError(f"direction {direction!r} needs the optimizer's moments; load them, or choose 'sgd'")
+        self.model, self.token_budget, self.merge, self.allow_slow = model, token_budget, merge, allow_slow
+        self.projections = [projections] if isinstance(projections, Projection) else list(projections)
+        self.direction, self.direction_name = find_direction(direction), direction
+        self.device = next(iter(trainable(model).values())).device
+        self.sizes = {clean_name(name): p.numel() for name, p in trainable(model).items()}
+        self.adam = moments.settings if moments is not None else AdamSettings()
+        self.moments: dict[str, tuple[Tensor, Tensor]] = {}
+        if direction in NEEDS_MOMENTS:
+            assert moments is not None
+            moments.check({clean_name(name): tuple(p.shape) for name, p in trainable(model).items()})
+            for name in self.sizes:
+                pair = (moments.first[name], moments.second[name])
+                first, second = (t.flatten().to(self.device, torch.float32) for t in pair)
+                self.moments[name] = first, second
+        self.runner: PerExample | None = None
+        self._stack = contextlib.ExitStack()
+
+    @property
+    def parameters(self) -> int:
+        """Trainable parameters: the dimension before projection."""
+        return sum(self.sizes.values())
+
+    def __enter__(self) -> Features:
+        try:
+            self.runner = self._stack.enter_context(PerExample(self.model, self.merge))
+        except Unsupported as error:
+            self._fall_back(error)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+        self.runner = None
+
+    def __call__(self, examples: Sequence[Encoded]) -> list[Tensor]:
+        """Features [n, k] float32 on the CPU, one tensor per projection, rows in the order of `examples`."""
+        out = [torch.zeros(len(examples), projection.k) for projection in self.projections]
+        for rows in plan_batches([len(example.input_ids) for example in examples], self.token_budget):
+            batch = collate([examples[row] for row in rows], self.device)
+            for features, found in zip(out, self._batch(batch), strict=True):
+                features[rows] = found.cpu()
+        for row, example in enumerate(examples):
+            if not all(bool(features[row].isfinite().all()) for features in out):
+                log.warning("example %r has a non-finite gradient; its features are set to 0", example.id)
+                for features in out:
+                    features[row] = 0
+        return out
+
+    def _batch(self, batch: Batch) -> list[Tensor]:
+        while self.runner is not None:
+            sums = self._begin(batch.size)
+            try:
+                self.runner.run(batch, self._adder(sums))
+                return self._finish(sums)
+            except UsedTwice as error:
+                self.runner.hold_back(error)
+            except Unsupported as error:
+                self._stack.close()
+                self._fall_back(error)
+        sums = self._begin(batch.size)
+        for row in range(batch.size):
+            for name, gradient in example_gradients(self.model, batch, row).items():
+                self._add(sums, name, row, row + 1, gradient.reshape(1, -1))
+        return self._finish(sums)
+
+    def _begin(self, size: int) -> list[Tensor]:
+        return [projection.begin(size, self.device) for projection in self.projections]
+
+    def _finish(self, sums: list[Tensor]) -> list[Tensor]:
+        return [projection.finish(s) for projection, s in zip(self.projections, sums, strict=True)]
+
+    def _adder(self, sums: list[Tensor]) -> Consume:
+        return lambda name, lo, hi, gradient: self._add(sums, name, lo, hi, gradient)
+
+    def _add(self, sums: list[Tensor], name: str, lo: int, hi: int, gradient: Tensor) -> None:
+        """Direction and projection of one parameter's gradients [hi - lo, numel], slab by slab."""
+        size = self.sizes[name]
+        step = max(1, _SLAB.get(gradient.device.type, 1 << 20) // (hi - lo))
+        first, second = self.moments.get(name, (gradient, gradient))
+        for start in range(0, size, step):
+            slab = gradient[:, start : start + step].to(torch.float32)
+            part = slice(start, start + step)
+            slab = self.direction(slab, first[part], second[part], self.adam)
+            for projection, s in zip(self.projections, sums, strict=True):
+                projection.add(s[lo:hi], slab, name, start, size)
+
+    def _fall_back(self, error: Unsupported) -> None:
+        if not self.allow_slow:
+            raise error
+        log.warning("SLOW PATH: one example at a time through the whole model, because %s", error)
+        self.runner = None
