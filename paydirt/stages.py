@@ -28,7 +28,7 @@ from paydirt.selection.budget import Budget
 from paydirt.selection.select import SelectionConfig, choose, selected_ids, write_selection
 from paydirt.targets import TargetConfig, load_target
 from paydirt.training.config import TrainConfig
-from paydirt.types import EvalResult, Target
+from paydirt.types import Cost, EvalResult, Target
 
 T = TypeVar("T")
 
@@ -93,6 +93,14 @@ def score(config: ScoreStage, out: Path, workspace: Workspace) -> Artifact:
         return config.method.run(job)
 
     return build(out, "score", config.to_dict(), score_inputs(config.method, job), make, identity)
+
+
+def predict_score(config: ScoreStage, workspace: Workspace) -> Cost:
+    """What `score` would cost, without running it."""
+    pool, target = workspace.pool(config.pool), workspace.target(config.target)
+    shared = workspace.shared
+    job = Job(pool, target, shared, shared, config.model, config.encoding, config.seed, config.convention)
+    return config.method.predict_cost(job)
 
 
 class SelectStage(Config):

@@ -83,7 +83,9 @@ def load_model(config: ModelConfig, train_adapter: bool = False) -> PreTrainedMo
     """
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # a bar for each load drowns our own
     device = resolve_device(config.device)
     options: dict[str, Any] = {"dtype": getattr(torch, config.dtype), "trust_remote_code": config.trust_remote_code}
     if config.attention:

@@ -164,6 +164,8 @@ class Scorer(Config):
         notes = {"examples": len(job.pool), "columns": len(self.columns(job.target)), "token_unit": unit}
         if job.model is not None:
             notes["encoding"] = job.tokens.notes
+        if self.needs_model:
+            notes["selector_params"] = job.architecture.parameters
         notes["predicted_flops"] = predicted.flops
         return notes
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from paydirt.artifacts import write_atomic
@@ -151,6 +152,7 @@ def train_model(
         data_collator=lambda rows: collate([r["example"] for r in rows], encoder.pad_id)._asdict(),
         callbacks=[_StopOnNaN()],
     )
+    trainer.remove_callback(PrinterCallback)  # train.json keeps the history
     checkpoints = part / "checkpoints"
     last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
     with Ledger(part).record("train", config.method, predicted, device) as entry:

@@ -1,0 +1,371 @@
+"""The command line: parse, call a stage, print what came out.
+
+Flags come from the configs themselves (`cli_options`), so a new method or field needs no change here. Mistakes that a user
+can make are printed without a traceback, and exit with status 2.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from paydirt import __version__
+from paydirt.artifacts import Artifact, cache_root
+from paydirt.cli_options import options_of, with_options
+from paydirt.config import parse
+from paydirt.progress import say
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+score_app = typer.Typer(no_args_is_help=True, help="Score every pool example for a target: one command a method.")
+app.add_typer(score_app, name="score")
+out_console = Console(highlight=False, width=None)
+
+Pool = Annotated[list[str], typer.Option("--pool", help="pool file or NAME=FILE; repeat for several sources")]
+Form = Annotated[str, typer.Option(help="pool form: auto, messages, alpaca, sharegpt, prompt_completion")]
+OnBad = Annotated[str, typer.Option(help="bad records: raise, or skip and count")]
+PrefixIds = Annotated[bool, typer.Option("--prefix-ids", help="prefix ids with the source, where sources share ids")]
+TargetName = Annotated[str, typer.Option("--target", help="mmlu, bbh, tydiqa, ifeval, or any name with --references")]
+Data = Annotated[str | None, typer.Option(help="folder in the LESS layout that holds the target's files")]
+References = Annotated[str | None, typer.Option(help="file of reference examples")]
+Test = Annotated[str | None, typer.Option(help="file of test examples")]
+Model = Annotated[str | None, typer.Option(help="model or adapter directory, or hub id")]
+Template = Annotated[str, typer.Option(help="chat form: tulu, llama2, tokenizer")]
+MaxLength = Annotated[int, typer.Option(help="tokens kept of each example")]
+Out = Annotated[Path, typer.Option(help="directory to write")]
+Seed = Annotated[int, typer.Option(help="random seed")]
+Cache = Annotated[Path | None, typer.Option(help="where imported pools and tokens live; default $PAYDIRT_CACHE")]
+Precision = Annotated[str, typer.Option(help="dtype of the model weights: float32, bfloat16, float16")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")]
+
+
+def _pool(files: list[str], form: str = "auto", on_bad: str = "raise", prefix_ids: bool = False) -> dict[str, Any]:
+    named = dict(f.split("=", 1) for f in files if "=" in f and not Path(f).exists())
+    if named and len(named) < len(files):
+        raise ValueError(f"--pool: name all of the files (NAME=FILE) or none; got {', '.join(files)}")
+    return {"files": named or list(files), "form": form, "on_bad": on_bad, "prefix_ids": prefix_ids}
+
+
+def _target(name: str, data: str | None, references: str | None, test: str | None) -> dict[str, Any]:
+    return {"name": name, "data": data, "references": references, "test": test}
+
+
+def _model(path: str | None, dtype: str = "float32", device: str = "auto") -> dict[str, Any] | None:
+    return {"path": path, "dtype": dtype, "device": device} if path else None
+
+
+def _report(artifact: Artifact) -> None:
+    """Say what a stage left, or that there was nothing to do."""
+    if artifact.fresh:
+        out_console.print(f"wrote {artifact.path}", markup=False, soft_wrap=True)
+    else:
+        out_console.print(f"{artifact.path} is up to date; nothing was done", markup=False, soft_wrap=True)
+    for key, value in artifact.notes.items():
+        if not isinstance(value, dict | list) or len(str(value)) < 200:
+            out_console.print(f"  {key}: {value}", markup=False, soft_wrap=True)
+
+
+def _workspace(cache: Path | None) -> Any:
+    from paydirt.stages import Workspace
+
+    return Workspace(cache or cache_root())
+
+
+def _add_score_commands() -> None:
+    """One subcommand for each registered scorer, with its own flags."""
+    from paydirt.scorers.base import SCORERS
+
+    for name in SCORERS.names():
+        scorer = SCORERS.get(name)
+
+        def command(
+            pool: Pool,
+            target: TargetName,
+            out: Out,
+            data: Data = None,
+            references: References = None,
+            model: Model = None,
+            template: Template = "tulu",
+            max_length: MaxLength = 2048,
+            seed: Seed = 0,
+            form: Form = "auto",
+            on_bad: OnBad = "raise",
+            prefix_ids: PrefixIds = False,
+            dtype: Precision = "float32",
+            model_device: Device = "auto",
+            cache: Cache = None,
+            dry_run: Annotated[bool, typer.Option("--dry-run", help="print the predicted cost and stop")] = False,
+            options: dict[str, Any] | None = None,
+            name: str = name,
+        ) -> None:
+            from paydirt.stages import ScoreStage, predict_score, score
+
+            stage = parse(
+                ScoreStage,
+                {
+                    "pool": _pool(pool, form, on_bad, prefix_ids),
+                    "target": _target(target, data, references, None),
+                    "method": {"name": name, **(options or {})},
+                    "model": _model(model, dtype, model_device),
+                    "encoding": {"template": template, "max_length": max_length},
+                    "seed": seed,
+                },
+                where="score",
+            )
+            if dry_run:
+                cost = predict_score(stage, _workspace(cache))
+                out_console.print(f"{name}: {cost.flops:.3g} FLOPs over {cost.tokens} tokens; nothing was run")
+                return
+            _report(score(stage, out, _workspace(cache)))
+
+        command.__name__ = name
+        command.__doc__ = scorer.__doc__
+        _hide(command, "name")
+        score_app.command(name)(with_options(command, options_of(scorer)))
+
+
+def _hide(function: Any, name: str) -> None:
+    """Keep a bound default out of the parameters that typer sees."""
+    import inspect
+
+    signature = inspect.signature(function, eval_str=True)
+    function.__signature__ = signature.replace(parameters=[p for k, p in signature.parameters.items() if k != name])
+
+
+def _select(
+    scores: Annotated[Path, typer.Argument(help="directory of finished scores")],
+    out: Out,
+    policy: Annotated[str, typer.Option(help="top, mid, low, round_robin, quota, random")] = "top",
+    over: Annotated[str | None, typer.Option(help="round_robin: subtask or reference")] = None,
+    share: Annotated[list[str] | None, typer.Option(help="quota: SOURCE=WEIGHT; repeat")] = None,
+    within: Annotated[str | None, typer.Option(help="statistic over the references of a subtask")] = None,
+    across: Annotated[str | None, typer.Option(help="statistic over subtasks, or pooled")] = None,
+    fraction: Annotated[float | None, typer.Option(help="share of the pool")] = None,
+    count: Annotated[int | None, typer.Option(help="examples")] = None,
+    tokens: Annotated[int | None, typer.Option(help="tokens")] = None,
+    flops: Annotated[float | None, typer.Option(help="training FLOPs; needs --flops-per-token")] = None,
+    flops_per_token: Annotated[float | None, typer.Option(help="training FLOPs of one token")] = None,
+    seed: Seed = 0,
+    cache: Cache = None,
+) -> None:
+    """Choose a subset by finished scores; writes JSONL in the pool's own form, best first."""
+    from paydirt.artifacts import open_artifact
+    from paydirt.stages import SelectStage, select
+
+    options: dict[str, Any] = {"name": policy} | ({"over": over} if over else {})
+    if share:
+        options["shares"] = {k: float(v) for k, _, v in (s.partition("=") for s in share)}
+    reduction = {k: v for k, v in (("within", within), ("across", across)) if v}
+    budget = {"fraction": fraction, "count": count, "tokens": tokens, "flops": flops}
+    stage = parse(
+        SelectStage,
+        {
+            "pool": open_artifact(scores, "score").manifest["config"]["pool"],
+            "scores": str(scores.absolute()),
+            "selection": {"policy": options, "reduction": reduction or None},
+            "budget": {k: v for k, v in budget.items() if v is not None},
+            "seed": seed,
+            "flops_per_token": flops_per_token,
+        },
+        where="select",
+    )
+    _report(select(stage, out, _workspace(cache)))
+
+
+app.command("select")(_select)
+
+
+def _train(
+    data: Annotated[list[str], typer.Option("--data", help="file to train on, such as a selection.jsonl; repeat")],
+    model: Annotated[str, typer.Option(help="model directory or hub id")],
+    out: Out,
+    template: Template = "tulu",
+    max_length: MaxLength = 2048,
+    seed: Seed = 0,
+    dtype: Precision = "float32",
+    device: Device = "auto",
+    cache: Cache = None,
+    options: dict[str, Any] | None = None,
+) -> None:
+    """Fine-tune a model (LoRA or full) on a file of examples."""
+    from paydirt.stages import TrainStage, train
+
+    stage = parse(
+        TrainStage,
+        {
+            "pool": _pool(data),
+            "model": _model(model, dtype, device),
+            "encoding": {"template": template, "max_length": max_length},
+            "training": options or {},
+            "seed": seed,
+        },
+        where="train",
+    )
+    _report(train(stage, out, _workspace(cache)))
+
+
+def _add_train_command() -> None:
+    from paydirt.training.config import TrainConfig
+
+    parameters = [p.replace(default=None) for p in options_of(TrainConfig)]  # unset flags leave room for the recipe
+    _train.__name__ = "train"
+    app.command("train")(with_options(_train, parameters))
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="model or adapter directory")],
+    target: TargetName,
+    out: Out,
+    references: References = None,
+    test: Test = None,
+    data: Data = None,
+    benchmark: Annotated[str, typer.Option(help="name of a benchmark")] = "exact_match",
+    limit: Annotated[int | None, typer.Option(help="items to use")] = None,
+    template: Template = "tulu",
+    max_length: MaxLength = 2048,
+    dtype: Precision = "float32",
+    device: Device = "auto",
+    cache: Cache = None,
+) -> None:
+    """Measure a model on a target's test examples."""
+    from paydirt.stages import EvaluateStage
+    from paydirt.stages import evaluate as run
+
+    stage = parse(
+        EvaluateStage,
+        {
+            "model": _model(model, dtype, device),
+            "target": _target(target, data, references, test),
+            "encoding": {"template": template, "max_length": max_length},
+            "benchmark": {"name": benchmark, "limit": limit},
+        },
+        where="evaluate",
+    )
+    _report(evaluate_artifact := run(stage, out, _workspace(cache)))
+    for name, value in evaluate_artifact.notes["metrics"].items():
+        out_console.print(f"  {name}: {value:.4f}")
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(help="recipe of a study, or the config.yaml of any artifact")],
+    out: Annotated[Path | None, typer.Option(help="directory to write; default: runs/<name of the recipe>")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the predicted cost and stop")] = False,
+    cache: Cache = None,
+) -> None:
+    """Run a study recipe: methods x fractions x seeds; or replay any artifact from its config.yaml."""
+    from paydirt.config import read_yaml
+    from paydirt.registry import did_you_mean
+    from paydirt.stages import STAGES
+    from paydirt.study.recipe import Study
+    from paydirt.study.run import plan_study, run_study
+
+    values = read_yaml(recipe)
+    stage = values.pop("stage", "study")
+    if stage == "study":
+        study = parse(Study, values, where=str(recipe))
+        place = out or Path("runs") / study.name
+        if dry_run:
+            out_console.print(plan_study(study, place))
+            return
+        results = run_study(study, place)
+        _finish_study(results)
+    elif stage in STAGES:
+        cls, function = STAGES[stage]
+        place = out or recipe.parent.with_name(recipe.parent.name + "-replayed")
+        _report(function(parse(cls, values, where=str(recipe)), place, _workspace(cache)))
+    else:
+        raise ValueError(f"{recipe}: unknown stage {stage!r}; {did_you_mean(str(stage), [*STAGES, 'study'])}")
+
+
+def _finish_study(results: Path) -> None:
+    from paydirt.report.build import write_report
+    from paydirt.study.table import results_tables
+
+    for table in results_tables(results):
+        out_console.print(table)
+    say(f"report: {write_report(results.parent)}")
+
+
+@app.command()
+def report(study: Annotated[Path, typer.Argument(help="directory of a study that has run")]) -> None:
+    """Write the one-page HTML report of a study."""
+    from paydirt.report.build import write_report
+
+    out_console.print(f"wrote {write_report(study)}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def inspect(path: Annotated[Path, typer.Argument(help="an artifact or study directory, or a data file")]) -> None:
+    """Say what an artifact holds, or what a data file would be read as."""
+    from paydirt.inspect import describe
+
+    for line in describe(path):
+        out_console.print(line, markup=False, soft_wrap=True)
+
+
+@app.command()
+def world(
+    out: Annotated[Path, typer.Option(help="directory to write")],
+    seed: Annotated[int, typer.Option(help="seed of the world")] = 0,
+) -> None:
+    """Write the built-in world: pool, two targets, true labels, base model and a study recipe."""
+    from paydirt.demo import prepare_world
+
+    out_console.print(f"wrote {prepare_world(out, seed)}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="directory to write")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="seed of the world")] = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="two fractions and one seed: a minute instead of ten")] = False,
+) -> None:
+    """Run every method on the built-in world and write a report."""
+    from paydirt.demo import run_demo
+
+    _finish_study(run_demo(out, seed, quick))
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"paydirt {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    """Choose fine-tuning data under one budget for selecting and training together."""
+
+
+def main() -> None:
+    """Entry point of the `paydirt` command."""
+    _quiet_libraries()
+    _add_score_commands()
+    _add_train_command()
+    try:
+        app()
+    except ValueError as error:
+        Console(stderr=True, highlight=False).print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        sys.exit(2)
+
+
+def _quiet_libraries() -> None:
+    """Keep other libraries' bars and notices out of our output; our own are shown."""
+    import os
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""The demo: a study of every method on the built-in world, for both of its targets."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from paydirt.artifacts import cache_root, write_atomic
+from paydirt.config import dump_yaml, parse
+from paydirt.progress import say
+from paydirt.study.recipe import Study
+from paydirt.study.run import run_study
+
+# Chosen on worlds of other seeds; see docs/world.md for what they do.
+TRAINING = {"method": "full", "learning_rate": 1e-3, "batch_size": 16, "epochs": 3, "save": "no"}
+
+
+def prepare_world(out: Path, seed: int = 0) -> Path:
+    """Write the world of `seed` with truth files and a recipe to `out`; the base model is trained once and cached."""
+    from paydirt.world import TARGETS, relevant_ids, true_scores, world_dir
+
+    if not (out / "recipe.yaml").exists():
+        say(f"building the world of seed {seed} (its base model is trained on the spot, once)")
+        made = world_dir(seed, cache_root())
+        shutil.copytree(made, out, dirs_exist_ok=True)
+        (out / "truth").mkdir(exist_ok=True)
+        for target in TARGETS:
+            scores, right = true_scores(made, target), relevant_ids(made, target)
+            rows = [{"id": i, "score": s, "relevant": i in right} for i, s in scores.items()]
+            text = "".join(json.dumps(row) + "\n" for row in rows)
+            write_atomic(out / "truth" / f"{target}.jsonl", text)
+        write_atomic(out / "recipe.yaml", dump_yaml(recipe(out.absolute(), list(TARGETS))))
+    return out
+
+
+def recipe(world: Path, targets: list[str]) -> dict[str, Any]:
+    """The demo's study, as its recipe file holds it."""
+    return {
+        "name": "demo",
+        "pool": {"files": {p.stem: str(p) for p in sorted((world / "pool").glob("*.jsonl"))}},
+        "targets": [
+            {
+                "name": name,
+                "references": str(world / "targets" / name / "references.jsonl"),
+                "test": str(world / "targets" / name / "test.jsonl"),
+            }
+            for name in targets
+        ],
+        "model": {"path": str(world / "model")},
+        "encoding": {"template": "tulu", "max_length": 128},
+        "methods": [
+            "random",
+            "length",
+            "bm25",
+            {"name": "embed", "encoder": "minilm"},
+            {"name": "oracle", "labels": str(world / "truth" / "{target}.jsonl")},
+        ],
+        "fractions": [0.025, 0.05, 0.1, 0.25, 1.0],
+        "seeds": [3, 6],
+        "training": TRAINING,
+        "evaluation": {"name": "exact_match"},
+        "truth": str(world / "truth" / "{target}.jsonl"),
+    }
+
+
+def run_demo(out: Path, seed: int = 0, quick: bool = False) -> Path:
+    """Prepare the world under `out/world`, run the study in `out/study`; returns the results table's path."""
+    world = prepare_world(out / "world", seed)
+    values = recipe(world.absolute(), [p.name for p in sorted((world / "targets").iterdir(), reverse=True)])
+    if quick:
+        values |= {"fractions": [0.025, 0.05], "seeds": [3]}
+    return run_study(parse(Study, values, where="demo"), out / "study")

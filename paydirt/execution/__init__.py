@@ -1,0 +1,1 @@
+"""Execution: where work runs. Stages know nothing of it."""

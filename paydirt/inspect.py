@@ -1,0 +1,65 @@
+"""Say what a path holds: an artifact, a study, or a data file as the pool reader would see it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from paydirt.artifacts import MANIFEST, Artifact
+
+
+def describe(path: Path) -> list[str]:
+    """Lines for a person. Raises ValueError where there is nothing to describe."""
+    path = Path(path)
+    if (path / MANIFEST).is_file():
+        return _artifact(Artifact(path))
+    if (path / "results.parquet").is_file():
+        return _study(path)
+    if path.with_name(path.name + ".part").exists() and not path.exists():
+        return [f"{path} is unfinished: {path.name}.part exists; run its stage again to continue it"]
+    if not path.exists():
+        raise ValueError(f"{path}: no such file or directory")
+    return _data(path)
+
+
+def _artifact(artifact: Artifact) -> list[str]:
+    m = artifact.manifest
+    lines = [f"{artifact.path}: output of stage {m['stage']}, finished {m['finished']} in {m['seconds']} s"]
+    lines += [f"  {k}: {v}" for k, v in m["notes"].items()]
+    lines += [f"  input {k}: {v}" for k, v in m["inputs"].items()]
+    lines += [f"  {len(m['outputs'])} files, fingerprint {m['fingerprint']}"]
+    lines += [f"  versions: {', '.join(f'{k} {v}' for k, v in m['versions'].items())}"]
+    ledger = artifact.path / "ledger.jsonl"
+    if ledger.exists():
+        lines += [_ledger_line(json.loads(line)) for line in ledger.read_text().splitlines()]
+    return [*lines, f"  run again with: paydirt run {artifact.path / 'config.yaml'}"]
+
+
+def _ledger_line(entry: dict[str, Any]) -> str:
+    measured = "not counted" if entry["measured_flops"] is None else f"{entry['measured_flops']:.3g}"
+    memory = f"{entry['peak_bytes'] / 2**20:.0f} MB on {entry['device']}"
+    return (
+        f"  ledger {entry['stage']} {entry['what']}: predicted {entry['predicted_flops']:.3g} FLOPs, measured {measured}, "
+        f"{entry['tokens']} tokens, {entry['seconds']:.1f} s, peak {memory}"
+    )
+
+
+def _study(path: Path) -> list[str]:
+    from paydirt.study.table import read_rows
+
+    rows = read_rows(path / "results.parquet")
+    methods = dict.fromkeys(r["method"] for r in rows)
+    tasks = dict.fromkeys(r["task"] for r in rows)
+    return [f"{path}: a study of {len(rows)} runs", f"  tasks: {', '.join(tasks)}", f"  methods: {', '.join(methods)}"]
+
+
+def _data(path: Path) -> list[str]:
+    from paydirt.data.pool import PoolConfig, open_pool
+
+    pool = open_pool(PoolConfig(files=[str(path)]))
+    lines = [f"{path}: {len(pool)} examples in form {pool.form!r}, fingerprint {pool.fingerprint}"]
+    lines += [f"  source {name}: {count}" for name, count in pool.source_counts().items()]
+    first = pool.example(0)
+    lines += [f"  first: {first.id}"] + [f"    {m.role}: {m.content[:100]!r}" for m in first.messages]
+    return lines

@@ -1,0 +1,104 @@
+"""The recipe of a study, as YAML holds it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from paydirt.config import Config
+from paydirt.data.encoding import EncodingConfig
+from paydirt.data.pool import PoolConfig
+from paydirt.evaluation.base import BenchmarkField, make_benchmark
+from paydirt.models.load import ModelConfig
+from paydirt.scorers.base import Method, make_scorer
+from paydirt.scores import Reduction
+from paydirt.selection.policies.base import PolicyField, make_policy
+from paydirt.selection.select import SelectionConfig
+from paydirt.targets import TargetConfig
+from paydirt.training.config import TrainConfig
+
+ENTRY_KEYS = ("policy", "reduction", "label")
+
+
+class MethodEntry(Config):
+    """A scorer with the policy that turns its scores into a selection, and the name that tables give the pair."""
+
+    scorer: Method
+    policy: PolicyField = Field(default_factory=lambda: make_policy("top"))
+    reduction: Reduction | None = None
+    label: str = ""
+
+    @model_validator(mode="after")
+    def _named(self) -> MethodEntry:
+        if not self.label:
+            suffix = "" if self.policy.name == "top" else f"-{self.policy.name.replace('_', '-')}"
+            object.__setattr__(self, "label", self.scorer.label + suffix)
+        return self
+
+    @property
+    def selection(self) -> SelectionConfig:
+        return SelectionConfig(policy=self.policy, reduction=self.reduction)
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the selection depends on the seed."""
+        shuffled = self.policy.name == "random" or getattr(self.policy, "shuffle_third", False)
+        return self.scorer.stochastic or shuffled
+
+
+def make_entry(values: Any) -> Any:
+    """`bm25`, or `{name: bm25, <scorer options>, policy: ..., reduction: ..., label: ...}`."""
+    if isinstance(values, MethodEntry) or (isinstance(values, dict) and "scorer" in values):
+        return values
+    if isinstance(values, str):
+        values = {"name": values}
+    if not isinstance(values, dict):
+        raise ValueError("a method is a name, or a mapping with the key 'name' and its options")
+    own = {k: v for k, v in values.items() if k in ENTRY_KEYS}
+    return {"scorer": make_scorer({k: v for k, v in values.items() if k not in ENTRY_KEYS}), **own}
+
+
+Entry = Annotated[MethodEntry, BeforeValidator(make_entry)]
+
+
+class Study(Config):
+    """methods x fractions x seeds for each target; zero-shot is always a row."""
+
+    name: str = "study"
+    pool: PoolConfig
+    targets: list[TargetConfig] = Field(min_length=1)
+    model: ModelConfig = Field(description="the model to tune")
+    selector: ModelConfig | None = Field(None, description="the model that selects; default: the one to tune")
+    encoding: EncodingConfig = Field(default_factory=EncodingConfig)
+    methods: list[Entry] = Field(min_length=1)
+    fractions: list[float] = Field([0.025, 0.05, 0.1, 0.25, 1.0], min_length=1)
+    seeds: list[int] = Field([3, 6, 9], min_length=1)
+    training: TrainConfig = Field(default_factory=TrainConfig)
+    evaluation: BenchmarkField = Field(default_factory=lambda: make_benchmark("exact_match"))
+    convention: str = Field("architectural", description="cost convention: architectural, 6NT, matmul")
+    truth: str | None = Field(None, description="JSONL of {id, score} with the true labels; may hold {target}")
+    workers: int | None = Field(None, ge=1, description="processes that train at once; null: one a GPU or core")
+
+    @field_validator("fractions")
+    @classmethod
+    def _shares(cls, values: list[float]) -> list[float]:
+        for value in values:
+            if not 0 < value <= 1:
+                raise ValueError(f"a fraction is in (0, 1]; {value} is not")
+        return sorted(set(values))
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Study:
+        for kind, names in (
+            ("method label", [m.label for m in self.methods]),
+            ("target", [t.name for t in self.targets]),
+        ):
+            double = {n for n in names if names.count(n) > 1}
+            if double:
+                raise ValueError(f"two entries have the same {kind} {sorted(double)[0]!r}; give one another label")
+        return self
+
+    @property
+    def selector_model(self) -> ModelConfig:
+        return self.selector or self.model

@@ -1,0 +1,130 @@
+"""The results table of a study: one row a run, and what each run cost.
+
+FLOPs are closed forms over the tokens that were really read, under the study's convention, so that they do not depend on
+the machine; the ledgers hold the measured counts beside them, and `measured_training_flops` repeats one here.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from paydirt.artifacts import open_artifact
+from paydirt.selection.select import selected_ids
+from paydirt.stages import read_result
+from paydirt.study.recipe import MethodEntry, Study
+
+RESULTS = "results.parquet"
+
+
+class Run(NamedTuple):
+    """Where the parts of one run lie."""
+
+    target: str
+    entry: MethodEntry
+    fraction: float
+    seed: int
+    scores: Path
+    selection: Path
+    model: Path
+    evaluation: Path
+
+
+SCHEMA = pa.schema(
+    [
+        ("task", pa.string()),
+        ("model", pa.string()),
+        ("method", pa.string()),
+        ("metric", pa.string()),
+        ("fraction", pa.float64()),
+        ("seed", pa.int64()),
+        ("score", pa.float64()),
+        ("reference_loss", pa.float64()),
+        ("precision", pa.float64()),
+        ("n_examples", pa.int64()),
+        ("tokens", pa.int64()),
+        ("selection_flops", pa.float64()),
+        ("training_flops", pa.float64()),
+        ("total_flops", pa.float64()),
+        ("measured_training_flops", pa.float64()),
+        ("selection_seconds", pa.float64()),
+        ("training_seconds", pa.float64()),
+        ("train_params", pa.int64()),
+        ("selector_params", pa.int64()),
+        ("selection", pa.string()),
+        ("tuned_model", pa.string()),
+    ]
+)
+
+
+def write_results(study: Study, out: Path, runs: list[Run], zero_shot: dict[str, Path]) -> Path:
+    """Write `results.parquet` and the same rows as `results.jsonl`; returns the Parquet path."""
+    rows = [_zero_row(study, out, name, path) for name, path in zero_shot.items()]
+    rows += [_row(study, out, run) for run in runs]
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    part = out / (RESULTS + ".part")
+    pq.write_table(table, part)
+    part.replace(out / RESULTS)
+    lines = out / "results.jsonl.part"
+    lines.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    lines.replace(out / "results.jsonl")
+    return out / RESULTS
+
+
+def _row(study: Study, out: Path, run: Run) -> dict[str, Any]:
+    scores, selection = open_artifact(run.scores, "score"), open_artifact(run.selection, "select")
+    model, result = open_artifact(run.model, "train"), read_result(run.evaluation)
+    selecting, training = float(scores.notes["predicted_flops"]), float(model.notes["predicted_flops"])
+    return {
+        "task": run.target,
+        "model": Path(study.model.path).name,
+        "method": run.entry.label,
+        "metric": result.main,
+        "fraction": run.fraction,
+        "seed": run.seed,
+        "score": result.score,
+        "reference_loss": result.metrics.get("reference_loss"),
+        "precision": _precision(study, run),
+        "n_examples": model.notes["examples"],
+        "tokens": model.notes["tokens"],
+        "selection_flops": selecting,
+        "training_flops": training,
+        "total_flops": selecting + training,
+        "measured_training_flops": model.notes["measured_flops"],
+        "selection_seconds": scores.manifest["seconds"] + selection.manifest["seconds"],
+        "training_seconds": model.manifest["seconds"],
+        "train_params": model.notes["total_parameters"],
+        "selector_params": scores.notes.get("selector_params"),
+        "selection": str(run.selection.relative_to(out)),
+        "tuned_model": str(run.model.relative_to(out)),
+    }
+
+
+def _zero_row(study: Study, out: Path, target: str, path: Path) -> dict[str, Any]:
+    """The untuned model: no data, no FLOPs, no seed."""
+    result = read_result(path)
+    zeros = dict.fromkeys(("n_examples", "tokens", "selection_flops", "training_flops", "total_flops"), 0)
+    return {
+        "task": target,
+        "model": Path(study.model.path).name,
+        "method": "zero-shot",
+        "metric": result.main,
+        "fraction": 0.0,
+        "score": result.score,
+        "reference_loss": result.metrics.get("reference_loss"),
+        **zeros,
+    }
+
+
+def _precision(study: Study, run: Run) -> float | None:
+    """Share of the chosen examples that the true labels call right (score 1), where the study has labels."""
+    if study.truth is None:
+        return None
+    lines = Path(study.truth.replace("{target}", run.target)).read_text(encoding="utf-8").splitlines()
+    right = {row["id"] for row in map(json.loads, lines) if row["score"] >= 1}
+    ids = selected_ids(run.selection)
+    return sum(i in right for i in ids) / len(ids)

@@ -1,0 +1,245 @@
+"""Run a study: score once a method, select once a fraction, train once a set of examples, evaluate once a model.
+
+The plan is made of stages (`paydirt.stages`) whose artifacts live under the study directory:
+
+    scores/<target>/<method>[-seed]      selections/<target>/<method>-<budget>[-seed]
+    models/<set of examples and seed>    evaluations/<model>-<target>      results.parquet  report.html
+
+Two methods that choose the same examples share a model: at 100 % every method does. A killed study continues.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from paydirt.artifacts import Artifact, fingerprint, write_atomic
+from paydirt.config import dump_yaml
+from paydirt.cost.architecture import Architecture
+from paydirt.execution.local import default_workers, run_tasks
+from paydirt.models.load import ModelConfig
+from paydirt.progress import say
+from paydirt.selection.budget import Budget
+from paydirt.selection.select import selected_ids
+from paydirt.stages import (
+    EvaluateStage,
+    ScoreStage,
+    SelectStage,
+    TrainStage,
+    Workspace,
+    evaluate,
+    predict_score,
+    score,
+    select,
+    train,
+    train_inputs,
+)
+from paydirt.study.recipe import MethodEntry, Study
+from paydirt.study.results import Run, write_results
+from paydirt.targets import TargetConfig
+
+
+@dataclass
+class Counter:
+    """How many artifacts were made and how many were found."""
+
+    made: int = 0
+    found: int = 0
+
+    def add(self, artifact: Artifact) -> Artifact:
+        if artifact.fresh:
+            self.made += 1
+        else:
+            self.found += 1
+        return artifact
+
+
+class Pick(NamedTuple):
+    """One selection of a study: which examples a method gives for a target, fraction and seed."""
+
+    target: TargetConfig
+    entry: MethodEntry
+    fraction: float
+    seed: int
+    scores: Artifact
+    selection: Artifact
+
+
+class TrainTask(NamedTuple):
+    """What a worker needs to train one model and evaluate it on its targets."""
+
+    stage: TrainStage
+    out: Path
+    targets: tuple[TargetConfig, ...]
+    study: Study
+    shared: Path
+    evaluations: Path
+
+
+def run_study(study: Study, out: Path) -> Path:
+    """Run (or continue) a study in `out`; returns the path of its results table."""
+    out = Path(out).absolute()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomic(out / "config.yaml", dump_yaml({"stage": "study", **study.to_dict()}))
+    except OSError as error:
+        raise ValueError(f"{out}: cannot write there ({error.strerror}); choose another --out") from None
+    workspace = Workspace(out / "shared")
+    counter = Counter()
+    picks = [
+        pick
+        for target in study.targets
+        for entry in study.methods
+        for pick in _pick(study, target, entry, out, workspace, counter)
+    ]
+    tasks, model_of = _plan_training(study, picks, out, workspace)
+    workers = study.workers or default_workers()
+    zero = [_zero_shot(study, target, out, workspace, counter) for target in study.targets]
+    say(f"{study.name}: {len(picks)} selections, {len(tasks)} distinct models to tune, {workers} at a time")
+    for made, found in run_tasks(_train_and_evaluate, tasks, workers, "tuning"):
+        counter.made, counter.found = counter.made + made, counter.found + found
+    runs = [
+        Run(
+            p.target.name,
+            p.entry,
+            p.fraction,
+            p.seed,
+            p.scores.path,
+            p.selection.path,
+            m,
+            _evaluation(out, m, p.target),
+        )
+        for p, m in zip(picks, model_of)
+    ]
+    path = write_results(study, out, runs, dict(zip((t.name for t in study.targets), zero)))
+    say(f"{study.name}: {counter.made} artifacts made, {counter.found} were up to date; results in {path}")
+    return path
+
+
+def _pick(
+    study: Study, target: TargetConfig, entry: MethodEntry, out: Path, workspace: Workspace, counter: Counter
+) -> list[Pick]:
+    """Score and select for one method and target, at every fraction and (for stochastic methods) seed."""
+    picks = []
+    for seed in study.seeds:
+        tag = f"-seed{seed}" if entry.stochastic else ""
+        score_tag = f"-seed{seed}" if entry.scorer.stochastic else ""
+        of_target = target.name if entry.scorer.uses_target else "any"
+        kind = f"{entry.scorer.label}-{fingerprint(entry.scorer.to_dict())[:6]}{score_tag}"
+        stage = ScoreStage(
+            pool=study.pool,
+            target=target,
+            method=entry.scorer,
+            model=study.selector_model,
+            encoding=study.encoding,
+            seed=seed,
+            convention=study.convention,
+        )
+        scored = counter.add(score(stage, out / "scores" / of_target / kind, workspace))
+        for fraction in study.fractions:
+            budget = Budget(fraction=fraction)
+            cut = SelectStage(
+                pool=study.pool, scores=str(scored.path), selection=entry.selection, budget=budget, seed=seed
+            )
+            if not entry.stochastic:
+                cut = cut.model_copy(update={"seed": 0})
+            place = out / "selections" / target.name / f"{entry.label}-{budget.label}{tag}"
+            picks.append(Pick(target, entry, fraction, seed, scored, counter.add(select(cut, place, workspace))))
+    return picks
+
+
+def _plan_training(
+    study: Study, picks: list[Pick], out: Path, workspace: Workspace
+) -> tuple[list[TrainTask], list[Path]]:
+    """Distinct models to tune, each with the targets to test it on; and the model directory of every pick."""
+    pool = workspace.pool(study.pool)
+    encoder = workspace.encoder(study.model, study.encoding)
+    workspace.tokens(study.pool, study.model, study.encoding)  # once, before workers ask for it
+    tasks: dict[Path, TrainTask] = {}
+    model_of = []
+    for pick in picks:
+        stage = TrainStage(
+            pool=study.pool,
+            selection=str(pick.selection.path),
+            model=study.model,
+            encoding=study.encoding,
+            training=study.training,
+            seed=pick.seed,
+            convention=study.convention,
+        )
+        inputs = train_inputs(stage, pool, selected_ids(pick.selection.path), encoder, workspace)
+        place = out / "models" / f"{fingerprint([inputs, study.training.to_dict(), study.model.dtype])}-seed{pick.seed}"
+        task = tasks.get(place)
+        targets = dict.fromkeys([*(t.name for t in (task.targets if task else ())), pick.target.name])
+        chosen = tuple(t for t in study.targets if t.name in targets)
+        tasks[place] = TrainTask(stage, place, chosen, study, workspace.shared, out / "evaluations")
+        model_of.append(place)
+    # The longest first, so that workers finish together.
+    ordered = sorted(tasks.values(), key=lambda t: (-len(selected_ids(Path(t.stage.selection or ""))), str(t.out)))
+    return ordered, model_of
+
+
+@lru_cache
+def _workspace(shared: Path) -> Workspace:
+    """One a worker process, so that it opens the pool once, not once a model."""
+    return Workspace(shared)
+
+
+def _train_and_evaluate(task: TrainTask) -> tuple[int, int]:
+    """Tune one model, test it on its targets; returns how many artifacts were made and found."""
+    workspace = _workspace(task.shared)
+    counter = Counter()
+    tuned = counter.add(train(task.stage, task.out, workspace))
+    for target in task.targets:
+        model = task.study.model.model_copy(update={"path": str(tuned.path / "model"), "tokenizer": None})
+        counter.add(
+            _evaluate(task.study, model, target, _evaluation(task.evaluations.parent, task.out, target), workspace)
+        )
+    return counter.made, counter.found
+
+
+def _evaluate(study: Study, model: ModelConfig, target: TargetConfig, out: Path, workspace: Workspace) -> Artifact:
+    stage = EvaluateStage(model=model, target=target, encoding=study.encoding, benchmark=study.evaluation)
+    return evaluate(stage, out, workspace)
+
+
+def _zero_shot(study: Study, target: TargetConfig, out: Path, workspace: Workspace, counter: Counter) -> Path:
+    place = out / "evaluations" / f"zero-shot-{target.name}"
+    return counter.add(_evaluate(study, study.model, target, place, workspace)).path
+
+
+def _evaluation(out: Path, model: Path, target: TargetConfig) -> Path:
+    return out / "evaluations" / f"{model.name}-{target.name}"
+
+
+def plan_study(study: Study, out: Path) -> str:
+    """What the study would cost by closed form, as text; nothing is scored or trained."""
+    from transformers import AutoConfig
+
+    from paydirt.training.train import predict_training_cost
+
+    workspace = Workspace(out / "shared")
+    tokens = workspace.tokens(study.pool, study.model, study.encoding)
+    architecture = Architecture.from_config(AutoConfig.from_pretrained(study.model.path))
+    lines = [f"{study.name}: {len(tokens)} examples, {tokens.total} tokens, convention {study.convention}"]
+    for entry in study.methods:
+        for target in study.targets:
+            stage = ScoreStage(
+                pool=study.pool,
+                target=target,
+                method=entry.scorer,
+                model=study.selector_model,
+                encoding=study.encoding,
+                convention=study.convention,
+            )
+            lines.append(f"  select {entry.label} for {target.name}: {predict_score(stage, workspace).flops:.3g} FLOPs")
+    for fraction in study.fractions:
+        size = fraction * len(tokens)
+        cost = predict_training_cost(
+            study.training, architecture, fraction * tokens.total, round(size), study.convention
+        )
+        lines.append(f"  train on {fraction:.1%} ({round(size)} examples): {cost.flops:.3g} FLOPs a model")
+    models = len(study.targets) * len(study.methods) * len(study.fractions) * len(study.seeds)
+    return "\n".join([*lines, f"  at most {models} models to tune; nothing was run"])
