@@ -8,7 +8,6 @@ tokens from examples, fractions from tokens, examples or FLOPs relative to the p
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 

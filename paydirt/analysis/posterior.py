@@ -1,0 +1,382 @@
+"""A hierarchical Bayesian model of scores over panels, methods and data, built on the law and solved exactly.
+
+Given lambda the law is linear in its amplitude, so a curve is written as a sum of laws at a few rates,
+
+    y(x) = F - sigma * sum_k a_k (exp(-l_k x) - exp(-l_k)) / (1 - exp(-l_k)),      x = share of the pool trained on,
+
+with F the score after training on everything (each term is 0 at x = 1, where every method has the same data, and 1 at
+x = 0) and sigma the panel's scale in points. The amplitudes a_k have Gaussian priors in levels: all panels, this panel,
+method (and its family), method on this task, method at this model size, method in this panel. Everything then is one
+Gaussian process with a sum of kernels: conditioning on published results and on a user's pilot is exact, and draws are
+joint over strategies, which is what probabilities of being best need. The variances of the levels are set by maximum a
+posteriori marginal likelihood (Rasmussen & Williams 2006, chapter 5.4).
+
+A new panel's sigma is unknown until it is observed: it is integrated over a log-Student-t fitted to the known panels
+(the predictive of a log-normal of unknown mean and spread), each
+value weighted by the likelihood of the panel's own points, which gives the predictions their heavier tails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.optimize import minimize
+from scipy.stats import t as student
+
+from paydirt.analysis.results import ZERO_SHOT, Floats, Panel
+
+RATES = np.array([2.0, 12.0, 80.0, 600.0])
+UNTUNED_AS = 0.01  # share of the pool from which zero-shot is reached by a jump instead of by the law
+UNKNOWN_SIZE = 9.85  # log10 of 7B, the most published size
+ALL = "everything"  # the method of a run on the whole pool: it selected nothing
+
+# Families share strength: a new method starts from its family, an unknown family from "selected at all".
+FAMILY_WORDS: dict[str, tuple[str, ...]] = {
+    "gradient": ("less", "grad", "influence", "learned", "datainf", "trak"),
+    "perplexity": ("ppl", "perplex", "ifd", "loss", "superfilter", "cherry"),
+    "lexical": ("bm25", "tfidf", "tf-idf", "lexic", "dsir", "gram"),
+    "embedding": ("embed", "rds", "gtr", "minilm", "sbert", "knn", "cosine", "repres"),
+    "baseline": ("random", "length", "longest", "shortest", "uniform"),
+}
+
+
+def family(method: str) -> str:
+    """The kind of information a method uses, from its name; its own name when it says nothing known."""
+    low = method.lower().split("@")[0]
+    return next((f for f, words in FAMILY_WORDS.items() if any(w in low for w in words)), low.strip())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Points:
+    """N places in (panel, method, data): where something was observed, or is to be predicted."""
+
+    task: np.ndarray
+    panel: np.ndarray
+    method: np.ndarray
+    size: Floats  # log10 parameters of the train model
+    selector: Floats  # log10 parameters of the selector model; NaN where none or not told
+    x: Floats  # share of the pool trained on
+    y: Floats  # mean score; NaN where it is to be predicted
+    seeds: Floats
+    seed_sd: Floats  # pooled standard deviation between seeds in the panel, NaN where unknown
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def where(self, rows: np.ndarray) -> Points:
+        return Points(*(getattr(self, name)[rows] for name in self.__slots__))
+
+
+def join(a: Points, b: Points) -> Points:
+    return Points(*(np.concatenate([getattr(a, name), getattr(b, name)]) for name in Points.__slots__))
+
+
+def points(panels: Sequence[Panel], unit: float = 1.0) -> Points:
+    """The cells of panels as points, scores times `unit`. Runs on the whole pool become one point per panel."""
+    rows: list[tuple[object, ...]] = []
+    for p in panels:
+        head = (p.task.lower(), f"{p.task.lower()}|{p.model.lower()}")
+        size = log_params(p.train_params, UNKNOWN_SIZE)
+        spread = [(len(s) - 1, s.var(ddof=1)) for c in p.curves.values() for s in c.scores if len(s) > 1]
+        freedom = sum(n for n, _ in spread)
+        sd = float(np.sqrt(sum(n * v for n, v in spread) / freedom)) * unit if freedom >= 5 else np.nan
+        if len(p.zero_shot):
+            # The untuned model is one model: repeated evaluations of it are not independent seeds.
+            rows.append((*head, ZERO_SHOT, size, np.nan, 0.0, p.zero_shot.mean() * unit, 1.0, sd))
+        whole: dict[float, list[tuple[float, int]]] = {}
+        for c in p.curves.values():
+            selector = log_params(c.selector_params)
+            for f, mean, n in zip(c.fraction, c.mean, c.seeds):
+                if f >= 0.999:
+                    whole.setdefault(round(float(f), 3), []).append((float(mean), int(n)))
+                else:
+                    rows.append((*head, c.method.lower(), size, selector, float(f), mean * unit, float(n), sd))
+        for f, runs in whole.items():
+            count = sum(n for _, n in runs)
+            rows.append((*head, ALL, size, np.nan, f, sum(m * n for m, n in runs) / count * unit, float(count), sd))
+    return _stack(rows)
+
+
+def _stack(rows: Sequence[tuple[object, ...]]) -> Points:
+    columns = list(zip(*rows)) if rows else [()] * 9
+    text = [np.array(c, dtype=object) for c in columns[:3]]
+    numbers = [np.array(c, dtype=np.float64) for c in columns[3:]]
+    return Points(*text, *numbers)
+
+
+def log_params(params: float, unknown: float = float("nan")) -> float:
+    """log10 of a parameter count; `unknown` where there is none."""
+    return float(np.log10(params)) if np.isfinite(params) and params > 0 else unknown
+
+
+def ask(
+    panel: Panel, methods: Sequence[str], fractions: Sequence[float], selectors: Sequence[float] | None = None
+) -> Points:
+    """Points to predict in one panel: method i, with a selector of selectors[i] parameters, at fraction i."""
+    head = (panel.task.lower(), f"{panel.task.lower()}|{panel.model.lower()}")
+    size = log_params(panel.train_params, UNKNOWN_SIZE)
+    rows: list[tuple[object, ...]] = []
+    for method, x, selector in zip(methods, fractions, selectors or [float("nan")] * len(methods)):
+        name = ALL if x >= 0.999 else (ZERO_SHOT if x <= 0 else method.lower())
+        rows.append((*head, name, size, log_params(selector), float(x), np.nan, 1.0, np.nan))
+    return _stack(rows)
+
+
+def _curve_features(x: Floats) -> Floats:
+    """[N, K] minus the normalised law at each rate: near -1 for little data, 0 on everything.
+
+    The untuned model is not the law's limit: tuning on a little data may help or harm (a third to a half of small runs
+    fall below zero-shot, arXiv 2602.14696). It takes the law's value at 1 % of the pool, and `components` adds a jump.
+    """
+    x = np.where(x > 0, x, UNTUNED_AS)
+    far = np.exp(-RATES)
+    return -(np.exp(-np.outer(x, RATES)) - far) / (1 - far)
+
+
+def _method_features(x: Floats) -> Floats:
+    """The same, fading to 0 where nothing has been trained on: no data, no difference between methods."""
+    return _curve_features(x) * (1 - np.exp(-x / 0.004))[:, None]
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> Floats:
+    return (a[:, None] == b[None, :]).astype(np.float64)
+
+
+def _method_kernel(a: np.ndarray, b: np.ndarray) -> Floats:
+    """How alike two methods are expected to act: 1 the same, 0.6 one family, 0.3 both select, 0 else."""
+    fa, fb = (np.array([family(m) for m in side], dtype=object) for side in (a, b))
+    selects_a, selects_b = ((side != "baseline").astype(np.float64) for side in (fa, fb))
+    return 0.3 * np.outer(selects_a, selects_b) + 0.3 * _same(fa, fb) + 0.4 * _same(a, b)
+
+
+def _selector_kernel(a: Floats, b: Floats) -> Floats:
+    """Most of a method's effect holds at any selector size, the rest decorrelates over a decade of parameters.
+
+    An assumption, not a fit: published selection always used a 7B model. It makes another size a little less good in
+    expectation, and less certain, until a pilot shows otherwise.
+    """
+    a, b = (np.where(np.isfinite(side), side, UNKNOWN_SIZE) for side in (a, b))
+    return np.asarray(0.7 + 0.3 * np.exp(-0.5 * (a[:, None] - b[None, :]) ** 2))
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """Standard deviations of the levels, in units of a panel's scale; `noise` of one cell."""
+
+    curve: float = 0.3  # panel's own curve
+    size_curve: float = 0.2  # per decade of parameters
+    method: float = 0.3
+    task_method: float = 0.2
+    size_method: float = 0.2  # per decade of parameters
+    panel_method: float = 0.2
+    noise: float = 0.15
+
+    def vector(self) -> Floats:
+        return np.log([getattr(self, name) for name in self.__slots__])
+
+    @classmethod
+    def of(cls, vector: Floats) -> Levels:
+        return cls(*np.exp(vector))
+
+
+def components(a: Points, b: Points) -> list[Floats]:
+    """The unit-scale kernels of the levels, in the order of `Levels`, after the fixed one shared by all panels."""
+    curve = _curve_features(a.x) @ _curve_features(b.x).T
+    untuned = np.outer(a.x <= 0, b.x <= 0).astype(np.float64)
+    method = _method_features(a.x) @ _method_features(b.x).T
+    methods = method * _method_kernel(a.method, b.method) * _selector_kernel(a.selector, b.selector)
+    panel = _same(a.panel, b.panel)
+    size = np.outer(a.size - 10.0, b.size - 10.0)
+    return [
+        curve + untuned * (0.1 + 0.9 * panel),
+        panel * curve,
+        size * curve,
+        methods,
+        _same(a.task, b.task) * methods,
+        size * methods,
+        panel * methods,
+    ]
+
+
+def level_kernel(a: Points, b: Points) -> Floats:
+    """Prior covariance of F, in points: constant, task, slope per decade of parameters, task's slope, the panel itself.
+
+    Wide on purpose (sd 20 overall, 15 by task, 25 a decade of parameters and 3 more by task, 1.5 by panel): without a
+    pilot the model knows little of absolute scores.
+    """
+    size = np.outer(a.size - 10.0, b.size - 10.0)
+    task, panel = _same(a.task, b.task), _same(a.panel, b.panel)
+    return 400.0 + 225.0 * task + 625.0 * size + 9.0 * task * size + 2.25 * panel
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """Known points with each one's panel scale, and the levels fitted to them."""
+
+    known: Points
+    scale: dict[str, float]
+    levels: Levels
+    log_scale_mean: float
+    log_scale_sd: float
+    inflation: Floats  # [N] how much more noise than usual each known point is given (1: none)
+
+    def scales(self, at: Points, new: float) -> Floats:
+        return np.array([self.scale.get(p, new) for p in at.panel])
+
+    def covariance(self, a: Points, b: Points, new: float) -> Floats:
+        """Prior covariance between two sets of points, in points squared."""
+        v = np.exp(2 * self.levels.vector())
+        parts = components(a, b)
+        unit = parts[0] + sum(w * k for w, k in zip(v[:-1], parts[1:]))
+        return np.outer(self.scales(a, new), self.scales(b, new)) * unit + level_kernel(a, b)
+
+    def noise(self, at: Points, new: float) -> Floats:
+        """Variance of each observed mean: half a cell's own, half the seeds' (measured where seeds are repeated)."""
+        own = (self.levels.noise * self.scales(at, new)) ** 2
+        seeds = np.where(np.isfinite(at.seed_sd), at.seed_sd**2, own / 2)
+        return own / 2 + seeds / np.maximum(at.seeds, 1)
+
+
+def scale_of(known: Points, panel: str) -> float:
+    """A panel's scale: median distance of its runs on at most a quarter of the pool from the full score, in points.
+
+    The median, because single failed runs are common (BBH 13B, Embed at 2.5 %: 6 points under its neighbours).
+
+    Where nothing was trained on everything the best score stands in for it, and "a quarter" is of the largest run. NaN
+    with fewer than 3 such runs.
+    """
+    rows = known.where((known.panel == panel) & (known.x > 0))
+    if not len(rows):
+        return float("nan")
+    whole = rows.y[rows.x >= 0.999]
+    top = whole.mean() if len(whole) else rows.y.max()
+    low = rows.y[rows.x <= 0.26 * min(rows.x.max(), 1.0)]
+    return float(max(np.median(np.abs(low - top)), 0.05)) if len(low) >= 3 else float("nan")
+
+
+def learn(known: Points, *, cells: int = 420, seed: int = 0) -> Model:
+    """Fit the levels to known points (a random set of panels holding about `cells` of them when there are more)."""
+    scale = {p: s for p in dict.fromkeys(known.panel) if np.isfinite(s := scale_of(known, p))}
+    logs = np.log(list(scale.values())) if scale else np.array([0.5])
+    # A log-normal with a floor under its spread; sqrt(1 + 1/n) for the mean being estimated too.
+    spread = max(float(logs.std(ddof=1)) if len(logs) > 1 else 0.9, 0.4) * np.sqrt(1 + 1 / len(logs))
+    model = Model(known, scale, Levels(), float(logs.mean()), float(spread), np.ones(len(known)))
+    if not scale:
+        return model
+    order = list(scale)
+    if len(known) > cells:
+        np.random.default_rng(seed).shuffle(order)
+    kept: list[str] = []
+    for panel in order:
+        if sum((known.panel == p).sum() for p in [*kept, panel]) > cells and kept:
+            break
+        kept.append(panel)
+    some = np.isin(known.panel, kept)
+    for _ in range(2):
+        part = replace(model, known=known.where(some), inflation=model.inflation[some])
+        model = replace(model, levels=_fit_levels(part))
+        model = replace(model, inflation=_inflation(model))
+    return model
+
+
+def _inflation(model: Model) -> Floats:
+    """[N] factors on the noise of known points that make Student-t noise of 4 degrees of freedom out of Gaussian.
+
+    Each point is judged by its leave-one-out residual, two rounds of the usual reweighting (Lange et al. 1989).
+    """
+    data, inflation = model.known, model.inflation
+    k = model.covariance(data, data, 1.0)
+    noise = model.noise(data, 1.0)
+    for _ in range(2):
+        factor = cho_factor(k + np.diag(noise * inflation + 1e-8), lower=True, check_finite=False)
+        inverse = cho_solve(factor, np.eye(len(data)), check_finite=False)
+        precision = np.diag(inverse)
+        residual = (inverse @ (data.y - 50.0)) / precision
+        # Leave-one-out variance is signal + noise; only the noise part is inflated.
+        variance = np.maximum(1 / precision - noise * inflation, 0.0) + noise
+        inflation = np.maximum((4 + residual**2 / variance) / 5, 1.0)
+    return inflation
+
+
+def _fit_levels(model: Model) -> Levels:
+    data = model.known
+    s = model.scales(data, 1.0)
+    parts = [np.outer(s, s) * part for part in components(data, data)]
+    fixed = level_kernel(data, data) + parts[0]
+    start = model.levels.vector()
+    y = data.y - 50.0
+
+    def loss(vector: Floats) -> float:
+        trial = replace(model, levels=Levels.of(vector))
+        k = fixed + sum(w * part for w, part in zip(np.exp(2 * vector[:-1]), parts[1:]))
+        k[np.diag_indices_from(k)] += trial.noise(data, 1.0) * model.inflation + 1e-8
+        try:
+            factor = cho_factor(k, lower=True, check_finite=False)
+        except LinAlgError:
+            return 1e6
+        fit = 0.5 * y @ cho_solve(factor, y, check_finite=False) + np.log(np.diag(factor[0])).sum()
+        # Log-normal prior, a factor of about 2 either way: seven panels must not set six variances alone.
+        return float(fit + 0.5 * np.sum(((vector - start) / 0.8) ** 2))
+
+    found = minimize(loss, start, method="L-BFGS-B", options={"maxiter": 25})
+    return Levels.of(found.x)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Posterior:
+    """Joint posterior of the scores at M asked points: a mixture of Gaussians over the new panel's scale."""
+
+    weights: Floats  # [G]
+    means: Floats  # [G, M]
+    covariances: Floats  # [G, M, M]
+    noise: Floats  # [G, M] variance of one observed run at each point
+
+    def mean(self) -> Floats:
+        return self.weights @ self.means
+
+    def draw(self, n: int, rng: np.random.Generator, *, observed: bool = False) -> Floats:
+        """[n, M] joint draws of true cell means, or of single observed runs."""
+        counts = rng.multinomial(n, self.weights)
+        parts = []
+        for mean, cov, noise, count in zip(self.means, self.covariances, self.noise, counts):
+            if count:
+                total = cov + np.diag(noise) if observed else cov
+                values, vectors = np.linalg.eigh((total + total.T) / 2)
+                root = vectors * np.sqrt(np.maximum(values, 0.0))
+                parts.append(mean + rng.standard_normal((count, len(mean))) @ root.T)
+        return np.concatenate(parts)
+
+
+def predict(model: Model, asked: Points, own: Points | None = None, grid: int = 11) -> Posterior:
+    """Condition on the known points and the asked panel's `own` points; integrate over the panel's scale."""
+    panel = asked.panel[0]
+    inflation = np.concatenate([model.inflation, np.ones(0 if own is None else len(own))])
+    own_rows = own if own is not None and len(own) else None
+    data = join(model.known, own_rows) if own_rows is not None else model.known
+    if panel in model.scale:
+        scales, prior = np.array([model.scale[panel]]), np.array([1.0])
+    else:
+        steps = (np.arange(grid) + 0.5) / grid
+        freedom = max(len(model.scale) - 1, 2)
+        scales = np.exp(model.log_scale_mean + model.log_scale_sd * student.ppf(steps, freedom))
+        prior = np.full(grid, 1.0 / grid)
+    log_like, means, covariances, noise = [], [], [], []
+    for scale in scales:
+        k = model.covariance(data, data, scale)
+        k[np.diag_indices_from(k)] += model.noise(data, scale) * inflation + 1e-8
+        factor = cho_factor(k, lower=True, check_finite=False)
+        cross = model.covariance(data, asked, scale)
+        y = data.y - 50.0
+        solved = cho_solve(factor, y, check_finite=False)
+        log_like.append(-0.5 * y @ solved - np.log(np.diag(factor[0])).sum())
+        means.append(50.0 + cross.T @ solved)
+        covariances.append(
+            model.covariance(asked, asked, scale) - cross.T @ cho_solve(factor, cross, check_finite=False)
+        )
+        noise.append(model.noise(asked, scale))
+    logs = np.log(prior) + np.array(log_like) - max(log_like)
+    weights = np.exp(logs) / np.exp(logs).sum()
+    return Posterior(weights, np.array(means), np.array(covariances), np.array(noise))

@@ -1,0 +1,197 @@
+"""Complete strategies: which method, which selector model, how much data, with or without a store, and what each costs.
+
+Costs come from what is known best: what a pilot measured for this model first, the closed forms of `paydirt.cost` for
+the given architectures next, and for a bare parameter count a Llama-shaped stand-in under `6NT`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from paydirt.analysis.posterior import family
+from paydirt.analysis.results import ZERO_SHOT, Panel
+from paydirt.cost.architecture import Architecture
+from paydirt.cost.forms import ALIASES, FAMILIES, SelectionWork, selection_flops, training_flops
+
+FRACTIONS = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+METHODS = ("Random", "BM25", "Embed", "PPL", "LESS")
+EMBED_PARAMS = 110e6  # GTR-T5-base, the published embedder
+FORM_OF_FAMILY = {
+    "gradient": "gradient",
+    "perplexity": "ppl",
+    "lexical": "bm25",
+    "embedding": "embed",
+    "baseline": "random",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """One way to spend a budget on one task. FLOPs are per task; `store` tells whether a gradient store is shared."""
+
+    method: str
+    fraction: float
+    selection_flops: float
+    training_flops: float
+    selector_params: float = float("nan")
+    store: bool = False
+
+    @property
+    def total_flops(self) -> float:
+        return self.selection_flops + self.training_flops
+
+    @property
+    def label(self) -> str:
+        """Method, selector and store in a few words; the fraction is shown apart."""
+        selector = f" @{_short(self.selector_params)}" if np.isfinite(self.selector_params) else ""
+        return f"{self.method}{selector}{' (shared store)' if self.store else ''}"
+
+
+def _short(params: float) -> str:
+    return f"{params / 1e9:.3g}B" if params >= 1e9 else f"{params / 1e6:.3g}M"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be tuned and what may be tried. Tokens and examples are the pool's; `budget` FLOPs are per task."""
+
+    train_params: float
+    pool_tokens: float
+    references: float = 0.0
+    tasks: int = 1
+    task: str = ""
+    model: str = ""
+    pool_examples: float | None = None
+    reference_tokens: float | None = None
+    methods: tuple[str, ...] = METHODS
+    fractions: tuple[float, ...] = FRACTIONS
+    selector_params: tuple[float, ...] = ()
+    embed_params: float = EMBED_PARAMS
+    seq_len: float | None = None
+    lora: bool = False
+    checkpoints: int = 4
+    projection_dim: int = 8192
+    train_architecture: Architecture | None = field(default=None, repr=False)
+    selector_architectures: tuple[Architecture, ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("train_params", "pool_tokens"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+        if self.tasks < 1:
+            raise ValueError(f"tasks must be at least 1, not {self.tasks}")
+        wrong = [f for f in self.fractions if not 0 < f <= 1]
+        if wrong:
+            raise ValueError(f"fractions lie in (0, 1], not {wrong[0]}")
+
+    @property
+    def examples(self) -> float:
+        """Pool examples; 360 tokens each, as in the published pool, when not told."""
+        return self.pool_examples or self.pool_tokens / 360
+
+    @property
+    def full_training_flops(self) -> float:
+        """FLOPs of one pass over the whole pool."""
+        if self.train_architecture is not None:
+            return training_flops(self.train_architecture, self.pool_tokens, self.seq_len, lora=self.lora)
+        arch = nominal_architecture(self.train_params)
+        scale = self.train_params / arch.active_parameters
+        return training_flops(arch, self.pool_tokens, 0, "6NT", lora=self.lora) * scale
+
+    @property
+    def selectors(self) -> tuple[float, ...]:
+        """Selector sizes to try: as given, else 7B as published, never larger than the train model."""
+        if self.selector_architectures:
+            return tuple(float(a.parameters) for a in self.selector_architectures)
+        return self.selector_params or (min(7e9, self.train_params),)
+
+
+def nominal_architecture(params: float) -> Architecture:
+    """A Llama-shaped model of about `params` parameters: heads of 128, one layer per 128 of width, 32k words."""
+    width = 128
+    while 12 * (width + 128) ** 2 * ((width + 128) // 128) + 64_000 * (width + 128) <= params:
+        width += 128
+    layers = max(width // 128, 1)
+    return Architecture(
+        layers, width, int(width * 8 / 3), layers, layers, 128, 32000, name=f"a model of {_short(params)} parameters"
+    )
+
+
+def selection_form(method: str) -> str:
+    """The closed form that prices a method: its own, else its family's, else "random" (no cost known)."""
+    name = method.lower()
+    return name if name in FAMILIES or name in ALIASES else FORM_OF_FAMILY.get(family(method), "random")
+
+
+def selection_cost(job: Job, method: str, selector: float, store: bool, pilot: Panel | None = None) -> float:
+    """FLOPs per task of selecting by `method`, 0 for the free ones and for methods of unknown kind without a pilot."""
+    measured = _measured(method, selector, pilot)
+    if measured is not None:
+        shared = family(method) == "gradient" and store
+        return measured / job.tasks if shared else measured
+    name = method.lower()
+    form = selection_form(method)
+    work = SelectionWork(
+        pool_tokens=job.pool_tokens,
+        reference_tokens=job.reference_tokens if job.reference_tokens is not None else 360.0 * job.references,
+        pool_examples=job.examples,
+        references=job.references,
+        seq_len=job.seq_len,
+        checkpoints=job.checkpoints,
+        projection_dim=job.projection_dim,
+        tasks=job.tasks if store else 1,
+    )
+    match = [a for a in job.selector_architectures if abs(a.parameters - selector) < 0.01 * selector]
+    if match and family(method) != "embedding":
+        return selection_flops(form, work, match[0]).flops
+    size = job.embed_params if family(method) == "embedding" and name not in ("rds", "rds+") else selector
+    arch = nominal_architecture(size if np.isfinite(size) else job.train_params)
+    return selection_flops(form, work, arch, "6NT").flops * (size / arch.active_parameters if np.isfinite(size) else 1)
+
+
+def _measured(method: str, selector: float, pilot: Panel | None) -> float | None:
+    """Selection FLOPs of the method in the pilot, when it ran there (with this selector, where it is told)."""
+    for curve in pilot.curves.values() if pilot is not None else ():
+        same = not (np.isfinite(selector) and np.isfinite(curve.selector_params)) or curve.selector_params == selector
+        if curve.method.lower() == method.lower() and same and np.isfinite(curve.selection_flops).any():
+            return float(np.nanmedian(curve.selection_flops))
+    return None
+
+
+def needs_selector(method: str) -> bool:
+    """Whether the method reads the pool with a language model whose size is a choice."""
+    return family(method) in ("gradient", "perplexity") or method.lower() in ("rds", "rds+")
+
+
+def strategies(job: Job, budget: float, pilot: Panel | None = None) -> list[Strategy]:
+    """All strategies that `budget` FLOPs per task afford, zero-shot included; each method also at its largest fraction.
+
+    Selecting more than 95 % of the pool is not selecting: training on everything appears once, as Random at 1.
+
+    With several tasks a gradient method appears with a shared store and without one.
+    """
+    full = job.full_training_flops
+    found = [Strategy(ZERO_SHOT, 0.0, 0.0, 0.0)]
+    for method in job.methods:
+        for selector in job.selectors if needs_selector(method) else (float("nan"),):
+            for store in (False, True) if family(method) == "gradient" and job.tasks > 1 else (False,):
+                price = selection_cost(job, method, selector, store, pilot)
+                room = (budget - price) / full
+                if room < min(0.001, *job.fractions):
+                    continue
+                # The whole pool is one strategy under any name, and cheapest as Random.
+                most = min(room, 1.0) if method.lower() == "random" else min(room, 0.95)
+                sizes = {f for f in job.fractions if f <= most} | {round(most, 4) if most > 0.001 else most}
+                found += [Strategy(method, f, price, f * full, selector, store) for f in sorted(sizes)]
+    return found
+
+
+def choices(asked: Sequence[Strategy]) -> dict[str, list[int]]:
+    """Indices of strategies by label: one entry per method, selector and store."""
+    groups: dict[str, list[int]] = {}
+    for i, s in enumerate(asked):
+        groups.setdefault(s.label, []).append(i)
+    return groups
