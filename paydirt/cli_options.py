@@ -32,7 +32,7 @@ def options_of(cls: type[Config], skip: tuple[str, ...] = ()) -> list[inspect.Pa
             default = list(default)
         flag = "--" + name.replace("_", "-")
         names = f"{flag}/--no-{name.replace('_', '-')}" if kind is bool else flag
-        annotation = Annotated[kind, typer.Option(names, help=shown)]
+        annotation: Any = Annotated[kind, typer.Option(names, help=shown)]  # type: ignore[valid-type]
         parameters.append(
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
         )

@@ -39,8 +39,10 @@ class Column(NamedTuple):
 
 def apply_statistic(name: Statistic, values: np.ndarray) -> np.ndarray:
     """[n, c] -> [n] in float64."""
-    functions = {"mean": np.mean, "max": np.max, "min": np.min}
-    return np.asarray(functions[name](values.astype(np.float64), axis=1))
+    values = np.asarray(values, dtype=np.float64)
+    if name == "mean":
+        return np.asarray(values.mean(axis=1))
+    return np.asarray(values.max(axis=1) if name == "max" else values.min(axis=1))
 
 
 class Scores:

@@ -41,7 +41,7 @@ class ExactMatch(Benchmark):
             losses = mean_losses(token_losses(model, encoded, encoder.pad_id, self.token_budget))
             metrics[name] = float(np.nanmean(losses))
         by_subtask = {str(s): float(hits[subtasks == s].mean()) for s in np.unique(subtasks)}
-        settings = {"generation": "greedy", "template": encoder.config.template, "limit": self.limit}
+        settings: dict[str, object] = {"generation": "greedy", "template": encoder.config.template, "limit": self.limit}
         return EvalResult(target.name, "exact_match", metrics, len(test), by_subtask, settings)
 
     @torch.no_grad()

@@ -15,6 +15,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import scipy.sparse as sp
 from pydantic import Field
 
@@ -25,7 +26,7 @@ from paydirt.scores import Column, Reduction
 from paydirt.types import Target
 
 Variant = Literal["okapi", "robertson", "lucene", "atire", "bm25l", "bm25+"]
-_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_PUNCTUATION = string.punctuation.encode()
 
 
 class BM25(Scorer):
@@ -123,25 +124,37 @@ def okapi_idf(df: np.ndarray, n: int) -> np.ndarray:
 
 def words(text: str) -> list[str]:
     """Lower-cased words without ASCII punctuation."""
-    return text.lower().translate(_NO_PUNCTUATION).split()
+    return _bare(text).decode().split()
+
+
+def _bare(text: str) -> bytes:
+    """Lower-cased UTF-8 without ASCII punctuation; deleting single bytes below 128 cannot break a character."""
+    return text.lower().encode().translate(None, _PUNCTUATION)
 
 
 def count_words(texts: list[str], vocabulary: dict[str, int]) -> tuple[sp.csr_matrix, np.ndarray, dict[str, int]]:
-    """Counts [n, Q] of the vocabulary's words, lengths [n] in words, and document frequency of every word."""
-    split = [words(t) for t in texts]
-    lengths = np.fromiter(map(len, split), dtype=np.int64, count=len(split))
-    flat = pa.array([w for doc in split for w in doc], type=pa.string()).dictionary_encode()
-    dictionary = flat.dictionary.to_pylist()
-    code = flat.indices.to_numpy()
-    document = np.repeat(np.arange(len(texts), dtype=np.int64), lengths)
-    pairs, tf = np.unique(document * max(1, len(dictionary)) + code, return_counts=True)
-    document, code = np.divmod(pairs, max(1, len(dictionary)))
-    df = np.bincount(code, minlength=len(dictionary))
-    column = np.fromiter((vocabulary.get(w, -1) for w in dictionary), dtype=np.int64, count=len(dictionary))[code]
-    kept = column >= 0
-    shape = (len(texts), len(vocabulary))
-    matrix = sp.csr_matrix((tf[kept].astype(np.float64), (document[kept], column[kept])), shape=shape)
-    return matrix, lengths, dict(zip(dictionary, df.tolist()))
+    """Counts [n, Q] of the vocabulary's words, lengths [n] in words, and document frequency of every word.
+
+    Arrow splits and numbers the words of a whole block at once; rows of a sparse matrix then add up repeats.
+    """
+    split = pc.utf8_split_whitespace(pa.array([_bare(t) for t in texts], type=pa.string()))
+    numbered = split.flatten().dictionary_encode()
+    dictionary, code = numbered.dictionary.to_pylist(), numbered.indices.to_numpy().copy()
+    ends = split.offsets.to_numpy().astype(np.int64)
+    if "" in dictionary:  # Arrow, unlike str.split, leaves an empty word at the edges of a text
+        real = code != dictionary.index("")
+        ends = np.r_[0, np.cumsum(real)][ends]
+        code = code[real]
+    shape = (len(texts), len(dictionary))
+    tf = sp.csr_matrix((np.ones(len(code)), code, ends), shape=shape)
+    tf.sum_duplicates()
+    df = np.bincount(tf.indices, minlength=len(dictionary))
+    column = np.fromiter((vocabulary.get(w, -1) for w in dictionary), dtype=np.int64, count=len(dictionary))
+    wanted = column[tf.indices]
+    kept = wanted >= 0
+    indptr = np.r_[0, np.cumsum(kept)][tf.indptr]
+    matrix = sp.csr_matrix((tf.data[kept], wanted[kept], indptr), shape=(len(texts), len(vocabulary)))
+    return matrix, np.diff(ends), {w: n for w, n in zip(dictionary, df.tolist()) if n}
 
 
 def _save(job: Job, shard: int, tf: sp.csr_matrix, lengths: np.ndarray) -> None:

@@ -12,6 +12,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from paydirt.artifacts import build, fingerprint
+from paydirt.cost.ledger import Ledger
+from paydirt.cost.measure import FlopMeter
+from paydirt.data.tokens import row_key
 from paydirt.models.load import model_fingerprint, resolve_device
 from paydirt.scorers.base import Job, Scorer
 from paydirt.scores import Reduction
@@ -37,19 +41,37 @@ class Embed(Scorer):
         return {"encoder_model": model_fingerprint(str(resolve_encoder(self.encoder)))}
 
     def predict_cost(self, job: Job) -> Cost:
-        """2 x non-embedding parameters x tokens, both read from the encoder itself."""
+        """2 x non-embedding parameters x tokens, both read from the encoder itself; the pool's pass charged in full."""
         model = self._load()
         tokens = sum(self._lengths(model, self._pool_texts(job, start, stop)).sum() for start, stop in job.shards())
         tokens += self._lengths(model, self._reference_texts(job)).sum()
         return Cost(2.0 * compute_parameters(model) * float(tokens), int(tokens))
 
-    def prepare(self, job: Job) -> tuple[Any, np.ndarray]:
+    def prepare(self, job: Job) -> tuple[Path, np.ndarray]:
+        """The pool's embeddings, made once for all targets, and the references' [R, d]."""
         model = self._load()
-        return model, self._embed(job, model, self._reference_texts(job))
+        inputs = {"rows": row_key(job.pool), "pool": job.pool.fingerprint, **self.inputs(job)}
+        settings = self.model_dump(include={"max_tokens", "text"})
+        place = job.shared / "embeddings" / fingerprint([inputs, settings])
+        store = build(place, "embed", settings, inputs, lambda part: self._embed_pool(job, model, part))
+        return store.path, self._embed(job.meter, model, self._reference_texts(job))
 
-    def score_rows(self, job: Job, state: tuple[Any, np.ndarray], start: int, stop: int) -> np.ndarray:
-        model, references = state
-        return self._embed(job, model, self._pool_texts(job, start, stop)) @ references.T
+    def score_rows(self, job: Job, state: tuple[Path, np.ndarray], start: int, stop: int) -> np.ndarray:
+        store, references = state
+        return np.load(store / f"{start // SHARD_ROWS:05d}.npy", mmap_mode="r") @ references.T
+
+    def _embed_pool(self, job: Job, model: Any, part: Path) -> dict[str, Any]:
+        """Embeddings [n, d] of every shard, continuing with those that a killed run left out."""
+        with Ledger(part).record("embed", self.encoder) as entry:
+            meter = FlopMeter()
+            for shard, (start, stop) in enumerate(track(job.shards(), "embedding", SHARD_ROWS, len(job.pool))):
+                path = part / f"{shard:05d}.npy"
+                if not path.exists():
+                    rows = self._embed(meter, model, self._pool_texts(job, start, stop))
+                    np.save(path.with_suffix(".part.npy"), rows)
+                    path.with_suffix(".part.npy").rename(path)
+            entry.measured_flops = meter.flops
+        return {"examples": len(job.pool), "measured_flops": meter.flops}
 
     def _pool_texts(self, job: Job, start: int, stop: int) -> list[str]:
         return job.pool.texts(start, stop, self.text)
@@ -74,7 +96,7 @@ class Embed(Scorer):
         model.max_seq_length = min(self.max_tokens, model.max_seq_length or self.max_tokens)
         return model
 
-    def _embed(self, job: Job, model: Any, texts: list[str]) -> np.ndarray:
+    def _embed(self, meter: FlopMeter, model: Any, texts: list[str]) -> np.ndarray:
         """Unit rows [n, d]. Sorted by length inside, so padding is small; FLOPs of a few batches are counted."""
         lengths = self._lengths(model, texts)
         order = np.argsort(-lengths, kind="stable")
@@ -85,7 +107,7 @@ class Embed(Scorer):
             encode = lambda chosen=chosen: model.encode(  # noqa: E731
                 chosen, batch_size=self.batch_size, normalize_embeddings=True, show_progress_bar=False
             )
-            rows.append(job.meter.run(encode, float(lengths[batch].sum())))
+            rows.append(meter.run(encode, float(lengths[batch].sum())))
         out = np.empty_like(np.concatenate(rows))
         out[order] = np.concatenate(rows)
         return out
