@@ -32,7 +32,7 @@ def main() -> None:
     from rank_bm25 import BM25Okapi
 
     from paydirt.data.pool import PoolConfig, open_pool
-    from paydirt.scorers.base import SHARD_ROWS, Job
+    from paydirt.scorers.base import Job
     from paydirt.scorers.bm25 import BM25, words
     from paydirt.targets import TargetConfig, load_target
 
@@ -73,7 +73,7 @@ def main() -> None:
         rank_total = rank_index + per_word * sum(map(len, queries))
 
     gap = float(np.abs(ours[:, : len(timed)] - theirs).max())
-    print(f"{len(texts)} documents, {len(queries)} queries, {sum(map(len, queries))} query words; shards of {SHARD_ROWS}")
+    print(f"{len(texts)} documents, {len(queries)} queries, {sum(map(len, queries))} query words; shards of {job.shard_rows}")
     print(f"paydirt    index {indexed:.2f} s, index and scoring {seconds:.2f} s")
     print(f"rank_bm25  index {rank_index:.2f} s, index and scoring {rank_total:.1f} s (scaled from {len(timed)} queries)")
     print(f"ratio {rank_total / seconds:.0f}x; largest difference of a score {gap:.1e}")

@@ -52,6 +52,7 @@ class Job:
     seed: int = 0
     convention: str = "architectural"
     meter: FlopMeter = field(default_factory=FlopMeter)
+    shard_rows: int = SHARD_ROWS
 
     @property
     def scratch(self) -> Path:
@@ -98,7 +99,7 @@ class Job:
 
     def shards(self) -> list[tuple[int, int]]:
         n = len(self.pool)
-        return [(start, min(start + SHARD_ROWS, n)) for start in range(0, n, SHARD_ROWS)]
+        return [(start, min(start + self.shard_rows, n)) for start in range(0, n, self.shard_rows)]
 
 
 class Scorer(Config):
@@ -153,7 +154,7 @@ class Scorer(Config):
     def run(self, job: Job) -> dict[str, Any]:
         """Score the whole pool into `job.out`, shard by shard, continuing where a killed run stopped."""
         unit = self._write_rows(job)
-        write_columns(job.out, self.columns(job.target), self.pairwise, SHARD_ROWS, self.reduction)
+        write_columns(job.out, self.columns(job.target), self.pairwise, job.shard_rows, self.reduction)
         (job.out / "values").mkdir(exist_ok=True)
         missing = [i for i in range(len(job.shards())) if not shard_path(job.out, i).exists()]
         predicted = self.predict_cost(job)
@@ -172,7 +173,9 @@ class Scorer(Config):
     def _score(self, job: Job, missing: list[int], entry: Entry) -> None:
         state = self.prepare(job)
         shards = job.shards()
-        for i in track(missing, f"scoring {self.label}", SHARD_ROWS, min(len(job.pool), len(missing) * SHARD_ROWS)):
+        for i in track(
+            missing, f"scoring {self.label}", job.shard_rows, min(len(job.pool), len(missing) * job.shard_rows)
+        ):
             values = np.asarray(self.score_rows(job, state, *shards[i]))
             write_shard(job.out, i, values.reshape(shards[i][1] - shards[i][0], -1))
         entry.measured_flops = job.meter.flops

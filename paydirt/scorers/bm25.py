@@ -21,7 +21,7 @@ from pydantic import Field
 
 from paydirt.artifacts import write_atomic
 from paydirt.progress import track
-from paydirt.scorers.base import SHARD_ROWS, Job, Scorer
+from paydirt.scorers.base import Job, Scorer
 from paydirt.scores import Column, Reduction
 from paydirt.types import Target
 
@@ -61,7 +61,7 @@ class BM25(Scorer):
                 counts[vocabulary[word], column] = count
         frequency: Counter[str] = Counter()
         total_words = 0
-        for shard, (start, stop) in enumerate(track(job.shards(), "indexing", SHARD_ROWS, len(job.pool))):
+        for shard, (start, stop) in enumerate(track(job.shards(), "indexing", job.shard_rows, len(job.pool))):
             tf, lengths, df = count_words(job.pool.texts(start, stop, self.document), vocabulary)
             frequency.update(df)
             total_words += int(lengths.sum())
@@ -72,7 +72,7 @@ class BM25(Scorer):
         return _Index(counts, idf, total_words / n)
 
     def score_rows(self, job: Job, state: _Index, start: int, stop: int) -> np.ndarray:
-        tf, lengths = _load(job, start // SHARD_ROWS)
+        tf, lengths = _load(job, start // job.shard_rows)
         rows = np.repeat(np.arange(tf.shape[0]), np.diff(tf.indptr))
         at_zero = self._tf_part(np.zeros(1), np.ones(1), 1.0)[0]
         weight = self._tf_part(tf.data, lengths[rows], state.mean_length) - at_zero

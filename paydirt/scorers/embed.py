@@ -17,6 +17,7 @@ from paydirt.cost.ledger import Ledger
 from paydirt.cost.measure import FlopMeter
 from paydirt.data.tokens import row_key
 from paydirt.models.load import model_fingerprint, resolve_device
+from paydirt.progress import track
 from paydirt.scorers.base import Job, Scorer
 from paydirt.scores import Reduction
 from paydirt.types import Cost, Example
@@ -50,7 +51,12 @@ class Embed(Scorer):
     def prepare(self, job: Job) -> tuple[Path, np.ndarray]:
         """The pool's embeddings, made once for all targets, and the references' [R, d]."""
         model = self._load()
-        inputs = {"rows": row_key(job.pool), "pool": job.pool.fingerprint, **self.inputs(job)}
+        inputs = {
+            "rows": row_key(job.pool),
+            "shards": str(job.shard_rows),
+            "pool": job.pool.fingerprint,
+            **self.inputs(job),
+        }
         settings = self.model_dump(include={"max_tokens", "text"})
         place = job.shared / "embeddings" / fingerprint([inputs, settings])
         store = build(place, "embed", settings, inputs, lambda part: self._embed_pool(job, model, part))
@@ -58,13 +64,13 @@ class Embed(Scorer):
 
     def score_rows(self, job: Job, state: tuple[Path, np.ndarray], start: int, stop: int) -> np.ndarray:
         store, references = state
-        return np.load(store / f"{start // SHARD_ROWS:05d}.npy", mmap_mode="r") @ references.T
+        return np.load(store / f"{start // job.shard_rows:05d}.npy", mmap_mode="r") @ references.T
 
     def _embed_pool(self, job: Job, model: Any, part: Path) -> dict[str, Any]:
         """Embeddings [n, d] of every shard, continuing with those that a killed run left out."""
         with Ledger(part).record("embed", self.encoder) as entry:
             meter = FlopMeter()
-            for shard, (start, stop) in enumerate(track(job.shards(), "embedding", SHARD_ROWS, len(job.pool))):
+            for shard, (start, stop) in enumerate(track(job.shards(), "embedding", job.shard_rows, len(job.pool))):
                 path = part / f"{shard:05d}.npy"
                 if not path.exists():
                     rows = self._embed(meter, model, self._pool_texts(job, start, stop))
