@@ -1,0 +1,1 @@
+"""Report: figures for a paper and one self-contained HTML page."""
