@@ -73,7 +73,8 @@ def main() -> None:
         rank_total = rank_index + per_word * sum(map(len, queries))
 
     gap = float(np.abs(ours[:, : len(timed)] - theirs).max())
-    print(f"{len(texts)} documents, {len(queries)} queries, {sum(map(len, queries))} query words; shards of {job.shard_rows}")
+    n_words = sum(map(len, queries))
+    print(f"{len(texts)} documents, {len(queries)} queries, {n_words} query words; shards of {job.shard_rows}")
     print(f"paydirt    index {indexed:.2f} s, index and scoring {seconds:.2f} s")
     print(f"rank_bm25  index {rank_index:.2f} s, index and scoring {rank_total:.1f} s (scaled from {len(timed)} queries)")
     print(f"ratio {rank_total / seconds:.0f}x; largest difference of a score {gap:.1e}")

@@ -28,7 +28,7 @@ from paydirt.config import dump_yaml
 MANIFEST = "manifest.json"
 # Bookkeeping that differs between two runs of the same work (times, dates); it never enters a fingerprint.
 UNFINGERPRINTED = {MANIFEST, "ledger.jsonl", "key", "lock", "config.yaml"}
-RECORDED = ("torch", "transformers", "peft", "accelerate", "datasets", "sentence-transformers", "bm25s", "numpy")
+RECORDED = ("torch", "transformers", "peft", "accelerate", "datasets", "sentence-transformers", "lm-eval", "numpy")
 
 
 def fingerprint(value: Any) -> str:

@@ -30,6 +30,7 @@ class FlopMeter:
         self._counted = 0.0
         self._counted_weight = 0.0
         self._weight = 0.0
+        self._elsewhere = 0.0
 
     def run(self, work: Callable[[], Any], weight: float) -> Any:
         """Run `work`, whose cost is proportional to `weight`; return its result."""
@@ -42,7 +43,12 @@ class FlopMeter:
         self._counted_weight += weight
         return result
 
+    def add(self, flops: float) -> None:
+        """Count work that was measured elsewhere, such as in a shared artifact."""
+        self._elsewhere += flops
+
     @property
     def flops(self) -> float:
         """FLOPs of all calls, by proportion."""
-        return self._counted * self._weight / self._counted_weight if self._counted_weight else 0.0
+        own = self._counted * self._weight / self._counted_weight if self._counted_weight else 0.0
+        return own + self._elsewhere

