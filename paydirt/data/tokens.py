@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from paydirt.data.pool import Pool
 
 from paydirt.artifacts import Artifact, build, cache_root
 from paydirt.data.encoding import Encoded, Encoder
+from paydirt.data.pool import Pool
 from paydirt.progress import track
 
 BLOCK = 4096

@@ -23,7 +23,7 @@ from paydirt.config import Config, parse
 from paydirt.cost.architecture import Architecture
 from paydirt.cost.ledger import Entry, Ledger
 from paydirt.cost.measure import FlopMeter
-from paydirt.data.encoding import Encoder, EncodingConfig
+from paydirt.data.encoding import Encoded, Encoder, EncodingConfig
 from paydirt.data.pool import Pool
 from paydirt.data.tokens import TokenStore, token_store
 from paydirt.models.load import ModelConfig, load_tokenizer, model_fingerprint
@@ -75,6 +75,18 @@ class Job:
     def tokens(self) -> TokenStore:
         """The encoded pool, memory-mapped."""
         return token_store(self.pool, self.encoder, self.shared)
+
+    @cached_property
+    def references(self) -> list[Encoded]:
+        """The encoded references [R]; ValueError names one that has nothing to learn from."""
+        encoded = self.encoder.encode_batch([e.messages for e in self.target.references])
+        for example, one in zip(self.target.references, encoded):
+            if one.n_supervised == 0:
+                raise ValueError(
+                    f"reference {example.id!r} of target {self.target.name!r} has no supervised token after "
+                    f"max_length {self.encoding.max_length}; raise max_length, or mend its assistant turn"
+                )
+        return encoded
 
     @cached_property
     def architecture(self) -> Architecture:
