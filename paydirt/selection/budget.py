@@ -35,27 +35,29 @@ class Budget(Config):
             return f"n{self.count}"
         return f"t{self.tokens}" if self.tokens is not None else f"f{self.flops:g}"
 
-    def size(self, tokens: np.ndarray, flops_per_token: float | None = None) -> int:
-        """Length of the prefix to keep of a ranking whose example lengths are `tokens` [N], in rank order.
+    def size(self, tokens: np.ndarray, flops_per_token: float | None = None, pool_size: int | None = None) -> int:
+        """Length of the prefix to keep of a ranking whose example lengths are `tokens` [n], in rank order.
 
-        A token or FLOPs budget keeps every leading example that still fits as a whole. Raises ValueError when the budget
-        asks for more than the pool or for less than one example.
+        A fraction is one of `pool_size` (default n), since a policy may rank only part of the pool. A token or FLOPs
+        budget keeps every leading example that still fits as a whole. Raises ValueError when the budget asks for more
+        than was ranked or for less than one example.
         """
         n = len(tokens)
         if self.fraction is not None:
-            return self._checked(round(self.fraction * n), n, f"{self.fraction:g} of {n} examples")
+            whole = n if pool_size is None else pool_size
+            return self._checked(round(self.fraction * whole), n, f"{self.fraction:g} of {whole} examples")
         if self.count is not None:
             return self._checked(self.count, n, f"{self.count} examples of {n}")
         if self.tokens is not None:
             return self._prefix(tokens, float(self.tokens), f"{self.tokens} tokens")
         if flops_per_token is None:
-            raise ValueError("a FLOPs budget needs a train model to know what a token costs; give --model")
+            raise ValueError("a FLOPs budget needs the training FLOPs of one token; give flops_per_token")
         assert self.flops is not None
         return self._prefix(tokens, self.flops / flops_per_token, f"{self.flops:g} FLOPs")
 
     def _checked(self, k: int, n: int, what: str) -> int:
         if (self.fraction or 0) > 1 or k > n:
-            raise ValueError(f"budget of {what} is over the pool; ask for at most {n} examples (fraction 1)")
+            raise ValueError(f"budget of {what} is over the pool, of which the policy ranks {n}; ask for at most {n}")
         if k < 1:
             raise ValueError(f"budget of {what} is below one example; the smallest fraction here is {1 / n:.2g}")
         return k

@@ -53,9 +53,9 @@ def choose(
     eligible = np.flatnonzero(supervised.to_numpy() > 0) if known else np.arange(len(scores))
     if not len(eligible):
         raise ValueError("no example of the pool has a supervised token; check the chat template and max_length")
-    ranking = Ranking(scores, score, eligible)
+    ranking = Ranking(scores, score, eligible, config.reduction or scores.reduction)
     order = config.policy.order(ranking, len(eligible), seed)
-    size = budget.size(scores.tokens[order], flops_per_token)
+    size = budget.size(scores.tokens[order], flops_per_token, len(eligible))
     return Selection(order[:size], score, by_subtask, len(scores) - len(eligible))
 
 

@@ -6,7 +6,7 @@ selections are nested. Ties are broken by example id.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -14,16 +14,20 @@ from pydantic import BeforeValidator, SerializeAsAny
 
 from paydirt.config import Config, parse
 from paydirt.registry import Registry
-from paydirt.scores import Scores
+from paydirt.scores import Reduction, Scores
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """What a policy may look at: `rows` are the eligible pool rows; score float64 [N] and the stored similarities."""
+    """What a policy may look at: `rows` are the eligible pool rows; score float64 [N] and the stored similarities.
+
+    `reduction` is the one that made `score`: the selection's own, where it has one, else the method's.
+    """
 
     scores: Scores
     score: np.ndarray
     rows: np.ndarray
+    reduction: Reduction = field(default_factory=Reduction)
 
     @property
     def ids(self) -> np.ndarray:

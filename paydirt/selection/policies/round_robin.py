@@ -45,6 +45,6 @@ class RoundRobin(Policy):
         out = []
         for name in scores.subtasks:
             group = [i for i, c in enumerate(scores.columns) if c.subtask == name]
-            parts = [apply_statistic(scores.reduction.within, np.asarray(b[:, group])) for _, b in scores.blocks()]
+            parts = [apply_statistic(ranking.reduction.within, np.asarray(b[:, group])) for _, b in scores.blocks()]
             out.append(np.concatenate(parts)[ranking.rows])
         return out
