@@ -1,0 +1,1 @@
+"""Tiny models, pools, targets and commands that all families of tests share."""

@@ -1,0 +1,51 @@
+"""The command line, called in this process through its real entry point, or in one of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def call(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of `paydirt ARGUMENTS`."""
+    from paydirt import cli
+
+    monkeypatch.setattr(sys, "argv", ["paydirt", *arguments])
+    capsys.readouterr()
+    try:
+        cli.main()
+        code = 0
+    except SystemExit as leave:
+        code = int(leave.code or 0)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def environment(**more: str) -> dict[str, str]:
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **more}
+
+
+def start(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Popen[str]:
+    """`python -m paydirt ARGUMENTS` in a process of its own."""
+    command = [sys.executable, "-m", "paydirt", *map(str, arguments)]
+    return subprocess.Popen(
+        command, cwd=cwd, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def python(code: str) -> str:
+    """stdout of `python -c CODE`; the test fails where it fails."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
