@@ -5,7 +5,8 @@ Batched by length, logits only where they are scored. An example's loss does not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,18 @@ def token_losses(
     pad_id: int,
     token_budget: int = 4096,
     meter: FlopMeter | None = None,
-    tick: Callable[[int], None] | None = None,
+    window: int | None = None,
 ) -> list[np.ndarray]:
-    """Negative log-likelihood [supervised tokens] in float32 of each example."""
+    """Negative log-likelihood [supervised tokens] in float32 of each example.
+
+    Examples longer than `window` tokens are read in windows that overlap by one token, so that every token but the first
+    is predicted exactly once.
+    """
+    if window is not None and any(len(e.ids) > window for e in examples):
+        pieces = [_windows(e, window) for e in examples]
+        flat = token_losses(model, [p for parts in pieces for p in parts], pad_id, token_budget, meter)
+        edges = np.cumsum([0, *map(len, pieces)])
+        return [np.concatenate(flat[a:b]) for a, b in itertools.pairwise(edges)]
     device = next(model.parameters()).device
     out: list[np.ndarray] = [np.zeros(0, dtype=np.float32)] * len(examples)
     for rows in length_bucketed([len(e.ids) for e in examples], token_budget):
@@ -34,9 +44,15 @@ def token_losses(
         losses, counts = meter.run(forward, batch.input_ids.numel()) if meter else forward()
         for row, part in zip(rows, np.split(losses, np.cumsum(counts)[:-1])):
             out[row] = part
-        if tick:
-            tick(len(rows))
     return out
+
+
+def _windows(example: Encoded, size: int) -> list[Encoded]:
+    """Pieces of at most `size` tokens; each begins with the last token of the one before, which is not scored again."""
+    if len(example.ids) <= size:
+        return [example]
+    starts = range(0, len(example.ids) - 1, size - 1)
+    return [Encoded(example.ids[at : at + size], example.supervised[at : at + size]) for at in starts]
 
 
 def _supervised_nll(model: Any, batch: Any, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
