@@ -1,5 +1,127 @@
+"""The report of a study: one HTML file that needs no network, no script and no other file.
+
+What enters: a study directory (`paydirt.study.run`). What leaves: `report.html` in it. Data is read through tables and
+manifests; of the pool only the examples shown are read, so the page of a large pool is as quick and as small. The
+template escapes every text; charts escape their own (`charts`, `mix`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
+from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
 
-def write_report(study: Path) -> Path:
-    return study
+from paydirt.artifacts import write_atomic
+from paydirt.report import page_numbers as show
+from paydirt.report.charts import Styles, performance
+from paydirt.report.examples import MethodExamples, examples
+from paydirt.report.mix import Mix, mix
+from paydirt.report.overlap import Overlap, overlaps
+from paydirt.report.page_facts import facts
+from paydirt.report.page_masks import open_masks
+from paydirt.report.page_study import CONTROL, Panel, StudyFiles
+from paydirt.report.page_verdict import Purchase, Verdict, below_zero_shot, purchases, verdicts
+from paydirt.report.tables import (
+    ScoreTable,
+    TrainingCost,
+    column_table,
+    score_table,
+    selection_costs,
+    shared_costs,
+    training_costs,
+)
+
+REPORT = "report.html"
+
+
+@dataclass(frozen=True)
+class PanelPage:
+    """All that the page shows of one task and model."""
+
+    panel: Panel
+    anchor: str
+    chart: Markup | None
+    verdicts: list[Verdict]
+    purchases: list[Purchase]
+    below: tuple[int, int]
+    seeds: int
+    scores: ScoreTable
+    precision: ScoreTable | None
+    loss: ScoreTable | None
+    training: list[TrainingCost]
+    mix: Mix | None
+    overlaps: list[Overlap]
+    examples: list[MethodExamples]
+
+    @property
+    def title(self) -> str:
+        return self.panel.task
+
+
+def write_report(study_dir: Path) -> Path:
+    """Write `report.html` in the study directory and return its path; ValueError where no study has run."""
+    study = StudyFiles(Path(study_dir))
+    if not study.rows:
+        raise ValueError(f"{study.root}: the results table is empty; run the study first")
+    styles = Styles(
+        study.methods,
+        [m for m in study.methods if study.scorer_of(m) == CONTROL],
+        sorted({m for p in study.panels for m in p.ceilings}),
+    )
+    html = _template().render(
+        name=str(study.config.get("name") or study.root.name),
+        facts=facts(study),
+        panels=_panels(study, styles),
+        methods=study.methods,
+        selection_costs=selection_costs(study),
+        shared_costs=shared_costs(study),
+        convention=str(study.config.get("convention") or "as in the results table"),
+        texts_missing=study.pool is None,
+        styles=styles,
+        show=show,
+        css=Markup(_asset("style.css")),  # noqa: S704 - our own file
+    )
+    path = study.root / REPORT
+    try:
+        write_atomic(path, html)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot write there ({error.strerror}); make the study directory writable") from None
+    return path
+
+
+def _panels(study: StudyFiles, styles: Styles) -> list[PanelPage]:
+    masks = open_masks(study)
+    convention = str(study.config.get("convention") or "FLOPs")
+    pages = []
+    for number, panel in enumerate(study.panels, 1):
+        pages.append(
+            PanelPage(
+                panel,
+                f"task-{number}",
+                performance(panel, styles, convention),
+                verdicts(panel),
+                purchases(panel),
+                below_zero_shot(panel),
+                max((len(c.rows) for c in panel.cells.values()), default=0),
+                score_table(panel),
+                column_table(panel, "precision", "Precision: share of the chosen examples that the true labels want", 2),
+                column_table(panel, "reference_loss", "Loss on the references, in nats (lower is better)", 3),
+                training_costs(study, panel),
+                mix(study, panel, masks) if masks else None,
+                overlaps(study, panel, masks) if masks else [],
+                examples(study, panel, masks, len(study.panels)) if masks else [],
+            )
+        )
+    return pages
+
+
+def _template() -> Template:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(_asset("template.html"))
+
+
+def _asset(name: str) -> str:
+    return (files("paydirt.report") / name).read_text(encoding="utf-8")

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from paydirt.analysis.breakeven import crossing
 from paydirt.analysis.front import cells, front, line, non_dominated
 from paydirt.analysis.law import fit
+from paydirt.analysis.posterior import family
 from paydirt.analysis.results import Curve, Panel, Results, panels
 from paydirt.report.figures_tables import NothingToDraw
 from paydirt.report.style import BLACK, GREY, MethodStyle, method_styles
@@ -21,29 +23,38 @@ MOST_PANELS = 12
 
 
 def shown(study: Sequence[Panel]) -> list[Panel]:
-    """The panels a figure has room for: at most 12, smallest tasks-by-models first."""
+    """The panels a figure has room for: the first 12."""
     ready = [p for p in study if any(len(c) for c in p.curves.values())]
     if not ready:
         raise NothingToDraw("no trained runs in the results")
-    return ready[:MOST_PANELS]
+    return ready[:MOST_PANELS]  # a figure with more would be read by nobody
 
 
 def grid(study: Sequence[Panel], height: float = 2.5) -> tuple[Figure, list[Axes]]:
-    """One axes per panel: a row per task where tasks share a number of models, at most 4 columns else."""
+    """One axes per panel, panels of a task side by side; a task goes to the first row that has room for it."""
     per_task = {t: sum(p.task == t for p in study) for t in dict.fromkeys(p.task for p in study)}
-    columns = min(max(per_task.values()), 4) if len(study) > 1 else 1
-    if len(per_task) == len(study):
-        columns = min(len(study), 3)
-    rows = sum(-(-n // columns) for n in per_task.values()) if len(per_task) < len(study) else -(-len(study) // columns)
-    figure = Figure(figsize=(max(2.75 * columns, 4.2) + 0.3, height * rows + 0.65), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.08)  # type: ignore[union-attr]
-    axes, place, last = [], 0, None
+    widest = max(per_task.values())
+    columns = min(
+        len(study), 4, widest + 1 if widest > 1 and len(per_task) > 1 and 1 in per_task.values() else max(widest, 3)
+    )
+    free: list[int] = []  # columns left in each row
+    places: dict[str, list[int]] = {}
+    for task, count in per_task.items():
+        spots: list[int] = []
+        while count:
+            part = min(count, columns)
+            row = next((i for i, room in enumerate(free) if room >= part), len(free))
+            if row == len(free):
+                free.append(columns)
+            spots += [row * columns + columns - free[row] + i for i in range(part)]
+            free[row] -= part
+            count -= part
+        places[task] = spots
+    engine = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.08)
+    figure = Figure(figsize=(max(2.75 * columns, 4.2) + 0.3, height * len(free) + 0.65), layout=engine)
+    axes = []
     for panel in study:
-        if last is not None and panel.task != last and len(per_task) < len(study):
-            place = -(-place // columns) * columns  # a task starts on its own row
-        axes.append(figure.add_subplot(rows, columns, place + 1))
-        last = panel.task
-        place += 1
+        axes.append(figure.add_subplot(len(free), columns, places[panel.task].pop(0) + 1))
     return figure, axes
 
 
@@ -55,7 +66,9 @@ def legend(figure: Figure, styles: dict[str, MethodStyle], extra: Sequence[Line2
     """One legend for all axes, above them."""
     handles = [Line2D([], [], color=s.colour, marker=s.marker, linestyle="none", label=m) for m, s in styles.items()]
     every = [*handles, *extra]
-    figure.legend(handles=every, loc="outside upper center", ncols=min(len(every), 8), columnspacing=1.2, handletextpad=0.4)
+    figure.legend(
+        handles=every, loc="outside upper center", ncols=min(len(every), 8), columnspacing=1.2, handletextpad=0.4
+    )
 
 
 def flops_axis(axes: Axes, low: float, high: float) -> None:
@@ -179,6 +192,7 @@ def break_even(study: Sequence[Panel], tasks: Sequence[int] = (1, 5, 10, 20)) ->
     others = front(panel, without=[method], draws=0)
     c = panel.curves[method]
     style = method_styles(all_methods([panel]))
+    s = style[method]
     found = crossing(panel, method, "line", selector_params=panel.train_params)
     figure = Figure(figsize=(2.35 * len(tasks) + 0.4, 3.0), layout="constrained")
     axes = figure.subplots(1, len(tasks), sharey=True)
@@ -188,14 +202,13 @@ def break_even(study: Sequence[Panel], tasks: Sequence[int] = (1, 5, 10, 20)) ->
     for ax, n in zip(np.atleast_1d(axes), tasks):
         ax.plot(x, others.line(x), color=BLACK, linewidth=1, linestyle=(0, (4, 3)))
         for i, (m, f) in enumerate(zip(others.method, others.fraction)):
-            s = style.get(m)
-            ax.plot(others.cost[i], others.score[i], marker=s.marker if s else "o", color=s.colour if s else BLACK,
+            other = style.get(m, MethodStyle(BLACK, "o"))  # the whole pool is nobody's
+            ax.plot(others.cost[i], others.score[i], marker=other.marker, color=other.colour,
                     linestyle="none", alpha=0.75, markeredgecolor="white", markeredgewidth=0.6,
                     gid=f"tip:{m}, {100 * f:g} %: {others.score[i]:.2f} at {others.cost[i]:.3g} FLOPs")  # fmt: skip
         part = c.fraction < 0.999
         cost = c.training_flops[part] + c.selection_flops[part] / n
         above = c.mean[part] >= others.line(cost)
-        s = style[method]
         ax.plot(cost, c.mean[part], color=s.colour, linewidth=1, alpha=0.5)
         for cx, cy, f, on in zip(cost, c.mean[part], c.fraction[part], above):
             ax.plot(cx, cy, marker=s.marker, color=s.colour, markersize=7 if on else 5.5, linestyle="none",
@@ -209,22 +222,26 @@ def break_even(study: Sequence[Panel], tasks: Sequence[int] = (1, 5, 10, 20)) ->
     text = f"{method} reaches the line at {found.tasks:.1f} tasks (90 % interval {a:.1f} to {b:.1f})"
     styles = {m: style[m] for m in dict.fromkeys(others.method) if m in style} | {method: style[method]}
     extra = [Line2D([], [], color=BLACK, linewidth=1, linestyle=(0, (4, 3)), label=f"front without {method}"),
-             Line2D([], [], color=BLACK, marker="o", linestyle="none", label="everything")]  # fmt: skip
+             Line2D([], [], color=BLACK, marker="o", linestyle="none", label="everything"),
+             Line2D([], [], color=s.colour, marker=s.marker, markersize=7, markeredgecolor=BLACK, linestyle="none",
+                    label="on or above the line")]  # fmt: skip
     legend(figure, styles, extra)
     figure.supxlabel(text, fontsize=8.5, color=BLACK)
     return figure
 
 
 def _dearest(study: Sequence[Panel]) -> tuple[Panel, str]:
-    """The panel and method whose selection costs most relative to training, preferring MMLU 7B's like in the paper."""
+    """The panel and method whose selection costs most relative to training: a gradient method where there is one,
+    because only a gradient store serves several tasks, and MMLU, as in the paper, where there is a choice.
+    """
     options = []
     for p in shown(study):
         for label, c in p.curves.items():
             spent = float(np.nanmedian(c.selection_flops))
             full = float(np.median(c.training_flops / c.fraction))
             if spent > 0 and len(p.curves) > 2 and (c.fraction < 0.999).sum() >= 2:
-                options.append((p.task != "MMLU", -spent / full, p, label))
+                options.append((family(c.method) != "gradient", p.task != "MMLU", -spent / full, p, label))
     if not options:
         raise NothingToDraw("no method with a selection cost and at least two budgets beside two others")
-    _, _, panel, label = min(options, key=lambda o: o[:2])
+    *_, panel, label = min(options, key=lambda o: o[:3])
     return panel, label

@@ -25,7 +25,11 @@ def simulation() -> Figure:
     axes = figure.subplots(1, 3, sharey=True)
     for ax, (size, per_token) in zip(axes, FLOPS_PER_TOKEN.items()):
         full = POOL_TOKENS * per_token
-        x = np.geomspace(2e-3 * full, max(1.2 * full, 1.5e19 if size == "small" else 0), 400)
+        end = max(1.2 * full, 1.5e19 if size == "small" else 0)
+        # A curve starts where its selection is paid, which needs points close behind that cost.
+        after = [m.selection_flops * (1 + np.geomspace(1e-6, 0.3, 120)) for m in METHODS if m.selection_flops > 0]
+        x = np.unique(np.concatenate([np.geomspace(2e-3 * full, end, 300), *after]))
+        x = x[(x >= 2e-3 * full) & (x <= end)]
         for m in METHODS:
             y = simulate(x, m, per_token)
             paid = x > m.selection_flops
@@ -33,7 +37,7 @@ def simulation() -> Figure:
         top = best_method(x, per_token)[1]
         ax.plot(x, top, color=BLACK, linewidth=1.1, linestyle=(0, (1.2, 1.8)), zorder=4)
         ax.set_xscale("log")
-        ax.set_title(f"{size} model, {_scientific(per_token)} FLOPs a token")
+        ax.set_title(f"{size}: {_scientific(per_token)} FLOPs a token", fontsize=8.5)
         ax.set_xlabel("total FLOPs")
     axes[0].set_ylabel("simulated score")
     handles = [Line2D([], [], color=styles[m.name].colour, label=m.name) for m in METHODS]
@@ -105,7 +109,9 @@ def overlap(found: Sequence[Overlap]) -> Figure:
         image = ax.imshow(lower, cmap="cividis", vmin=0, vmax=100)
         for (i, j), value in np.ndenumerate(lower):
             if np.isfinite(value):
-                o = next(o for o in whole if o.fraction == fraction and {o.method_a, o.method_b} == {names[i + 1], names[j]})
+                o = next(
+                    o for o in whole if o.fraction == fraction and {o.method_a, o.method_b} == {names[i + 1], names[j]}
+                )
                 ax.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=8,
                         color="white" if value < 55 else "black",
                         gid=f"tip:{names[i + 1]} and {names[j]} at {100 * fraction:g} %: {value:.1f} % shared, "

@@ -1,0 +1,113 @@
+"""What may be said of a panel, and no more: who is best at each fraction and for each budget, if the seeds tell at all.
+
+Two methods whose ranges over seeds meet are not told apart; one seed ranks nothing (METHODS section 7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from paydirt.report import page_numbers as show
+from paydirt.report.page_study import Cell, Panel
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One sentence on one fraction. `kind` is clear, tied, one-seed or whole."""
+
+    fraction: float
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Purchase:
+    """A step of the front: from `cell.total_flops` on, no cheaper cell has a higher mean."""
+
+    name: str
+    cell: Cell
+    selecting: float
+    note: str
+
+
+def verdicts(panel: Panel) -> list[Verdict]:
+    """A sentence for every fraction of the panel."""
+    return [_verdict(panel, f, panel.contest(f)) for f in panel.fractions if panel.contest(f)]
+
+
+def tied_with_best(cells: Sequence[Cell]) -> set[str]:
+    """Methods whose range meets the range of the best mean; empty where any of them has a single seed."""
+    if len(cells) < 2 or any(len(c.rows) < 2 for c in cells):
+        return set()
+    best = max(cells, key=lambda c: c.mean)
+    return {c.method for c in cells if c.touches(best)}
+
+
+def _verdict(panel: Panel, fraction: float, cells: list[Cell]) -> Verdict:
+    at = f"At {show.percent(fraction)}"
+    best = max(cells, key=lambda c: c.mean)
+    said = _score(best, panel.digits)
+    if fraction >= 1:
+        text = f"The whole pool scores {said}, whatever the method: all choose the same examples."
+        return Verdict(fraction, "whole", text)
+    if len(cells) == 1:
+        return Verdict(fraction, "tied", f"{at}: {best.method} scores {said}; no other method was run.")
+    if all(c.scores == best.scores for c in cells):
+        return Verdict(fraction, "tied", f"{at}: every method scores {said}.")
+    if any(len(c.rows) < 2 for c in cells):
+        text = f"{at}: {best.method} scored highest, {said}, but from one seed, which ranks nothing."
+        return Verdict(fraction, "one-seed", text)
+    others = [c.method for c in cells if c.touches(best) and c is not best]
+    if others:
+        text = f"{at}: {best.method} has the highest mean, {said}, but {_few(others)} within its seed spread."
+        return Verdict(fraction, "tied", text)
+    second = max((c for c in cells if c is not best), key=lambda c: c.high)
+    text = f"{at}: {best.method} is best, {said}; no other range over seeds meets its own"
+    return Verdict(fraction, "clear", f"{text} (next is {second.method}, {_score(second, panel.digits, False)}).")
+
+
+def _few(methods: list[str]) -> str:
+    verb = " lies" if len(methods) == 1 else " lie"
+    return (show.words(methods) if len(methods) < 5 else f"{len(methods)} other methods") + verb
+
+
+def _score(cell: Cell, digits: int, seeds: bool = True) -> str:
+    """0.850 (0.830–0.870 over 2 seeds)."""
+    text = f"{cell.mean:.{digits}f}"
+    if len(cell.rows) == 1:
+        return text
+    over = f" over {len(cell.rows)} seeds" if seeds else ""
+    return f"{text} ({show.spread(cell.scores, digits)}{over})"
+
+
+def below_zero_shot(panel: Panel) -> tuple[int, int]:
+    """Cells whose mean is below zero-shot, and all cells."""
+    cells = list(panel.cells.values())
+    return sum(panel.zero is not None and c.mean < panel.zero for c in cells), len(cells)
+
+
+def purchases(panel: Panel) -> list[Purchase]:
+    """The front of mean score against total compute (selection + training): what a growing budget buys."""
+    cells = sorted((c for f in panel.fractions for c in panel.contest(f)), key=lambda c: (c.total_flops, -c.mean))
+    front: list[Purchase] = []
+    best = panel.zero if panel.zero is not None else float("-inf")
+    for number, cell in enumerate(cells):
+        if cell.mean > best:
+            best = cell.mean
+            front.append(_purchase(cell, cells[:number]))
+    return front
+
+
+def _purchase(cell: Cell, cheaper: list[Cell]) -> Purchase:
+    """Note whether the seeds tell this cell from every cell that costs no more."""
+    name = "the whole pool" if cell.fraction >= 1 else f"{cell.method} at {show.percent(cell.fraction)}"
+    if len(cell.rows) < 2:
+        note = "one seed: no ranking"
+    elif rivals := [c for c in cheaper if c.high >= cell.low]:
+        rival = max(rivals, key=lambda c: c.high)
+        note = f"within the spread of {rival.method} at {show.percent(rival.fraction)}, which costs less"
+    else:
+        note = "above every cheaper run" if cheaper else "the cheapest run"
+    selecting = cell.average("selection_flops") or 0.0
+    return Purchase(name, cell, selecting / cell.total_flops if cell.total_flops else 0.0, note)
