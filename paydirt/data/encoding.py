@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TemplateName = Literal["tulu", "llama2", "tokenizer"]
+_HIDDEN = ("\ue000\ue0ff", "\ue0ff\ue000")  # private-use characters around the number of a hidden special token
 
 
 class EncodingConfig(Config):
@@ -72,8 +73,11 @@ def render_tulu(messages: Sequence[Message], eos: str, open_answer: bool = False
     return out
 
 
-def render_llama2(messages: Sequence[Message], bos: str, eos: str, open_answer: bool = False) -> list[Segment]:
-    """`{bos}[INST] {user} [/INST] {assistant} {eos}` a turn, the system text inside the first user turn (Llama 2)."""
+def render_llama2(messages: Sequence[Message], bos: str, eos: str) -> list[Segment]:
+    """`{bos}[INST] {user} [/INST] {assistant} {eos}` a turn, the system text inside the next user turn (Llama 2).
+
+    `[/INST]` opens the answer, so nothing is added to a prompt that waits for one.
+    """
     out: list[Segment] = []
     system = ""
     for message in messages:
@@ -86,20 +90,31 @@ def render_llama2(messages: Sequence[Message], bos: str, eos: str, open_answer: 
                 system = ""
             out += [Segment(message.content.strip(), content=True), Segment(" [/INST]")]
         else:
-            out += [Segment(" "), Segment(message.content.strip(), True, True), Segment(f" {eos}", True)]
-    if open_answer:
-        out.append(Segment(" "))
+            # The space belongs to the answer: most tokenizers join it to the first word, which must be learnt.
+            out += [Segment(" ", True), Segment(message.content.strip(), True, True), Segment(f" {eos}", True)]
     return out
 
 
 def render_tokenizer(
-    messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, open_answer: bool = False
+    messages: Sequence[Message],
+    tokenizer: PreTrainedTokenizerBase,
+    specials: re.Pattern[str],
+    open_answer: bool = False,
 ) -> list[Segment]:
     """The tokenizer's own chat template; assistant spans are what each assistant turn adds to the opened prompt.
 
+    White space that a template puts after the end-of-sequence token is not supervised. `specials` matches special
+    tokens: where data spells one, the template sees a placeholder, so that data and template can be told apart after.
     Raises ValueError when the template rewrites earlier turns, since spans cannot be told apart then.
     """
-    turns = [{"role": m.role, "content": m.content} for m in messages]
+    spelled: list[str] = []
+
+    def hide(match: re.Match[str]) -> str:
+        spelled.append(match.group())
+        return f"{_HIDDEN[0]}{len(spelled) - 1}{_HIDDEN[1]}"
+
+    turns = [{"role": m.role, "content": specials.sub(hide, m.content)} for m in messages]
+    eos = str(tokenizer.eos_token)
 
     def render(upto: int, opened: bool) -> str:
         return str(tokenizer.apply_chat_template(turns[:upto], tokenize=False, add_generation_prompt=opened))
@@ -115,12 +130,23 @@ def render_tokenizer(
                 f"the chat template of {tokenizer.name_or_path!r} rewrites earlier turns, so the answer of turn {i + 1} "
                 "cannot be located; use template 'tulu' or 'llama2'"
             )
-        out += [Segment(before[len(done) :]), Segment(after[len(before) :], supervised=True)]
+        answer = after[len(before) :]
+        end = answer.rfind(eos) + len(eos) if answer.rstrip().endswith(eos) else len(answer)
+        out += [Segment(before[len(done) :]), Segment(answer[:end], True), Segment(answer[end:])]
         done = after
     whole = render(len(turns), open_answer)
-    if whole[len(done) :]:
-        out.append(Segment(whole[len(done) :]))
-    return out
+    out.append(Segment(whole[len(done) :]))
+    return [piece for segment in out if segment.text for piece in _shown(segment, spelled)]
+
+
+def _shown(segment: Segment, spelled: list[str]) -> list[Segment]:
+    """The segment cut at its placeholders, each replaced by the text that it stands for."""
+    parts = re.split(f"{_HIDDEN[0]}([0-9]+){_HIDDEN[1]}", segment.text)
+    pieces = [
+        Segment(spelled[int(part)], segment.supervised, True) if i % 2 else segment._replace(text=part)
+        for i, part in enumerate(parts)
+    ]
+    return [piece for piece in pieces if piece.text]
 
 
 class Encoder:
@@ -142,7 +168,10 @@ class Encoder:
         first = tokenizer("a").input_ids[:1]
         # Llama-like tokenizers open every sequence with bos; templates that spell it themselves must not double it.
         self._bos = first if self.config.template == "tulu" and first == [tokenizer.bos_token_id] else []
-        self._specials = re.compile("|".join(re.escape(t) for t in tokenizer.all_special_tokens if t) or r"(?!)")
+        # Not all special tokens have a role: Llama 3 names only two of its 256 in `all_special_tokens`.
+        known = {str(t) for t in tokenizer.added_tokens_decoder.values() if t.special} | {*tokenizer.all_special_tokens}
+        longest_first = sorted(filter(None, known), key=lambda t: (-len(t), t))
+        self._specials = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
     @property
     def fingerprint(self) -> str:
@@ -166,10 +195,8 @@ class Encoder:
         if self.config.template == "tulu":
             return render_tulu(messages, str(self.tokenizer.eos_token), open_answer)
         if self.config.template == "llama2":
-            return render_llama2(
-                messages, str(self.tokenizer.bos_token or ""), str(self.tokenizer.eos_token), open_answer
-            )
-        return render_tokenizer(messages, self.tokenizer, open_answer)
+            return render_llama2(messages, str(self.tokenizer.bos_token or ""), str(self.tokenizer.eos_token))
+        return render_tokenizer(messages, self.tokenizer, self._specials, open_answer)
 
     def encode(self, messages: Sequence[Message]) -> Encoded:
         return self.encode_batch([messages])[0]
