@@ -13,13 +13,31 @@ def count_flops(work: Callable[[], Any]) -> tuple[float, Any]:
     """FLOPs of one call of `work` (a multiply-add counts 2), and what it returned.
 
     Uses torch.utils.flop_counter.FlopCounterMode, which counts matrix products, convolutions and attention; elementwise
-    work is left out, as in every closed form.
+    work is left out, as in every closed form. Its table lacks the CPU's fused attention, which would count as nothing.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=_cpu_attention()) as counter:
         result = work()
     return float(counter.get_total_flops()), result
+
+
+def _cpu_attention() -> dict[Any, Callable[..., int]]:
+    """FLOPs of the CPU's fused attention by operator, with the formulas that torch has for its CUDA siblings."""
+    import torch
+    from torch.utils.flop_counter import sdpa_backward_flop_count, sdpa_flop_count
+
+    def forward(query: Any, key: Any, value: Any, *rest: Any, **more: Any) -> int:
+        return int(sdpa_flop_count(query, key, value))
+
+    def backward(grad: Any, query: Any, key: Any, value: Any, *rest: Any, **more: Any) -> int:
+        return int(sdpa_backward_flop_count(grad, query, key, value))
+
+    ops = torch.ops.aten
+    return {
+        ops._scaled_dot_product_flash_attention_for_cpu: forward,
+        ops._scaled_dot_product_flash_attention_for_cpu_backward: backward,
+    }
 
 
 class FlopMeter:
