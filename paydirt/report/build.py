@@ -20,7 +20,7 @@ from paydirt.report.charts import Styles, performance
 from paydirt.report.examples import MethodExamples, examples
 from paydirt.report.mix import Mix, mix
 from paydirt.report.overlap import Overlap, overlaps
-from paydirt.report.page_facts import facts
+from paydirt.report.page_facts import facts, summary
 from paydirt.report.page_masks import open_masks
 from paydirt.report.page_study import CONTROL, Panel, StudyFiles
 from paydirt.report.page_verdict import Purchase, Verdict, below_zero_shot, purchases, verdicts
@@ -74,6 +74,7 @@ def write_report(study_dir: Path) -> Path:
     html = _template().render(
         name=str(study.config.get("name") or study.root.name),
         facts=facts(study),
+        summary=summary(study),
         panels=_panels(study, styles),
         methods=study.methods,
         selection_costs=selection_costs(study),
@@ -82,11 +83,11 @@ def write_report(study_dir: Path) -> Path:
         texts_missing=study.pool is None,
         styles=styles,
         show=show,
-        css=Markup(_asset("style.css")),  # noqa: S704 - our own file
+        css=Markup(_asset("style.css")),  # our own file
     )
     path = study.root / REPORT
     try:
-        write_atomic(path, html)
+        write_atomic(path, html.lstrip())
     except OSError as error:
         raise ValueError(f"{path}: cannot write there ({error.strerror}); make the study directory writable") from None
     return path
@@ -107,7 +108,9 @@ def _panels(study: StudyFiles, styles: Styles) -> list[PanelPage]:
                 below_zero_shot(panel),
                 max((len(c.rows) for c in panel.cells.values()), default=0),
                 score_table(panel),
-                column_table(panel, "precision", "Precision: share of the chosen examples that the true labels want", 2),
+                column_table(
+                    panel, "precision", "Precision: share of the chosen examples that the true labels want", 2
+                ),
                 column_table(panel, "reference_loss", "Loss on the references, in nats (lower is better)", 3),
                 training_costs(study, panel),
                 mix(study, panel, masks) if masks else None,

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from markupsafe import Markup, escape
 
 from paydirt.report import page_numbers as show
-from paydirt.report.page_study import Cell, Panel
+from paydirt.report.page_study import ZERO_SHOT, Cell, Panel
 
-WIDTH, HEIGHT = 860, 430
-LEFT, RIGHT, TOP, BOTTOM = 58, 132, 26, 52
+WIDTH, HEIGHT = 880, 450
+LEFT, RIGHT, TOP, BOTTOM = 58, 164, 48, 52
 COLOURS = 7
 LABEL_GAP = 17.0
 # Unit shapes around (0, 0), scaled by `marker`: a second sign beside colour.
@@ -36,7 +36,7 @@ class Styles:
     def __init__(self, methods: Sequence[str], controls: Sequence[str] = (), ceilings: Sequence[str] = ()) -> None:
         plain = [m for m in methods if m not in controls and m not in ceilings]
         self._of = {m: (f"c{i % COLOURS}{' again' if i >= COLOURS else ''}", i % COLOURS) for i, m in enumerate(plain)}
-        self._of |= {m: ("control", 0) for m in controls} | {m: ("ceiling", 3) for m in ceilings}
+        self._of |= dict.fromkeys(controls, ("control", 0)) | dict.fromkeys(ceilings, ("ceiling", 3))
 
     def colour(self, method: str) -> str:
         """CSS classes of a method."""
@@ -51,7 +51,7 @@ class Styles:
         """A small sign for table rows."""
         mark = self.marker(method, 7, 7, 4.6)
         svg = f'<svg class="swatch {self.colour(method)}" viewBox="0 0 14 14" aria-hidden="true">{mark}</svg>'
-        return Markup(svg)  # noqa: S704 - made of numbers and our own class names
+        return Markup(svg)  # made of numbers and our own class names
 
 
 class Scale:
@@ -96,7 +96,7 @@ def performance(panel: Panel, styles: Styles, convention: str) -> Markup | None:
     parts += _names(panel, scale, styles)
     about = escape(f"{panel.task}: {panel.metric} against total compute, {len(panel.methods)} methods")
     head = f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{about}">'
-    return Markup("\n".join([head, *parts, "</svg>"]))  # noqa: S704 - every text in it went through `escape`
+    return Markup("\n".join([head, *parts, "</svg>"]))  # every text in it went through `escape`
 
 
 def _axes(panel: Panel, scale: Scale, convention: str) -> list[str]:
@@ -113,7 +113,7 @@ def _axes(panel: Panel, scale: Scale, convention: str) -> list[str]:
     parts.append(f'<line class="axis" x1="{LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
     label = escape(f"total compute: selecting + training, FLOPs ({convention}), log scale")
     parts.append(f'<text class="label" x="{(LEFT + right) / 2}" y="{HEIGHT - 8}" text-anchor="middle">{label}</text>')
-    parts.append(f'<text class="label" x="{LEFT - 46}" y="14">{escape(panel.metric)}</text>')
+    parts.append(f'<text class="label" x="{LEFT - 46}" y="16">{escape(panel.metric)}</text>')
     return parts
 
 
@@ -121,19 +121,17 @@ def _zero_line(panel: Panel, scale: Scale) -> list[str]:
     if panel.zero is None:
         return []
     y = scale.y(panel.zero)
-    text = f"zero-shot {panel.zero:.{panel.digits}f}"
-    return [
-        f'<line class="zero" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>',
-        f'<text class="zero-name" x="{LEFT + 6}" y="{y - 6:.1f}">{text}</text>',
-    ]
+    title = f"zero-shot: the untuned model scores {panel.zero:.{panel.digits}f}"
+    line = f'<line class="zero" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}">'
+    return [f"{line}<title>{title}</title></line>"]
 
 
 def _fraction_names(panel: Panel, scale: Scale) -> list[str]:
     """The fractions along the top, each above its cheapest run."""
     parts, last = [], -math.inf
     for fraction in panel.fractions:
-        x = scale.x(min(c.total_flops for c in panel.at(fraction) if c.total_flops > 0))
-        if x - last >= 44:
+        cheapest = min((c.total_flops for c in panel.at(fraction) if c.total_flops > 0), default=None)
+        if cheapest and (x := scale.x(cheapest)) - last >= 44:
             parts.append(f'<line class="guide" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
             parts.append(f'<text class="tick" x="{x:.1f}" y="{TOP - 8}" text-anchor="middle">')
             parts.append(f"{show.percent(fraction)}</text>")
@@ -177,21 +175,31 @@ def _tooltip(panel: Panel, cell: Cell) -> str:
 
 
 def _names(panel: Panel, scale: Scale, styles: Styles) -> list[str]:
-    """Method names at the right, pushed apart where lines end together, each with a leader to its line."""
-    ends = [(m, cells[-1]) for m in panel.methods if (cells := [c for c in panel.of(m) if c.total_flops > 0])]
-    ends.sort(key=lambda end: scale.y(end[1].mean))
-    places = spread_out([scale.y(cell.mean) for _, cell in ends], TOP, HEIGHT - BOTTOM, LABEL_GAP)
-    parts = []
-    x = WIDTH - RIGHT + 20
-    for (method, cell), place in zip(ends, places):
-        name = method if len(method) <= 14 else method[:13] + "…"
+    """Names at the right, zero-shot among them, pushed apart where lines end together, each led to its line."""
+    right = WIDTH - RIGHT
+    ends = [
+        (m, scale.x(cells[-1].total_flops) + 7, scale.y(cells[-1].mean))
+        for m in panel.methods
+        if (cells := [c for c in panel.of(m) if c.total_flops > 0])
+    ]
+    if panel.zero is not None:
+        ends.append((ZERO_SHOT, right, scale.y(panel.zero)))
+    ends.sort(key=lambda end: end[2])
+    x, parts = right + 22, []
+    for (method, start, y), place in zip(ends, spread_out([e[2] for e in ends], TOP, HEIGHT - BOTTOM, LABEL_GAP)):
+        mine = method == ZERO_SHOT
+        mark = f'<path class="zero" d="M{x - 7},{place:.1f}h14"/>' if mine else styles.marker(method, x, place, 4)
+        text = f"{ZERO_SHOT} {panel.zero:.{panel.digits}f}" if mine else _short(method)
         parts.append(
-            f'<g class="{styles.colour(method)}"><path class="leader" '
-            f'd="M{scale.x(cell.total_flops) + 7:.1f},{scale.y(cell.mean):.1f}L{x - 7},{place:.1f}"/>'
-            f"{styles.marker(method, x, place, 4)}"
-            f'<text class="name" x="{x + 10}" y="{place + 4.5:.1f}">{escape(name)}<title>{escape(method)}</title></text></g>'
+            f'<g class="{"reference" if mine else styles.colour(method)}"><path class="leader" '
+            f'd="M{start:.1f},{y:.1f}L{x - 8},{place:.1f}"/>{mark}'
+            f'<text class="name" x="{x + 11}" y="{place + 4.5:.1f}">{escape(text)}<title>{escape(method)}</title></text></g>'
         )
     return parts
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 15 else name[:14] + "…"
 
 
 def spread_out(wanted: Sequence[float], low: float, high: float, gap: float) -> list[float]:

@@ -34,13 +34,17 @@ class Text:
 
 @dataclass(frozen=True)
 class Match:
-    """The column a row is most similar to. `texts` show the reference, or one reference of the subtask."""
+    """The column a row is most similar to; `flat` where all columns are alike, so that none is.
+
+    `texts` show the reference, or one reference of the subtask where the method compares with subtasks.
+    """
 
     subtask: str
     reference: str | None
     similarity: float
     average: float
     texts: list[Text]
+    flat: bool
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,9 @@ def _worst(rank: np.ndarray, score: np.ndarray, first: np.ndarray, low: bool) ->
         return left[np.argsort(-rank[left], kind="stable")[:SHOWN]], "chosen last"
     unchosen = left[np.isnan(rank[left])]
     key = -score[unchosen] if low else score[unchosen]
-    return unchosen[np.argsort(key, kind="stable")[:SHOWN]], "not chosen, " + ("highest" if low else "lowest") + " score"
+    return unchosen[np.argsort(key, kind="stable")[:SHOWN]], "not chosen, " + (
+        "highest" if low else "lowest"
+    ) + " score"
 
 
 def _shown(
@@ -161,7 +167,9 @@ def _match(scores: Scores, row: int, target: Target | None, limit: int) -> Match
         example = next((e for e, s in zip(target.references, target.subtask_of) if s == column.subtask), None)
     texts = _texts(example, min(limit, LONGEST // 2)) if example else []
     reference = column.id if is_reference or not target else None
-    return Match(column.subtask, reference, float(similar[top]), float(similar.mean()), texts)
+    return Match(
+        column.subtask, reference, float(similar[top]), float(similar.mean()), texts, bool(np.ptp(similar) == 0)
+    )
 
 
 def _texts(example: Example, limit: int) -> list[Text]:

@@ -41,6 +41,7 @@ class Mix:
     unit: str
     sources: list[tuple[str, str, float]]
     ends: tuple[int, int]
+    scale: str
     rows: list[MixRow]
 
 
@@ -59,7 +60,9 @@ def mix(study: StudyFiles, panel: Panel, masks: Masks) -> Mix | None:
         weights = sum((masks.of(s).astype(float) for s in selections), np.zeros(len(masks)))
         rows.append(_row(method, method, weights, len(selections), masks, parts, edges, pool_bins))
     legend = [(name, f"s{k}", float(own.mean())) for k, (name, own) in enumerate(_named(masks, parts))]
-    return Mix(fraction, masks.unit, legend, (int(edges[0]), int(edges[-1])), rows)
+    ends = int(masks.lengths.min()), int(masks.lengths.max())
+    scale = "log scale" if edges[-1] - edges[0] > 4 * BINS else "linear"
+    return Mix(fraction, masks.unit, legend, ends, scale, rows)
 
 
 def _parts(masks: Masks) -> np.ndarray:
@@ -83,9 +86,12 @@ def _named(masks: Masks, parts: np.ndarray) -> list[tuple[str, np.ndarray]]:
 
 
 def _edges(lengths: np.ndarray) -> np.ndarray:
-    """Bin edges: even in log length between the pool's extremes, so short and long are both seen."""
-    low, high = max(1, int(lengths.min())), max(2, int(lengths.max()))
-    return np.geomspace(low, max(high, low + 1), BINS + 1)
+    """Bin edges: whole numbers evenly apart where the pool's range is narrow, else even in log length."""
+    low, high = max(1, int(lengths.min())), max(1, int(lengths.max()))
+    if high - low < 3 * BINS:
+        step = (high - low) // BINS + 1
+        return np.arange(low, high + step + 1, step, dtype=np.float64)
+    return np.geomspace(low, high + 1, BINS + 1)
 
 
 def _bins(lengths: np.ndarray, weights: np.ndarray, edges: np.ndarray) -> np.ndarray:
@@ -151,4 +157,4 @@ def _histogram(own: np.ndarray, pool: np.ndarray) -> Markup:
 
 def _svg(kind: str, size: tuple[int, int], about: str, parts: list[str]) -> Markup:
     head = f'<svg class="{kind}" viewBox="0 0 {size[0]} {size[1]}" preserveAspectRatio="none" role="img"'
-    return Markup(f'{head} aria-label="{escape(about)}">{"".join(parts)}</svg>')  # noqa: S704 - titles are escaped
+    return Markup(f'{head} aria-label="{escape(about)}">{"".join(parts)}</svg>')  # titles are escaped

@@ -28,6 +28,17 @@ def facts(study: StudyFiles) -> list[tuple[str, str]]:
     return [(name, text) for name, text in stated if text]
 
 
+def summary(study: StudyFiles) -> str:
+    """One sentence for the head of the page."""
+    fractions = len({r["fraction"] for r in study.rows if r["fraction"]})
+    seeds = len({r["seed"] for r in study.rows if r.get("seed") is not None})
+    tasks = len({p.task for p in study.panels})
+    pool = f"{show.count(len(study.pool))} candidate examples, " if study.pool is not None else ""
+    parts = [(len(study.methods), "method"), (fractions, "fraction"), (seeds, "seed"), (tasks, "task")]
+    grid = " × ".join(f"{n} {name}{'' if n == 1 else 's'}" for n, name in parts)
+    return f"{pool}{grid}; tuned model: {', '.join(dict.fromkeys(p.model for p in study.panels))}."
+
+
 def _pool(study: StudyFiles) -> str:
     if study.pool is None:
         return "its import is no longer there"
@@ -104,8 +115,8 @@ def _spent(study: StudyFiles) -> str:
     if not total.seconds:
         return ""
     return (
-        f"{show.flops(total.flops)} FLOPs and {show.seconds(total.seconds)} of work on {total.devices} "
-        f"for {total.models} tuned models, by the ledgers"
+        f"{show.flops(total.flops)} FLOPs and {show.seconds(total.seconds)} of work on {total.devices} for {total.models} "
+        "tuned models, by the ledgers (selecting that serves several tasks is charged to each)"
     )
 
 

@@ -48,7 +48,9 @@ def seconds(value: float | None) -> str:
         return f"{value / 3600:.1f}{THIN}h"
     if value >= 120:
         return f"{value / 60:.1f}{THIN}min"
-    return f"{value:.2g}{THIN}s" if value < 10 else f"{value:.0f}{THIN}s"
+    if value < 0.01:
+        return f"<{THIN}0.01{THIN}s"
+    return f"{value:.{2 if value < 1 else 1 if value < 10 else 0}f}{THIN}s"
 
 
 def memory(value: float | None) -> str:

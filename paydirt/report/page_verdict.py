@@ -64,7 +64,9 @@ def _verdict(panel: Panel, fraction: float, cells: list[Cell]) -> Verdict:
         return Verdict(fraction, "tied", text)
     second = max((c for c in cells if c is not best), key=lambda c: c.high)
     text = f"{at}: {best.method} is best, {said}; no other range over seeds meets its own"
-    return Verdict(fraction, "clear", f"{text} (next is {second.method}, {_score(second, panel.digits, False)}).")
+    return Verdict(
+        fraction, "clear", f"{text}. The next is {second.method} with {_score(second, panel.digits, False)}."
+    )
 
 
 def _few(methods: list[str]) -> str:
@@ -89,7 +91,10 @@ def below_zero_shot(panel: Panel) -> tuple[int, int]:
 
 def purchases(panel: Panel) -> list[Purchase]:
     """The front of mean score against total compute (selection + training): what a growing budget buys."""
-    cells = sorted((c for f in panel.fractions for c in panel.contest(f)), key=lambda c: (c.total_flops, -c.mean))
+    cells = [c for f in panel.fractions if f < 1 for c in panel.contest(f)]
+    whole = [c for f in panel.fractions if f >= 1 for c in panel.contest(f)]
+    cells += sorted(whole, key=lambda c: c.total_flops)[:1]  # to train on everything nobody needs to select
+    cells.sort(key=lambda c: (c.total_flops, -c.mean))
     front: list[Purchase] = []
     best = panel.zero if panel.zero is not None else float("-inf")
     for number, cell in enumerate(cells):

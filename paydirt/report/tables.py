@@ -66,7 +66,7 @@ def _table(panel: Panel, caption: str, make: Callable[[Cell], ScoreCell | None])
 
 
 def _score_cell(values: list[float], digits: int, seeds: str, best: bool = False, below: bool = False) -> ScoreCell:
-    spread = show.spread(values, digits) if len(set(values)) > 1 or len(values) < 2 else "all seeds alike"
+    spread = show.spread(values, digits) if len(set(values)) > 1 else ""
     return ScoreCell(f"{sum(values) / len(values):.{digits}f}", spread, seeds, best, below)
 
 
@@ -169,7 +169,7 @@ def _training_cost(study: StudyFiles, cell: Cell) -> TrainingCost:
 
 @dataclass(frozen=True)
 class Total:
-    """All that the study's ledgers hold, each artifact once."""
+    """All that the ledgers of a study's artifacts hold."""
 
     flops: float
     seconds: float
@@ -178,7 +178,7 @@ class Total:
 
 
 def shared_costs(study: StudyFiles) -> list[tuple[str, Spent]]:
-    """Work that several methods draw on (gradient stores, tuned selectors), by its place under `shared/`."""
+    """Work that methods or tasks share (embeddings, gradient stores), by its place under `shared/`."""
     out = []
     for path in sorted((study.root / "shared").glob("*/*/ledger.jsonl")):
         if cost := Spent.of(Ledger(path.parent).entries()):
@@ -187,12 +187,11 @@ def shared_costs(study: StudyFiles) -> list[tuple[str, Spent]]:
 
 
 def total_cost(study: StudyFiles) -> Total:
-    """What was spent on this study, by its ledgers."""
+    """What the methods of this study were charged; work under `shared/` is in the lines of those that use it."""
     artifacts: dict[str, Artifact] = {}
     for row in study.rows:
         artifacts |= {str(a.path): a for a in _artifacts(study, row) if a}
     lines = [e for a in artifacts.values() for e in study.ledger(a)]
-    lines += [e for p in (study.root / "shared").glob("*/*/ledger.jsonl") for e in Ledger(p.parent).entries()]
     models = len({str(m.path) for r in study.rows if (m := study.model(r))})
     devices = ", ".join(dict.fromkeys(e.device for e in lines))
     return Total(spent(lines), sum(e.seconds for e in lines), models, devices)

@@ -1,0 +1,119 @@
+"""What the page may say: no ranking from one seed, none where ranges meet; mixes and overlaps by hand."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from paydirt.report import page_numbers as show
+from paydirt.report.charts import spread_out
+from paydirt.report.overlap import overlaps
+from paydirt.report.page_masks import open_masks, selections_at
+from paydirt.report.page_study import Cell, Panel, StudyFiles
+from paydirt.report.page_verdict import below_zero_shot, purchases, tied_with_best, verdicts
+from paydirt.selection.select import selected_ids
+
+
+def row(method: str, fraction: float, seed: int, score: float, selecting: float = 0.0) -> dict[str, Any]:
+    costs = {"selection_flops": selecting, "training_flops": 1e9 * fraction, "total_flops": selecting + 1e9 * fraction}
+    return {"method": method, "fraction": fraction, "seed": seed, "score": score, "n_examples": 10, **costs}
+
+
+def panel(
+    scores: dict[str, dict[float, list[float]]], zero: float = 0.1, selecting: dict[str, float] | None = None
+) -> Panel:
+    cells = {
+        (m, f): Cell(m, f, tuple(row(m, f, 3 * i, s, (selecting or {}).get(m, 0.0)) for i, s in enumerate(values)))
+        for m, by_fraction in scores.items()
+        for f, values in by_fraction.items()
+    }
+    fractions = tuple(sorted({f for _, f in cells}))
+    return Panel(
+        "task", "model", "accuracy", zero, tuple(scores), fractions, cells, frozenset({"oracle"} & set(scores))
+    )
+
+
+def test_a_clear_lead_is_called_best() -> None:
+    said = verdicts(panel({"a": {0.05: [0.8, 0.9]}, "b": {0.05: [0.5, 0.6]}}))
+    assert [v.kind for v in said] == ["clear"]
+    assert "a is best, 0.850 (0.800–0.900 over 2 seeds)" in said[0].text
+    assert "b with 0.550" in said[0].text
+
+
+def test_ranges_that_meet_are_not_ranked() -> None:
+    said = verdicts(panel({"a": {0.05: [0.5, 0.9]}, "b": {0.05: [0.4, 0.6]}, "c": {0.05: [0.1, 0.2]}}))
+    assert [v.kind for v in said] == ["tied"]
+    assert "but b lies within its seed spread" in said[0].text
+
+
+def test_one_seed_ranks_nothing() -> None:
+    one = panel({"a": {0.05: [0.9]}, "b": {0.05: [0.1]}})
+    assert [v.kind for v in verdicts(one)] == ["one-seed"]
+    assert tied_with_best(one.contest(0.05)) == set()
+    assert all("one seed" in p.note for p in purchases(one))
+
+
+def test_the_ceiling_takes_no_part() -> None:
+    said = verdicts(panel({"oracle": {0.05: [1.0, 1.0]}, "a": {0.05: [0.8, 0.9]}, "b": {0.05: [0.5, 0.6]}}))
+    assert "a is best" in said[0].text
+
+
+def test_equal_scores_have_no_best() -> None:
+    said = verdicts(panel({"a": {0.05: [0.0, 0.0]}, "b": {0.05: [0.0, 0.0]}}, zero=0.0))
+    assert "every method scores 0.000" in said[0].text
+
+
+def test_budgets_count_selecting() -> None:
+    scores = {"free": {0.05: [0.3, 0.4], 0.1: [0.7, 0.8]}, "dear": {0.05: [0.5, 0.6]}}
+    bought = purchases(panel(scores, selecting={"dear": 1e9}))
+    assert [b.name.split()[0] for b in bought] == ["free", "free"], "the dear method costs more than a better free run"
+    assert bought[1].note == "above every cheaper run"
+    cheap = purchases(panel(scores, selecting={"dear": 1e6}))
+    assert [b.name.split()[0] for b in cheap] == ["free", "dear", "free"]
+    assert cheap[1].selecting == pytest.approx(1e6 / 5.1e7)
+
+
+def test_means_below_zero_shot_are_counted() -> None:
+    assert below_zero_shot(panel({"a": {0.05: [0.0, 0.05], 0.1: [0.3, 0.3]}})) == (1, 2)
+
+
+def test_overlap_equals_sets_of_ids(study: Path) -> None:
+    files = StudyFiles(study)
+    masks = open_masks(files)
+    assert masks is not None
+    task = files.panels[0]
+    tables = {t.fraction: t for t in overlaps(files, task, masks)}
+    assert sorted(tables) == [0.05, 0.25], "at the whole pool all choose the same"
+    chosen = selections_at(files, task, 0.25)
+    assert {m: len(s) for m, s in chosen.items()} == {"random": 2, "length": 1, "bm25": 1}
+    sets = {m: [set(selected_ids(s.path)) for s in found] for m, found in chosen.items()}
+    table = tables[0.25]
+    value = table.rows[table.methods.index("random")][table.methods.index("bm25")].value
+    assert value == pytest.approx(np.mean([len(r & sets["bm25"][0]) / len(r) for r in sets["random"]]))
+    own = table.rows[0][0].value
+    assert own == pytest.approx(len(sets["random"][0] & sets["random"][1]) / len(sets["random"][0]))
+    assert table.chance == pytest.approx(20 / 78)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(6.857e10, "6.9×10¹⁰"), (0.0, "0"), (None, "–"), (9.96e9, "1.0×10¹⁰"), (float("nan"), "–")]
+)
+def test_flops(value: float | None, text: str) -> None:
+    assert show.flops(value) == text
+
+
+def test_ticks_cover_their_range() -> None:
+    for low, high in ((0.0, 1.0), (0.13, 0.17), (-2.0, 55.0), (41.2, 41.9)):
+        ticks = show.ticks(low, high)
+        assert ticks[0] <= low + 1e-9
+        assert ticks[-1] >= high - 1e-9
+        assert 3 <= len(ticks) <= 12
+
+
+def test_labels_are_pushed_apart() -> None:
+    places = spread_out([10, 11, 12, 99], 0, 100, 5)
+    assert all(b - a >= 5 - 1e-9 for a, b in itertools.pairwise(places))
+    assert places[0] >= 0
+    assert places[-1] <= 100
