@@ -17,13 +17,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
+from paydirt.analysis.pilot import SURE, Pilot, cheapest_pilot
 from paydirt.analysis.posterior import Model, Points, Posterior, ask, family, join, learn, points, predict
 from paydirt.analysis.published import SOURCE, published
-from paydirt.analysis.results import ZERO_SHOT, Floats, Panel, Results, panels
+from paydirt.analysis.results import ZERO_SHOT, Panel, Results, panels
 from paydirt.analysis.strategies import Job, Strategy, choices, selection_form, strategies
 from paydirt.cost.hardware import Hardware, budget_flops, hours, money
-
-SURE = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,29 +36,11 @@ class Ranked:
     p_best: float
     p_beats_random: float
     regret: float
+    gain: float  # over Random at the same budget, and its interval: free of what all strategies share
+    gain_low: float
+    gain_high: float
     hours: float | None = None
     usd: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Pilot:
-    """A set of small runs and the chance of a good choice after seeing them."""
-
-    runs: tuple[Strategy, ...]
-    seeds: int
-    flops: float
-    p_good_now: float
-    p_good_after: float
-
-    @property
-    def settles(self) -> bool:
-        return self.p_good_after >= SURE
-
-    @property
-    def text(self) -> str:
-        runs = ", ".join(f"{r.label} at {r.fraction:.3g}" for r in self.runs)
-        seeds = f", {self.seeds} seeds" if self.seeds > 1 else ""
-        return f"{runs}{seeds}: {self.flops:.2g} FLOPs, good choice {self.p_good_now:.0%} -> {self.p_good_after:.0%}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +82,8 @@ def _row(r: Ranked) -> dict[str, object]:
     return {
         "strategy": s.label, "method": s.method, "selector_params": s.selector_params, "fraction": s.fraction,
         "store": s.store, "expected": r.expected, "low": r.low, "high": r.high, "p_best": r.p_best,
-        "p_beats_random": r.p_beats_random, "expected_regret": r.regret, "selection_flops": s.selection_flops,
+        "p_beats_random": r.p_beats_random, "gain": r.gain, "gain_low": r.gain_low, "gain_high": r.gain_high,
+        "expected_regret": r.regret, "selection_flops": s.selection_flops,
         "training_flops": s.training_flops, "total_flops": s.total_flops, "hours": r.hours, "usd": r.usd,
     }  # fmt: skip
 
@@ -136,30 +118,48 @@ def advise(
             f"a budget of {budget:.3g} FLOPs trains on less than 0.1 % of the pool "
             f"(one pass costs {job.full_training_flops:.3g}); raise the budget or take a smaller model"
         )
-    ranking, state = _rank(job, model, own, asked, panel, unit, level, draws, rng)
+    ranking, state, p_good = _rank(job, model, own, asked, panel, unit, level, draws, rng)
     ranking = [_priced(r, hardware, devices) for r in ranking]
-    noise = float(state.posterior.weights @ np.sqrt(state.posterior.noise.mean(axis=1))) / unit
-    p_good = state.p_good
-    pilot = _pilot(job, model, own, state, panel, rng) if find_pilot and p_good < SURE else None
+    noise = float(state.weights @ np.sqrt(state.noise.mean(axis=1))) / unit
+    seen = _seen(model, panel)
+    unseen = ranking[0].strategy.method not in seen
+    pilot = None
+    if find_pilot and (p_good < SURE or unseen):
+        contenders = [r.strategy for r in ranking]
+        pilot = cheapest_pilot(job, budget, model, own, panel, contenders, p_good, state, unit, rng)
     by_budget = tuple(
         (b, _rank(job, model, own, strategies(job, b, panel), panel, unit, level, draws // 4, rng)[0][0])
         for b in budget * np.array([0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0])
         if len(strategies(job, b, panel)) > 1
     )
-    verdict = _verdict(ranking, p_good, pilot)
+    verdict = _verdict(ranking, p_good, pilot, unseen)
     notes += _gaps(job, model, panel)
-    return Advice(job, budget, level, tuple(ranking), p_good, noise, p_good >= SURE, verdict, pilot, by_budget,
-                  tuple(notes))  # fmt: skip
+    evident = p_good >= SURE and not unseen
+    return Advice(
+        job, budget, level, tuple(ranking), p_good, noise, evident, verdict, pilot, by_budget, tuple(notes)
+    )  # fmt: skip
+
+
+def _seen(model: Model, panel: Panel) -> set[str]:
+    """Methods with any result, published or own, in the spelling of whoever asks (names compare without case)."""
+    known = {str(m) for m in model.known.method} | {c.method.lower() for c in panel.curves.values()}
+    return _AnyCase(known)
+
+
+class _AnyCase(set[str]):
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(str(name).lower())
 
 
 def _gaps(job: Job, model: Model, panel: Panel) -> list[str]:
     """What the evidence does not cover, method by method, so that a prior is not taken for a finding."""
-    seen = set(model.known.method)
-    tried = {c.method.lower() for c in panel.curves.values()}
+    seen = _seen(model, panel)
     gaps = []
+    if not panel.curves and panel.task.lower() not in set(model.known.task):
+        gaps.append("no results on this task: its prior is that of the other tasks")
     for method in job.methods:
-        if method.lower() not in seen | tried:
-            kin = any(family(m) == family(method) for m in seen)
+        if method not in seen:
+            kin = any(family(m) == family(method) for m in model.known.method)
             gaps.append(f"{method}: no results; expected to act like {'its family' if kin else 'selection in general'}")
             if selection_form(method) == "random" and family(method) != "baseline":
                 gaps.append(f"{method}: selection cost unknown, taken as 0; a pilot with selection_flops corrects it")
@@ -220,58 +220,55 @@ def _with_methods(job: Job, panel: Panel) -> Job:
     return replace(job, methods=tuple(names.values()))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _State:
-    posterior: Posterior
-    asked: list[Strategy]
-    chosen: Floats  # rows of `asked` that stand for their label
-    p_good: float
-
-
 def _rank(
     job: Job, model: Model, own: Points, asked: list[Strategy], panel: Panel, unit: float, level: float, draws: int,
     rng: np.random.Generator,
-) -> tuple[list[Ranked], _State]:  # fmt: skip
+) -> tuple[list[Ranked], Posterior, float]:  # fmt: skip
     at = ask(panel, [s.method for s in asked], [s.fraction for s in asked], [s.selector_params for s in asked])
     posterior = predict(model, at, own)
     mean = posterior.mean()
     rows = np.array([max(group, key=lambda i: mean[i]) for group in choices(asked).values()])
-    sample = posterior.draw(draws, rng)[:, rows]
+    sample, tolerance = posterior.draw(draws, rng)
+    sample = sample[:, rows]
     top = sample.max(axis=1)
     # Ties (the same selection with a store and without) share the win.
     wins = sample >= top[:, None] - 1e-6
     p_best = (wins / wins.sum(axis=1, keepdims=True)).mean(axis=0)
     random_rows = [i for i, r in enumerate(rows) if asked[r].method.lower() == "random"]
-    random = sample[:, random_rows[0]] if random_rows else np.full(len(sample), -np.inf)
-    low, high = np.quantile(sample, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    random = sample[:, random_rows[0]] if random_rows else sample.min(axis=1)
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    low, high = np.quantile(sample, tails, axis=0)
+    gain = (sample - random[:, None]) / unit
+    gain_low, gain_high = np.quantile(gain, tails, axis=0)
     ranked = [
         Ranked(asked[r], float(mean[r]) / unit, float(low[i]) / unit, float(high[i]) / unit, float(p_best[i]),
-               float((sample[:, i] > random + 1e-9).mean()), float((top - sample[:, i]).mean()) / unit)
+               float((sample[:, i] > random + 1e-9).mean()), float((top - sample[:, i]).mean()) / unit,
+               float(gain[:, i].mean()), float(gain_low[i]), float(gain_high[i]))
         for i, r in enumerate(rows)
     ]  # fmt: skip
     # Equal expectation (a store shared or not): the cheaper one first.
     order = sorted(range(len(rows)), key=lambda i: (-round(ranked[i].expected, 4), asked[rows[i]].total_flops))
-    tolerance = float(posterior.weights @ np.sqrt(posterior.noise.mean(axis=1)))
     p_good = float((sample[:, order[0]] >= top - tolerance).mean())
-    return [ranked[i] for i in order], _State(posterior, asked, rows[order], p_good)
+    return [ranked[i] for i in order], posterior, p_good
 
 
 def _priced(r: Ranked, hardware: Hardware | str | None, devices: int) -> Ranked:
     if hardware is None:
         return r
     flops = r.strategy.total_flops
-    return Ranked(r.strategy, r.expected, r.low, r.high, r.p_best, r.p_beats_random, r.regret,
-                  hours(flops, hardware, count=devices), money(flops, hardware, count=devices))  # fmt: skip
+    return replace(r, hours=hours(flops, hardware, count=devices), usd=money(flops, hardware, count=devices))
 
 
-def _verdict(ranking: Sequence[Ranked], p_good: float, pilot: Pilot | None) -> str:
+def _verdict(ranking: Sequence[Ranked], p_good: float, pilot: Pilot | None, unseen: bool) -> str:
     best = ranking[0]
     s = best.strategy
-    if p_good >= SURE:
+    if p_good >= SURE and not unseen:
         return f"{s.label} at {s.fraction:.3g} of the pool: {p_good:.0%} sure to be within noise of the best"
     why = "that any selection beats random" if s.method.lower() != "random" and best.p_beats_random < SURE else (
         "to tell the first places apart"
     )  # fmt: skip
+    if unseen:
+        why = f"on {s.method}, which has no results yet"
     if s.method == ZERO_SHOT:
         why = "that training helps at all"
     first = f"not enough evidence {why}; best guess {s.label} at {s.fraction:.3g} ({p_good:.0%} sure within noise)"
@@ -279,55 +276,3 @@ def _verdict(ranking: Sequence[Ranked], p_good: float, pilot: Pilot | None) -> s
         return first
     does = "would settle it" if pilot.settles else "would help most but not settle it"
     return f"{first}. A pilot {does}: {pilot.text}"
-
-
-def _pilot(job: Job, model: Model, own: Points, state: _State, panel: Panel, rng: np.random.Generator) -> Pilot | None:
-    """The cheapest set of small runs expected to reach `SURE`, else the one that gains most."""
-    contenders = [state.asked[r] for r in state.chosen if state.asked[r].method != ZERO_SHOT]
-    labels = list(dict.fromkeys(s.label for s in contenders))[:3]
-    first = {s.label: s for s in contenders}
-    by_cost = [f for f in (0.025, 0.05, 0.1) if f < max(s.fraction for s in contenders)] or [0.025]
-    options = []
-    for count in range(1, len(labels) + 1):
-        for fraction in by_cost:
-            for seeds in (1, 3):
-                runs = tuple(
-                    Strategy(first[x].method, fraction, first[x].selection_flops, fraction * job.full_training_flops,
-                             first[x].selector_params, first[x].store) for x in labels[:count]
-                )  # fmt: skip
-                price = sum(r.selection_flops + seeds * r.training_flops for r in runs)
-                options.append((price, runs, seeds))
-    options.sort(key=lambda o: o[0])
-    # One component of the scale mixture, the likeliest, is enough to compare pilots.
-    g = int(state.posterior.weights.argmax())
-    asked = [state.asked[r] for r in state.chosen]
-    best: Pilot | None = None
-    for price, runs, seeds in options:
-        joint = ask(panel, [s.method for s in (*asked, *runs)], [s.fraction for s in (*asked, *runs)],
-                    [s.selector_params for s in (*asked, *runs)])  # fmt: skip
-        after = _after(predict(model, joint, own), g, len(asked), seeds, rng)
-        pilot = Pilot(runs, seeds, price, state.p_good, max(after, state.p_good))
-        if pilot.settles:
-            return pilot
-        if best is None or pilot.p_good_after > best.p_good_after + 0.01:
-            best = pilot
-    return best
-
-
-def _after(posterior: Posterior, g: int, m: int, seeds: int, rng: np.random.Generator, outcomes: int = 48) -> float:
-    """Expected chance of a choice within noise of the best, over simulated outcomes of a pilot's runs."""
-    mean, cov, noise = posterior.means[g], posterior.covariances[g], posterior.noise[g]
-    # Half of a cell's noise is its own and stays, half is the seeds' and averages out (see Model.noise).
-    observed = cov[m:, m:] + np.diag(noise[m:] * (0.5 + 0.5 / seeds)) + 1e-9 * np.eye(len(mean) - m)
-    gain = np.linalg.solve(observed, cov[m:, :m]).T
-    left = cov[:m, :m] - gain @ cov[m:, :m]
-    values, vectors = np.linalg.eigh((left + left.T) / 2)
-    root = vectors * np.sqrt(np.maximum(values, 0.0))
-    shocks = rng.multivariate_normal(np.zeros(len(mean) - m), observed, outcomes, method="eigh")
-    tolerance = float(np.sqrt(noise[:m].mean()))
-    chances = []
-    for shock in shocks:
-        new = mean[:m] + gain @ shock
-        sample = new + rng.standard_normal((200, m)) @ root.T
-        chances.append((sample[:, new.argmax()] >= sample.max(axis=1) - tolerance).mean())
-    return float(np.mean(chances))

@@ -5,6 +5,10 @@ which observed strategy to run among those the budget affords. Regret is the bes
 chosen one's, in points. A fixed habit ("always BM25") takes its largest affordable fraction; where the budget does not
 even pay its selection it falls back to Random's largest affordable fraction, which is kind to expensive habits.
 
+"advisor + pilot paid" first pays for every free method at the smallest fraction (three runs here: Random, BM25, Embed at
+2.5 %), out of the same budget, then chooses with what is left; the pilot's own models may be kept. A budget that cannot
+pay the pilot is decided without it. "advisor + pilot given" has the same three results for nothing.
+
 Coverage: the share of the held-out panel's observed scores inside the central 80 % interval for a single observed run.
 It is computed without a pilot (absolute scores, told task and size only) and with one cheap pilot point.
 """
@@ -12,11 +16,11 @@ It is computed without a pilot (absolute scores, told task and size only) and wi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from paydirt.analysis.posterior import Points, ask, learn, points, predict
+from paydirt.analysis.posterior import Model, Points, Posterior, ask, learn, points, predict, scale_of
 from paydirt.analysis.results import Floats, Panel, Results, panels
 
 
@@ -31,6 +35,8 @@ class Backtest:
     covered: Floats  # [P] share inside, no pilot
     covered_pilot: Floats  # [P] share inside, one pilot point
     cells: np.ndarray  # [P] cells behind the coverage
+    sure: Floats  # [P, K] predicted chance that the choice lies within one noise sd of the best
+    good: Floats  # [P, K] 1 where it did
 
     def mean_regret(self) -> dict[str, float]:
         return {name: float(self.regret[:, :, i].mean()) for i, name in enumerate(self.choosers)}
@@ -60,7 +66,7 @@ def backtest(
     if len(every) < 3:
         raise ValueError(f"leave-one-panel-out needs at least 3 panels, these results have {len(every)}")
     rng = np.random.default_rng(seed)
-    grids, regrets, covered, covered_pilot, cells = [], [], [], [], []
+    grids, regrets, covered, covered_pilot, cells, sure, good = [], [], [], [], [], [], []
     for held in every:
         model = learn(points([p for p in every if p is not held]))
         truth = points([held])
@@ -68,24 +74,31 @@ def backtest(
         asked = ask(held, [held.curves[m].method for m, _ in asked_labels],
                     [held.curves[m].fraction[i] for m, i in asked_labels],
                     [held.curves[m].selector_params for m, _ in asked_labels])  # fmt: skip
-        expected = predict(model, asked).mean()
+        posterior = predict(model, asked)
+        expected = posterior.mean()
+        sample, noise = posterior.draw(draws, rng)
+        tolerance = model.levels.noise * np.nan_to_num(scale_of(truth, truth.panel[0]), nan=1.0)
         score = np.array([held.curves[m].mean[i] for m, i in asked_labels])
         cost = np.array([held.curves[m].total_flops[i] for m, i in asked_labels])
         method = np.array([m for m, _ in asked_labels])
         ks = budgets_of(held, count) if budgets == "log" else held.curves[habits[0]].total_flops[:count] * 1.001
         grids.append(ks)
-        regrets.append([_regrets(k, cost, score, expected, method, habits) for k in ks])
-        covered.append(_inside(model_predict(model, truth), truth.y, level, draws, rng))
+        plain = np.array([_regrets(k, cost, score, expected, method, habits) for k in ks])
+        pilots = [_pilot_regrets(model, held, asked, ks, cost, score, expected, paid=paid) for paid in (False, True)]
+        regrets.append(np.column_stack([plain, *pilots]))
+        chosen = [np.flatnonzero(cost <= k)[expected[cost <= k].argmax()] for k in ks]
+        sure.append([(sample[:, j] >= sample[:, cost <= k].max(axis=1) - noise).mean() for j, k in zip(chosen, ks)])
+        good.append([score[j] >= score[cost <= k].max() - tolerance for j, k in zip(chosen, ks)])
+        covered.append(_inside(predict(model, truth), truth.y, level, draws, rng))
         covered_pilot.append(_pilot_coverage(model, truth, level, draws, rng))
         cells.append(len(truth))
     return Backtest(
-        tuple(p.name for p in every), ("advisor", *(f"always {h}" for h in habits)), np.array(grids),
+        tuple(p.name for p in every),
+        ("advisor", *(f"always {h}" for h in habits), "advisor + pilot given", "advisor + pilot paid"),
+        np.array(grids),
         np.array(regrets), np.array(covered), np.array(covered_pilot), np.array(cells),
+        np.array(sure), np.array(good, dtype=np.float64),
     )  # fmt: skip
-
-
-def model_predict(model: object, truth: Points, own: Points | None = None) -> object:
-    return predict(model, truth, own)  # type: ignore[arg-type]
 
 
 def _regrets(
@@ -104,14 +117,34 @@ def _regrets(
     return np.array([best - score[chosen], *(best - habit(h) for h in habits)])
 
 
-def _inside(posterior: object, y: Floats, level: float, draws: int, rng: np.random.Generator) -> float:
-    sample = posterior.draw(draws, rng, observed=True)  # type: ignore[attr-defined]
+def _pilot_regrets(
+    model: Model, held: Panel, asked: Points, ks: Floats, cost: Floats, score: Floats, expected: Floats, *, paid: bool,
+) -> list[float]:  # fmt: skip
+    """Regret of the advisor that has a pilot of the free methods at the smallest fraction, paid or given."""
+    free = np.concatenate([c.selection_flops <= 1e-3 * c.total_flops for c in held.curves.values()])
+    pilot = np.flatnonzero(free & (asked.x == asked.x.min()))
+    known = replace(asked, y=score).where(pilot)
+    after = predict(model, asked, known).mean()
+    after[pilot] = score[pilot]  # seen, so no longer in doubt
+    found = []
+    for k in ks:
+        left = k - (cost[pilot].sum() if paid else 0.0)
+        open_, values = (cost <= k, expected) if left < 0 else (cost <= left, after)
+        if left >= 0:
+            open_[pilot] = cost[pilot] <= k
+        chosen = np.flatnonzero(open_)[values[open_].argmax()]
+        found.append(float(score[cost <= k].max() - score[chosen]))
+    return found
+
+
+def _inside(posterior: Posterior, y: Floats, level: float, draws: int, rng: np.random.Generator) -> float:
+    sample, _ = posterior.draw(draws, rng, observed=True)
     low, high = np.quantile(sample, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return float(((y >= low) & (y <= high)).mean())
 
 
-def _pilot_coverage(model: object, truth: Points, level: float, draws: int, rng: np.random.Generator) -> float:
+def _pilot_coverage(model: Model, truth: Points, level: float, draws: int, rng: np.random.Generator) -> float:
     cheap = truth.x == truth.x.min()
     first = np.flatnonzero(cheap & (truth.method == "random"))[:1]
     rest = np.setdiff1d(np.arange(len(truth)), first)
-    return _inside(model_predict(model, truth.where(rest), truth.where(first)), truth.y[rest], level, draws, rng)
+    return _inside(predict(model, truth.where(rest), truth.where(first)), truth.y[rest], level, draws, rng)

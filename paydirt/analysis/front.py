@@ -117,7 +117,9 @@ class Fronts:
         starts = np.array(groups)
         sorted_score = score[:, order]
         best = np.maximum.reduceat(sorted_score, starts, axis=1)
-        before = np.concatenate([np.full((len(score), 1), -np.inf), np.maximum.accumulate(best, axis=1)[:, :-1]], axis=1)
+        before = np.concatenate(
+            [np.full((len(score), 1), -np.inf), np.maximum.accumulate(best, axis=1)[:, :-1]], axis=1
+        )
         ends = np.append(starts[1:], len(order))
         winner = np.stack(
             [order[a + sorted_score[:, a:b].argmax(axis=1)] for a, b in zip(starts, ends)], axis=1
@@ -165,9 +167,7 @@ def line(cost: Floats, score: Floats) -> tuple[float, float]:
     return float(slope), float(intercept)
 
 
-def front(
-    panel: Panel, *, without: Sequence[str] = (), draws: int = 400, level: float = 0.9, seed: int = 0
-) -> Front:
+def front(panel: Panel, *, without: Sequence[str] = (), draws: int = 400, level: float = 0.9, seed: int = 0) -> Front:
     """The panel's front, leaving out the methods in `without`; `share` is how often a method is on a redrawn front.
 
     Runs on the whole pool count for the line and are named "everything": no method earned them.

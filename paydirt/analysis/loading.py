@@ -112,6 +112,10 @@ def from_table(table: pa.Table, where: str = "results") -> Results:
                 break
     if "metric" in given:
         columns["metric"] = table.column(given["metric"])
+    if "model" not in columns and "train_params" in columns:
+        sizes = columns["train_params"].cast(pa.float64()).to_pylist()
+        columns["model"] = pa.array([None if v is None else f"{v / 1e9:.4g}B" for v in sizes], pa.string())
+        notes.append(f"{where}: no model names, so models are told apart by their parameters")
     if "score" not in columns:
         raise ValueError(f"{where} has no score column; it has {', '.join(table.column_names)}")
     results = Results.from_table(pa.table(columns), notes)

@@ -79,7 +79,9 @@ def overlaps(
         count = max(1, round(fraction * size))
         short = [name for name, ids in rankings.items() if len(ids) < count]
         if short:
-            raise ValueError(f"ranking {short[0]!r} has {len(rankings[short[0]])} ids, {fraction:g} of {size} is {count}")
+            raise ValueError(
+                f"ranking {short[0]!r} has {len(rankings[short[0]])} ids, {fraction:g} of {size} is {count}"
+            )
         chosen = {name: (rank >= 0) & (rank < count) for name, rank in ranks.items()}
         for a, b in combinations(rankings, 2):
             for source, inside in groups.items():

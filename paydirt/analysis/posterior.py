@@ -337,17 +337,18 @@ class Posterior:
     def mean(self) -> Floats:
         return self.weights @ self.means
 
-    def draw(self, n: int, rng: np.random.Generator, *, observed: bool = False) -> Floats:
-        """[n, M] joint draws of true cell means, or of single observed runs."""
+    def draw(self, n: int, rng: np.random.Generator, *, observed: bool = False) -> tuple[Floats, Floats]:
+        """[n, M] joint draws of true cell means (of single observed runs if `observed`), and each draw's noise sd [n]."""
         counts = rng.multinomial(n, self.weights)
-        parts = []
+        parts, sizes = [], []
         for mean, cov, noise, count in zip(self.means, self.covariances, self.noise, counts):
             if count:
                 total = cov + np.diag(noise) if observed else cov
                 values, vectors = np.linalg.eigh((total + total.T) / 2)
                 root = vectors * np.sqrt(np.maximum(values, 0.0))
                 parts.append(mean + rng.standard_normal((count, len(mean))) @ root.T)
-        return np.concatenate(parts)
+                sizes.append(np.full(count, np.sqrt(noise.mean())))
+        return np.concatenate(parts), np.concatenate(sizes)
 
 
 def predict(model: Model, asked: Points, own: Points | None = None, grid: int = 11) -> Posterior:

@@ -49,8 +49,6 @@ METHODS = ("Random", "BM25", "Embed", "PPL", "LESS")
 def published() -> Results:
     """The 215 published points in the results schema, costs split into selection and training."""
     table = _read("published.csv").drop_columns(["score_first_published"])
-    sizes = table.column("train_params_b").to_pylist()
-    table = table.append_column("model", pa.array([f"{size}B" for size in sizes]))
     results = complete(from_table(table, "published.csv"))
     model_based = [m in ("PPL", "LESS") for m in results.text("method")]
     numbers = dict(results.numbers)

@@ -34,9 +34,7 @@ METHODS = (
 FLOPS_PER_TOKEN = {"small": 4.5e10, "medium": 4.5e11, "large": 9e12}
 
 
-def simulate(
-    cost: Floats, method: SimulatedMethod, flops_per_token: float, pool_tokens: float = POOL_TOKENS
-) -> Floats:
+def simulate(cost: Floats, method: SimulatedMethod, flops_per_token: float, pool_tokens: float = POOL_TOKENS) -> Floats:
     """Simulated score at total `cost` FLOPs; 0 while the selection is still being paid."""
     left = np.maximum(np.asarray(cost, dtype=np.float64) - method.selection_flops, 0.0)
     return np.asarray(100 * (1 - np.exp(-method.rate * left / (pool_tokens * flops_per_token))))

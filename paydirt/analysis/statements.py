@@ -107,7 +107,9 @@ def _large(panel: Panel, draws: int, seed: int) -> list[Statement]:
     found = [_statement("at the smallest budgets BM25 or Embed is still on the front", panel.name, cheap, best)]
     for method in COSTLY:
         after = on_front(c, score, lambda c, m=method: (c.method == m) & (c.fraction > 0.049))  # type: ignore[misc]
-        found.append(_statement(f"{method} is on the front once 5 % or more of the pool is used", panel.name, after, best))
+        found.append(
+            _statement(f"{method} is on the front once 5 % or more of the pool is used", panel.name, after, best)
+        )
     beyond = ~on_front(c, score, lambda c: (c.total > 0.1 * full) & np.isin(c.method, (*CHEAP, "Random")))
     found.append(_statement("above a tenth of a full pass only PPL and LESS are on the front", panel.name, beyond))
     return found
@@ -123,7 +125,9 @@ def _break_even(panel: Panel, draws: int, seed: int) -> list[Statement]:
         for n, reaches in ((1, False), (5, False), (10, True), (20, True)):
             truth = (tasks <= n) == reaches
             does = "has reached" if reaches else "has not yet reached"
-            found.append(_statement(f"LESS shared by {n} tasks {does} the front ({definition})", panel.name, truth, detail))
+            found.append(
+                _statement(f"LESS shared by {n} tasks {does} the front ({definition})", panel.name, truth, detail)
+            )
     return found
 
 
