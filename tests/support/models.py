@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import transformers as tf
-from tokenizers import Tokenizer, decoders, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers, processors, trainers
 from tokenizers.models import BPE, WordLevel
 
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"
@@ -52,11 +52,22 @@ def byte_tokenizer(
 
 def word_tokenizer(text: str, special: tuple[str, ...] = (PAD, BOS, EOS)) -> tf.PreTrainedTokenizerFast:
     """One token for each word or sign of `text`, newline included: masks can be written by hand."""
-    split = pre_tokenizers.Split(__import__("tokenizers").Regex(r"\n|[^\s]+"), "removed", invert=True)
+    split = pre_tokenizers.Split(Regex(r"\n|[^\s]+"), "removed", invert=True)
     words = [w for w, _ in split.pre_tokenize_str(text)]
     vocabulary = {w: i for i, w in enumerate(dict.fromkeys([*special, "<unk>", *words]))}
     core = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
     core.pre_tokenizer = split
+    return tf.PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token=PAD, bos_token=BOS, eos_token=EOS, unk_token="<unk>"
+    )
+
+
+def metaspace_tokenizer(text: str) -> tf.PreTrainedTokenizerFast:
+    """Sentence-piece manner, as Llama 2: the space before a word is part of its token."""
+    core = Tokenizer(BPE(unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    core.decoder = decoders.Metaspace()
+    core.train_from_iterator([text] * 50, trainers.BpeTrainer(special_tokens=[PAD, BOS, EOS, "<unk>"]))
     return tf.PreTrainedTokenizerFast(
         tokenizer_object=core, pad_token=PAD, bos_token=BOS, eos_token=EOS, unk_token="<unk>"
     )

