@@ -19,6 +19,7 @@ from torch import Tensor
 from paydirt.gradients.store import Rows, Store, check_comparable, pack_rows
 
 _BLOCK = 512  # rows converted and multiplied at a time: small enough to stay in cache
+_SUM = torch.float32
 _REDUCE: dict[str, Callable[[Tensor, int], Tensor]] = {
     "mean": lambda x, dim: x.mean(dim),
     "max": lambda x, dim: x.amax(dim),
@@ -64,11 +65,12 @@ def match(rows: Rows, references: Tensor) -> Tensor:
     over stretches of k, since one product rounded to bfloat16 would leave too many ties. float16 and float32 rows are
     multiplied in float32 (half-precision products are hopeless on CPUs).
     """
-    multiply = _multiplier(rows.features.dtype, references)
-    out = torch.empty(len(rows.ids), references.shape[0])
+    columns = references.shape[0]
+    padded = torch.nn.functional.pad(references, (0, 0, 0, -columns % 16))  # products of odd width are slow
+    multiply = _multiplier(rows.features.dtype, padded)
+    out = torch.empty(len(rows.ids), columns)
     for lo in range(0, len(rows.ids), _BLOCK):
-        block = slice(lo, lo + _BLOCK)
-        out[block] = multiply(rows.features[block])
+        out[lo : lo + _BLOCK] = multiply(rows.features[lo : lo + _BLOCK])[:, :columns]
     return out if rows.scale is None else out.mul_(rows.scale[:, None])
 
 
@@ -78,10 +80,10 @@ def _multiplier(dtype: torch.dtype, references: Tensor) -> Callable[[Tensor], Te
         whole = (references / scale[:, None]).round().to(torch.int8).t()
         return lambda x: torch._int_mm(x, whole).float() * scale
     if dtype == torch.bfloat16:
-        k = references.shape[1]
-        parts = next(p for p in (8, 4, 2, 1) if k % p == 0)
-        right = references.to(dtype).view(-1, parts, k // parts).permute(1, 2, 0)
-        return lambda x: torch.bmm(x.view(-1, parts, k // parts).transpose(0, 1), right).sum(0, dtype=torch.float32)
+        step = -(-references.shape[1] // 8)
+        stretches = [slice(lo, lo + step) for lo in range(0, references.shape[1], step)]
+        right = [references[:, stretch].to(dtype).t() for stretch in stretches]
+        return lambda x: torch.stack([x[:, s] @ r for s, r in zip(stretches, right, strict=True)]).sum(0, dtype=_SUM)
     return lambda x: x.float() @ references.t()
 
 
