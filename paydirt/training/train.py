@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -38,7 +39,7 @@ SAMPLED_STEPS = 2
 
 
 class TokenDataset(torch.utils.data.Dataset):
-    """Encoded examples as a map-style data set; `lengths` serve grouped sampling."""
+    """Encoded examples as a map-style data set; grouped sampling looks for lengths under `input_ids`."""
 
     def __init__(self, examples: Sequence[Encoded]) -> None:
         self.examples = examples
@@ -47,7 +48,8 @@ class TokenDataset(torch.utils.data.Dataset):
         return len(self.examples)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"example": self.examples[index], "length": len(self.examples[index].ids)}
+        example = self.examples[index]
+        return {"example": example, "input_ids": example.ids}
 
 
 @dataclass
@@ -108,7 +110,7 @@ class _CountingTrainer(Trainer):
 
 class _StopOnNaN(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        for name in ("loss", "grad_norm"):
+        for name in ("loss", "grad_norm", "train_loss"):  # the last is the mean of all steps, told at the end
             value = (logs or {}).get(name)
             if value is not None and not math.isfinite(float(value)):
                 raise ValueError(
@@ -154,10 +156,11 @@ def train_model(
     )
     trainer.remove_callback(PrinterCallback)  # train.json keeps the history
     checkpoints = part / "checkpoints"
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+    last = _last_whole_checkpoint(checkpoints)
     with Ledger(part).record("train", config.method, predicted, device) as entry:
         trainer.train(resume_from_checkpoint=last)
         entry.measured_flops, entry.tokens = trainer.measured_flops, trainer.tokens_seen
+    trainer.accelerator.wait_for_everyone()  # rank 0 renames the directory, so the others must have left it
     if trainer.is_world_process_zero():
         _save(part, trainer, encoder, config)
     return {
@@ -174,12 +177,27 @@ def train_model(
     }
 
 
+def _last_whole_checkpoint(checkpoints: Path) -> str | None:
+    """The last checkpoint that was written to its end, which is its state file; half-written ones are removed."""
+    while checkpoints.is_dir() and (last := get_last_checkpoint(str(checkpoints))):
+        try:
+            json.loads((Path(last) / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+            return last
+        except (OSError, ValueError):
+            shutil.rmtree(last)
+    return None
+
+
 def _arguments(
     part: Path, config: TrainConfig, seed: int, fraction: float, device: str, n_examples: int
 ) -> TrainingArguments:
-    micro = min(config.micro_batch_size or config.batch_size, config.batch_size)
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    accumulation = max(1, config.batch_size // (micro * world))
+    micro = config.micro_batch_size or max(1, config.batch_size // world)
+    if config.batch_size % (micro * world):
+        raise ValueError(
+            f"batch_size {config.batch_size} is not a multiple of micro_batch_size {micro} x {world} processes"
+        )
+    accumulation = config.batch_size // (micro * world)
     steps = math.ceil(n_examples / (micro * world * accumulation)) * config.epochs
     return TrainingArguments(
         output_dir=str(part / "checkpoints"),
@@ -196,11 +214,10 @@ def _arguments(
         fp16=config.precision == "fp16",
         gradient_checkpointing=config.gradient_checkpointing,
         train_sampling_strategy="group_by_length" if config.group_by_length else "random",
-        length_column_name="length",
         save_strategy=config.save,
         save_steps=config.save_steps,
         save_total_limit=None if config.keep_checkpoints else 1,
-        logging_steps=10,
+        logging_steps=1 if config.keep_checkpoints else 10,  # checkpoint weights are means of every step's rate
         logging_first_step=True,
         logging_nan_inf_filter=False,
         report_to=[],
