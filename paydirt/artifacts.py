@@ -100,14 +100,16 @@ def build(
     inputs: dict[str, str],
     make: Callable[[Path], dict[str, Any] | None],
     identity: dict[str, Any] | None = None,
+    collective: bool = False,
 ) -> Artifact:
     """Make the artifact `out`, unless it is there already with the same key.
 
     `config` is what `config.yaml` holds, enough to run the stage again. The key is made of `identity`, the part of the
     config that decides the outcome (default: all of it), and of `inputs`: a renamed input file changes nothing.
     `make(part)` fills the directory and returns notes for the manifest; it is called again on the same half-filled
-    directory after a kill and must continue from what it finds. Raises ValueError where `out` cannot be written or holds
-    something that paydirt did not make.
+    directory after a kill and must continue from what it finds. With `collective`, all ranks of a distributed run call
+    `make` together; otherwise the first process to come makes the artifact and the others wait for it. Raises ValueError
+    where `out` cannot be written or holds something that paydirt did not make.
     """
     out = Path(out).absolute()
     facts = {
@@ -119,10 +121,10 @@ def build(
     key = fingerprint(facts)
     if found := _finished(out, key):
         return found
-    if out.exists() and not (out / MANIFEST).exists() and any(out.iterdir()):
+    if out.exists() and not _manifest(out) and not (out.is_dir() and not any(out.iterdir())):
         raise ValueError(f"{out}: exists and was not made by paydirt; choose another --out or remove it")
     part = out.with_name(out.name + ".part")
-    if int(os.environ.get("RANK", "0")) > 0:
+    if collective and int(os.environ.get("RANK", "0")) > 0:
         return _follow(out, part, key, make)
     with _locked(part):
         if found := _finished(out, key):  # another process finished it while we waited
@@ -137,19 +139,39 @@ def build(
 
 def _follow(out: Path, part: Path, key: str, make: Callable[[Path], dict[str, Any] | None]) -> Artifact:
     """What the other ranks of a distributed run do: the same work, while rank 0 alone locks, writes and promotes."""
-    part.mkdir(parents=True, exist_ok=True)
+    _wait(lambda: _read(part / "key") == key, f"{part}: rank 0 did not open it")  # what it finds there must be current
     make(part)
+    _wait(lambda: _finished(out, key) is not None, f"{out}: rank 0 did not finish it")
+    return Artifact(out)
+
+
+def _wait(true: Callable[[], bool], failure: str) -> None:
     for _ in range(6000):
-        if found := _finished(out, key):
-            return found
+        if true():
+            return
         time.sleep(0.1)
-    raise RuntimeError(f"{out}: rank 0 did not finish it within ten minutes after this rank did")
+    raise RuntimeError(f"{failure} within ten minutes after this rank was ready")
 
 
 def _finished(out: Path, key: str) -> Artifact | None:
-    if (out / MANIFEST).is_file() and Artifact(out).manifest.get("key") == key:
-        return Artifact(out)
-    return None
+    return Artifact(out) if _manifest(out).get("key") == key else None
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    """The manifest of an artifact; {} where `path` is none. Other programs write a `manifest.json` too."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return manifest if isinstance(manifest, dict) and {"stage", "key", "outputs"} <= manifest.keys() else {}
+
+
+def _read(path: Path) -> str:
+    """Text of a file, "" where there is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
 
 
 @contextmanager
@@ -166,13 +188,17 @@ def _locked(part: Path) -> Iterator[None]:
 
 
 def _keep_only_same_key(part: Path, key: str) -> None:
-    part.mkdir(parents=True, exist_ok=True)
+    """Empty the half-made directory unless it is of the same key; ValueError where somebody else's files are in it."""
     note = part / "key"
-    if not note.exists() or note.read_text() != key:
-        for child in part.iterdir():
-            if child.name != "lock":
-                shutil.rmtree(child) if child.is_dir() else child.unlink()
-        write_atomic(note, key)
+    if _read(note) == key:
+        return
+    others = [child for child in part.iterdir() if child.name not in ("lock", "key", "key.part")]
+    if others and not note.exists() and not _manifest(part):
+        (part / "lock").unlink(missing_ok=True)
+        raise ValueError(f"{part}: exists and was not made by paydirt; choose another --out or remove it")
+    for child in others:
+        shutil.rmtree(child) if child.is_dir() else child.unlink()
+    write_atomic(note, key)  # last: without its key the directory looks like a stranger's
 
 
 def _promote(

@@ -166,7 +166,7 @@ def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
             convention=config.convention,
         )
 
-    return build(out, "train", config.to_dict(), inputs, make, identity)
+    return build(out, "train", config.to_dict(), inputs, make, identity, collective=True)
 
 
 def train_inputs(

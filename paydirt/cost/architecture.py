@@ -41,6 +41,15 @@ ABSOLUTE_POSITIONS = {"bert", "camembert", "distilbert", "electra", "gpt2", "gpt
 BIASED = {"bert", "camembert", "distilbert", "electra", "gpt2", "gpt_neox", "mpnet", "opt", "phi", "roberta",
           "xlm-roberta"}  # fmt: skip
 
+# Modules that families call otherwise than `q_proj`, `up_proj` ...: what they project. GPT-2 has two `c_proj` a layer.
+MODULE_NAMES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("c_attn", "query_key_value", "qkv_proj", "Wqkv", "W_pack"), ("qkv",)),
+    **dict.fromkeys(("dense", "out_proj"), ("o",)),
+    **dict.fromkeys(("c_fc", "fc1", "fc_in", "dense_h_to_4h"), ("up",)),
+    **dict.fromkeys(("fc2", "fc_out", "dense_4h_to_h"), ("down",)),
+    "c_proj": ("o", "down"),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
@@ -108,15 +117,23 @@ class Architecture:
         return self.layers * layer + (2 * d if self.bias else d)
 
     def lora_parameters(self, rank: int, targets: tuple[str, ...] = ("q", "k", "v", "o")) -> int:
-        """Trainable parameters of LoRA on the named projections: r (d_in + d_out) each (arXiv 2106.09685)."""
-        d, q, kv = self.hidden, self.heads * self.head_dim, self.kv_heads * self.head_dim
-        sizes = {"q": d + q, "k": d + kv, "v": d + kv, "o": q + d}
-        mlp = (d + self.intermediate) * self.active_experts
-        sizes |= {"up": mlp, "down": mlp} | ({"gate": mlp} if self.gated_mlp else {})
-        unknown = [t for t in targets if t not in sizes]
-        if unknown:
-            raise ValueError(f"unknown LoRA target {unknown[0]!r}; known here: {', '.join(sizes)}")
-        return self.layers * rank * sum(sizes[t] for t in targets)
+        """Trainable parameters of LoRA on the named modules: r (d_in + d_out) each (arXiv 2106.09685).
+
+        Names are those of the modules (`q_proj`, GPT-2's `c_attn`, ...) or short (`q`). ValueError for unknown ones.
+        """
+        d, q, kv, ff = self.hidden, self.heads * self.head_dim, self.kv_heads * self.head_dim, self.intermediate
+        sizes = {"q": d + q, "k": d + kv, "v": d + kv, "o": q + d, "qkv": d + q + 2 * kv}
+        mlp = (d + ff) * self.active_experts
+        sizes |= {"up": mlp, "down": mlp, "gate_up": (d + 2 * ff) * self.active_experts}
+        sizes |= {"gate": mlp} if self.gated_mlp else {}
+        total = 0
+        for name in targets:
+            parts = MODULE_NAMES.get(name, (name.removesuffix("_proj"),))
+            if any(part not in sizes for part in parts):
+                known = sorted({*sizes, *(f"{s}_proj" for s in sizes), *MODULE_NAMES})
+                raise ValueError(f"unknown LoRA target {name!r}; known here: {', '.join(known)}")
+            total += sum(sizes[part] for part in parts)
+        return self.layers * rank * total
 
     def as_multi_head(self) -> Architecture:
         """The same model with full multi-head attention, as the published cost figures count Llama-2-70B."""

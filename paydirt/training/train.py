@@ -22,7 +22,6 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback
-from transformers.trainer_utils import get_last_checkpoint
 
 from paydirt.artifacts import write_atomic
 from paydirt.cost.architecture import Architecture
@@ -77,7 +76,7 @@ def predict_training_cost(
         convention,
         lora=config.method == "lora",
         lora_rank=config.lora.r,
-        lora_targets=tuple(t.split("_")[0] for t in config.lora.targets),
+        lora_targets=config.lora.targets,
         epochs=config.epochs,
     )
     return Cost(flops, int(tokens * config.epochs))
@@ -157,9 +156,11 @@ def train_model(
     trainer.remove_callback(PrinterCallback)  # train.json keeps the history
     checkpoints = part / "checkpoints"
     last = _last_whole_checkpoint(checkpoints)
-    with Ledger(part).record("train", config.method, predicted, device) as entry:
+    # Each rank of a distributed run writes a line of what it did itself; the prediction is for all of them.
+    with Ledger(part).record("train", config.method, predicted if _rank() == 0 else None, device) as entry:
         trainer.train(resume_from_checkpoint=last)
         entry.measured_flops, entry.tokens = trainer.measured_flops, trainer.tokens_seen
+    measured = trainer.accelerator.reduce(torch.tensor(entry.measured_flops or 0.0, device=trainer.args.device), "sum")
     trainer.accelerator.wait_for_everyone()  # rank 0 renames the directory, so the others must have left it
     if trainer.is_world_process_zero():
         _save(part, trainer, encoder, config)
@@ -173,18 +174,19 @@ def train_model(
         "learning_rate": config.rate_for(fraction),
         "resumed_from": Path(last).name if last else None,
         "predicted_flops": predicted.flops,
-        "measured_flops": trainer.measured_flops,
+        "measured_flops": float(measured) or None,
     }
 
 
 def _last_whole_checkpoint(checkpoints: Path) -> str | None:
-    """The last checkpoint that was written to its end, which is its state file; half-written ones are removed."""
-    while checkpoints.is_dir() and (last := get_last_checkpoint(str(checkpoints))):
+    """The last checkpoint that was written to its end, which is its state file; a kill can leave a half-written one."""
+    found = {int(p.name.rsplit("-", 1)[-1]): p for p in checkpoints.glob("checkpoint-*")}
+    for step in sorted(found, reverse=True):
         try:
-            json.loads((Path(last) / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
-            return last
+            json.loads((found[step] / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            shutil.rmtree(last)
+            continue
+        return str(found[step])
     return None
 
 
@@ -229,6 +231,10 @@ def _arguments(
         disable_tqdm=not _on_terminal(),
         label_names=["labels"],
     )
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
 
 
 def _on_terminal() -> bool:
