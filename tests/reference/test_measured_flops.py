@@ -103,3 +103,36 @@ def test_the_ledger_of_a_training_holds_both(tiny: Tiny, tmp_path: Path, method:
     assert entry.tokens >= 2 * made.notes["tokens"], "padding can only add"
     steps = json.loads((made.path / "train.json").read_text())["steps"]
     assert steps == made.notes["steps"] == 2 * 15
+
+
+@pytest.mark.parametrize(
+    ("family", "targets"),
+    [
+        ("llama", ("q_proj", "k_proj", "v_proj", "o_proj")),
+        ("llama", ("gate_proj", "up_proj", "down_proj")),
+        ("gpt2", ("c_attn", "c_proj")),
+        ("gpt2", ("c_attn", "c_fc")),
+        ("gpt_neox", ("query_key_value", "dense")),
+        ("gpt_neox", ("dense_h_to_4h", "dense_4h_to_h")),
+        ("phi3", ("qkv_proj", "gate_up_proj")),
+        ("opt", ("q_proj", "out_proj", "fc1", "fc2")),
+    ],
+)
+def test_adapters_have_the_parameters_that_peft_makes(family: str, targets: tuple[str, ...]) -> None:
+    """By the names that each family gives its modules: a LoRA training is priced whatever the model is called."""
+    import transformers as tf
+
+    sizes = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4}
+    if family == "gpt2":
+        sizes = {"n_layer": 2, "n_embd": 32, "n_head": 4, "n_inner": 48}
+    if family == "opt":
+        sizes |= {"ffn_dim": 48, "word_embed_proj_dim": 32}
+    config = tf.AutoConfig.for_model(family, vocab_size=50, pad_token_id=0, **sizes)
+    model = get_peft_model(tf.AutoModelForCausalLM.from_config(config), LoraConfig(r=4, target_modules=list(targets)))
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert Architecture.from_config(config).lora_parameters(4, targets) == trainable
+
+
+def test_an_unknown_module_name_is_named() -> None:
+    with pytest.raises(ValueError, match=r"unknown LoRA target 'in_proj'; known here: .*c_attn"):
+        Architecture.from_config(tiny_llama().config).lora_parameters(4, ("in_proj",))
