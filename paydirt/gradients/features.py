@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn
 
 from paydirt.gradients.batches import Batch, Encoded, collate, plan_batches
 from paydirt.gradients.directions import NEEDS_MOMENTS, AdamSettings, find_direction
+from paydirt.gradients.hashing import key_of
 from paydirt.gradients.moments import Moments
 from paydirt.gradients.per_example import Consume, PerExample, UsedTwice, clean_name, trainable
 from paydirt.gradients.plain import example_gradients
@@ -67,6 +69,18 @@ class Features:
     def parameters(self) -> int:
         """Trainable parameters: the dimension before projection."""
         return sum(self.sizes.values())
+
+    @property
+    def dtype(self) -> str:
+        """The model's compute dtype, by name."""
+        return str(next(self.model.parameters()).dtype).removeprefix("torch.")
+
+    def direction_settings(self) -> dict[str, object]:
+        """Constants of an optimizer's direction and a hash of its moments: what else decides the rows."""
+        if not self.moments:
+            return {}
+        sums = [(name, float(m.double().sum()), float(v.double().sum())) for name, (m, v) in self.moments.items()]
+        return {**asdict(self.adam), "moments": f"{key_of(*sums) & (2**64 - 1):016x}"}
 
     def __enter__(self) -> Features:
         try:

@@ -54,8 +54,10 @@ def reduce_similarity(
             raise ValueError(f"unknown reduction {name!r}; choose one of {', '.join(_REDUCE)}")
     if similarity.shape[1] != len(subtask_of):
         raise ValueError(f"similarity has {similarity.shape[1]} columns for {len(subtask_of)} references")
-    by_subtask = torch.stack([_REDUCE[within](similarity[:, rows], 1) for rows in groups_of(subtask_of)], 1)
-    return _REDUCE[across](by_subtask, 1)
+    groups = groups_of(subtask_of)
+    if len(groups) < len(subtask_of):
+        similarity = torch.stack([_REDUCE[within](similarity[:, rows], 1) for rows in groups], 1)
+    return _REDUCE[across](similarity, 1)
 
 
 def match(rows: Rows, references: Tensor) -> Tensor:

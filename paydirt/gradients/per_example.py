@@ -41,6 +41,8 @@ class PerExample:
     def __init__(self, model: nn.Module, merge: bool = True, max_elements: int = 1 << 25) -> None:
         self.model, self.merge, self.max_elements = model, merge, max_elements
         self.names = {id(p): clean_name(name) for name, p in trainable(model).items()}
+        half = any(p.dtype == torch.float16 for p in model.parameters())
+        self.scale = 1024.0 if half else 1.0  # small gradients vanish in float16; a power of two loses nothing
         self.layout = Layout()
         self.taps: list[Tap] = []
         self._stack = contextlib.ExitStack()
@@ -77,7 +79,7 @@ class PerExample:
         self.layout.counts = tuple(batch.supervised.tolist())
         self._keep = batch.labels != IGNORED
         losses = self._losses(batch)
-        losses.sum().backward()  # type: ignore[no-untyped-call]
+        (losses.sum() * self.scale).backward()  # type: ignore[no-untyped-call]
         for parameter, uses in self._held.values():
             self._emit(parameter, uses)
         self._held = {}
@@ -147,6 +149,8 @@ class PerExample:
             gradient = uses[0](lo, hi)
             for use in uses[1:]:
                 gradient = gradient + use(lo, hi)
+            if self.scale != 1:
+                gradient = gradient.float() / self.scale
             self._consume(self.names[id(parameter)], lo, hi, gradient.flatten(1))
 
     def hold_back(self, error: UsedTwice) -> None:

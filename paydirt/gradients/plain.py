@@ -7,8 +7,9 @@ quantisation and all) and says where they part.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -79,6 +80,25 @@ def batched_gradients(runner: PerExample, batch: Batch) -> dict[str, Tensor]:
             return out
         except UsedTwice as error:
             runner.hold_back(error)
+
+
+def check_attention(
+    model: Any, batches: Sequence[Batch], backends: Sequence[str] = ("eager", "sdpa")
+) -> list[ModelCheck]:
+    """`check_model` under each attention backend, so that `paydirt doctor` can name the one that breaks gradients.
+
+    A backend that the model or machine refuses is reported as unsupported. The model's own is restored.
+    """
+    before = model.config._attn_implementation
+    checks = []
+    for backend in backends:
+        try:
+            model.set_attn_implementation(backend)
+            checks.append(check_model(model, batches))
+        except (ValueError, ImportError, RuntimeError) as error:
+            checks.append(ModelCheck(0, {}, backend, "", f"attention {backend!r} does not run: {error}"))
+    model.set_attn_implementation(before)
+    return checks
 
 
 def check_model(model: nn.Module, batches: Iterable[Batch], merge: bool = True) -> ModelCheck:

@@ -8,7 +8,7 @@ from torch import nn
 
 from paydirt.gradients.batches import Batch, Encoded, collate, plan_batches
 from paydirt.gradients.per_example import PerExample, trainable
-from paydirt.gradients.plain import batched_gradients, check_model, example_gradients
+from paydirt.gradients.plain import batched_gradients, check_attention, check_model, example_gradients
 from paydirt.gradients.taps import Unsupported
 
 from .tiny import CONFIGS, random_examples, tiny_model
@@ -70,6 +70,38 @@ def test_sdpa_attention_and_bfloat16_stay_close():
     model.set_attn_implementation("sdpa")
     assert_batched_equals_loop(model, collate(random_examples(4)))
     assert check_model(model.to(torch.bfloat16), [collate(random_examples(4))]).passed()
+
+
+def test_float16_does_not_lose_small_gradients():
+    assert check_model(tiny_model("llama").to(torch.float16), [collate(random_examples(4))]).passed()
+
+
+def test_every_attention_backend_is_checked_and_the_own_one_restored():
+    model = tiny_model("llama")
+    checks = check_attention(model, [collate(random_examples(3))], ("eager", "sdpa", "flash_attention_2"))
+    assert [check.passed() for check in checks] == [True, True, False]
+    assert "flash_attention_2" in str(checks[2])
+    assert model.config._attn_implementation == "eager"
+
+
+class Quantised(nn.Module):
+    """Stands in for a bitsandbytes layer: an int8 weight that only its own forward can use."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.scale = float(linear.weight.abs().max()) / 127
+        self.weight = nn.Parameter((linear.weight / self.scale).round().to(torch.int8), requires_grad=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ (self.weight.to(x.dtype) * self.scale).T
+
+
+def test_a_quantised_base_is_used_through_its_own_forward_only():
+    model = tiny_model("llama")
+    for module in model.modules():
+        if hasattr(module, "lora_A"):
+            module.base_layer = Quantised(module.base_layer)
+    assert_batched_equals_loop(model, collate(random_examples(3)))
 
 
 def test_a_gradient_depends_on_nothing_but_its_example():
