@@ -1,7 +1,7 @@
 """The examples a method wants most and least, with the reference or subtask that each resembles most.
 
 Only the examples shown are read from the pool. What is wanted least is what was chosen last where the whole pool was
-ranked; else what has the worst score, for no stage keeps the order of what it did not choose.
+ranked; else what scores farthest from the chosen, for no stage keeps the order of what it did not choose.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from paydirt.types import Example, Target
 
 SHOWN = 3
 OPENING = 220  # characters before "more"
-TEXT_ALLOWANCE = 1_200_000  # characters of text on the whole page, whatever the number of methods
+TEXT_ALLOWANCE = 700_000  # characters of text on the whole page, whatever the number of methods
 LONGEST, SHORTEST = 3000, 500
 
 
@@ -96,7 +96,7 @@ def _method(
 ) -> MethodExamples:
     rank, score = masks.values(selection, "rank"), masks.values(selection, "score")
     first = np.argsort(np.where(np.isnan(rank), np.inf, rank), kind="stable")[:SHOWN]
-    worst, worst_are = _worst(rank, score, first, _wants_low(selection))
+    worst, worst_are = _worst(rank, score, first)
     scores = Scores(scored.path) if scored else None
     shown = [_shown(study, masks, scores, target, row, rank, score, limit) for row in (*first, *worst)]
     note = ""
@@ -107,22 +107,20 @@ def _method(
     return MethodExamples(method, shown[: len(first)], shown[len(first) :], worst_are, note)
 
 
-def _wants_low(selection: Artifact) -> bool:
-    """Whether the policy chose low scores first, by its recorded name or by what it chose."""
-    policy = selection.manifest["config"].get("selection", {}).get("policy", {})
-    return policy.get("name") == "low"
+def _worst(rank: np.ndarray, score: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, str]:
+    """Rows [<= SHOWN] of the least wanted, worst first, none of them among `first`; and what they are.
 
-
-def _worst(rank: np.ndarray, score: np.ndarray, first: np.ndarray, low: bool) -> tuple[np.ndarray, str]:
-    """Rows [<= SHOWN] of the least wanted, worst first, none of them among `first`; and what they are."""
+    The distance from the interval of the chosen scores serves every policy: it is greatest for low scores under `top`, for
+    high scores under `low`, for both ends under `mid`.
+    """
     left = np.setdiff1d(np.arange(len(rank)), first)
-    if not np.isnan(rank).any():
+    chosen = ~np.isnan(rank)
+    if chosen.all():
         return left[np.argsort(-rank[left], kind="stable")[:SHOWN]], "chosen last"
-    unchosen = left[np.isnan(rank[left])]
-    key = -score[unchosen] if low else score[unchosen]
-    return unchosen[np.argsort(key, kind="stable")[:SHOWN]], "not chosen, " + (
-        "highest" if low else "lowest"
-    ) + " score"
+    unchosen = left[~chosen[left]]
+    low, high = score[chosen].min(), score[chosen].max()
+    distance = np.maximum(low - score[unchosen], score[unchosen] - high)
+    return unchosen[np.argsort(-distance, kind="stable")[:SHOWN]], "not chosen, score farthest from the chosen"
 
 
 def _shown(
@@ -193,4 +191,4 @@ def _cut(text: str) -> int:
     if len(text) <= OPENING + 60:
         return len(text)
     space = text.rfind(" ", OPENING - 60, OPENING)
-    return space if space > 0 else OPENING
+    return space + 1 if space > 0 else OPENING

@@ -9,6 +9,7 @@ import pytest
 
 from paydirt.report import page_numbers as show
 from paydirt.report.charts import spread_out
+from paydirt.report.examples import _worst
 from paydirt.report.overlap import overlaps
 from paydirt.report.page_masks import open_masks, selections_at
 from paydirt.report.page_study import Cell, Panel, StudyFiles
@@ -117,3 +118,22 @@ def test_labels_are_pushed_apart() -> None:
     assert all(b - a >= 5 - 1e-9 for a, b in itertools.pairwise(places))
     assert places[0] >= 0
     assert places[-1] <= 100
+
+
+@pytest.mark.parametrize(
+    ("chosen", "worst"),
+    [
+        ([9, 8, 7], [0, 1, 2]),
+        ([0, 1, 2], [9, 8, 7]),
+        ([5, 4, 6], [0, 9, 1]),
+        ([9, 8, 7, 6, 5, 4, 3, 2, 1, 0], [0, 1, 2]),
+    ],
+    ids=["top", "low", "mid", "all"],
+)
+def test_the_least_wanted_of_any_policy(chosen: list[int], worst: list[int]) -> None:
+    score = np.arange(10, dtype=float)
+    rank = np.full(10, np.nan)
+    rank[chosen] = np.arange(1, len(chosen) + 1)
+    found, what = _worst(rank, score, np.asarray(chosen[:3]))
+    assert sorted(found.tolist()) == sorted(worst)
+    assert what.startswith("chosen last" if len(chosen) == 10 else "not chosen")
