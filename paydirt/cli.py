@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from paydirt import __version__
+from paydirt import __version__, cli_analysis
 from paydirt.artifacts import Artifact, cache_root
 from paydirt.cli_options import options_of, with_options
 from paydirt.config import parse
@@ -351,6 +351,7 @@ def main() -> None:
     _quiet_libraries()
     _add_score_commands()
     _add_train_command()
+    cli_analysis.register(app)
     try:
         app()
     except ValueError as error:

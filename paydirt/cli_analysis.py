@@ -1,0 +1,266 @@
+"""Commands that read tables and write tables: cost, fit, figures, advise, and doctor. No model is loaded but by doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from paydirt.analysis.results import Results
+
+console = Console(highlight=False)
+PUBLISHED = "published"
+
+ResultFiles = Annotated[
+    list[str] | None, typer.Option("--results", help="results table (parquet, csv, jsonl) or study directory; repeat")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands to the command line."""
+    for function in (cost, fit, figures, advise, doctor):
+        app.command(function.__name__)(function)
+
+
+def load(paths: list[str]) -> Results:
+    """Results from files; the word `published` stands for the paper's own table."""
+    from paydirt.analysis.loading import load_results
+    from paydirt.analysis.published import published
+
+    if paths == [PUBLISHED]:
+        return published()
+    return load_results(*paths)
+
+
+def show(table: pa.Table, title: str, columns: list[str] | None = None) -> None:
+    """An Arrow table on the terminal, numbers in three or four digits."""
+    out = Table(title=title, title_justify="left")
+    names = columns or table.column_names
+    for name in names:
+        numeric = table.num_rows > 0 and isinstance(table[name][0].as_py(), int | float)
+        out.add_column(name, justify="right" if numeric else "left")
+    for row in table.to_pylist():
+        out.add_row(*(_cell(row[name]) for name in names))
+    console.print(out)
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and value != value):
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def write(table: pa.Table, out: Path) -> None:
+    """Parquet or CSV by the file's ending; ValueError for any other."""
+    import pyarrow.csv as csv
+    import pyarrow.parquet as pq
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix == ".csv":
+        csv.write_csv(table, out)
+    elif out.suffix == ".parquet":
+        pq.write_table(table, out)
+    else:
+        raise ValueError(f"{out}: tables are written as .parquet or .csv; change the ending")
+
+
+def cost(
+    method: Annotated[str, typer.Argument(help="random, bm25, embed, ppl, ifd, rds, gradient")],
+    model: Annotated[str, typer.Option(help="directory or config.json of the model to tune")],
+    pool_tokens: Annotated[float, typer.Option(help="tokens in the pool")],
+    selector: Annotated[
+        str | None, typer.Option(help="directory or config.json of the selector; default: --model")
+    ] = None,
+    pool_examples: Annotated[float, typer.Option(help="examples in the pool")] = 0.0,
+    references: Annotated[int, typer.Option(help="reference examples")] = 0,
+    reference_tokens: Annotated[float, typer.Option(help="tokens in the references")] = 0.0,
+    fraction: Annotated[float, typer.Option(help="share of the pool to train on")] = 0.05,
+    tasks: Annotated[int, typer.Option(help="targets that share one gradient store")] = 1,
+    seq_len: Annotated[float | None, typer.Option(help="positions attended to; default: the model's maximum")] = None,
+    lora: Annotated[bool, typer.Option("--lora/--full", help="train LoRA parameters, or all")] = True,
+    convention: Annotated[str, typer.Option(help="architectural, 6NT, matmul")] = "architectural",
+    hardware: Annotated[str | None, typer.Option(help="a100, h100, ... for hours and money")] = None,
+    devices: Annotated[int, typer.Option(help="how many of them")] = 1,
+) -> None:
+    """What selecting and training would cost, before anything runs."""
+    from paydirt.cost.architecture import Architecture
+    from paydirt.cost.forms import SelectionWork, selection_flops, training_flops
+    from paydirt.cost.hardware import hours, money
+
+    arch = Architecture.from_config(model)
+    work = SelectionWork(
+        pool_tokens=pool_tokens,
+        reference_tokens=reference_tokens or references * pool_tokens / max(pool_examples, 1.0),
+        pool_examples=pool_examples,
+        references=references,
+        seq_len=seq_len,
+        tasks=tasks,
+    )
+    selecting = selection_flops(method, work, Architecture.from_config(selector) if selector else arch, convention)
+    training = training_flops(arch, fraction * pool_tokens, seq_len, convention, lora=lora)
+    rows = [("select", selecting.flops), *((f"  {k}", v) for k, v in selecting.parts.items())]
+    rows += [(f"train on {fraction:.1%}", training), ("both", selecting.flops + training)]
+    out = Table(title=f"{method}, {convention}", title_justify="left")
+    for name in ("part", "FLOPs", *(["hours", "USD"] if hardware else [])):
+        out.add_column(name, justify="left" if name == "part" else "right")
+    for name, flops in rows:
+        extra = []
+        if hardware:
+            price = money(flops, hardware)
+            extra = [f"{hours(flops, hardware, count=devices):.3g}", "" if price is None else f"{price:.3g}"]
+        out.add_row(name, f"{flops:.4g}", *extra)
+    console.print(out)
+
+
+def fit(
+    results: Annotated[list[str], typer.Argument(help="results tables, study directories, or the word published")],
+    variant: Annotated[str, typer.Option(help="published (selection in the cost) or training")] = "training",
+    level: Annotated[float, typer.Option(help="level of the bootstrap intervals")] = 0.9,
+    out: Annotated[Path | None, typer.Option(help="write the table as .parquet or .csv")] = None,
+) -> None:
+    """Fit the compute-performance law to every curve: P0 and lambda with bootstrap intervals and residuals."""
+    from paydirt.analysis.law import fit as fit_law
+    from paydirt.analysis.law import fits_table
+
+    loaded = load(results)
+    fits = fit_law(loaded, variant, level=level)
+    if not fits:
+        raise ValueError("no curve has the three fractions that a fit needs; run more fractions")
+    table = fits_table(fits)
+    columns = [
+        "task",
+        "model",
+        "method",
+        "p0",
+        "p0_low",
+        "p0_high",
+        "lambda",
+        "lambda_low",
+        "lambda_high",
+        "pbar",
+        "rmse",
+    ]
+    show(table, f"{variant} law, {level:.0%} intervals", columns)
+    _notes(loaded.notes)
+    if out:
+        write(table, out)
+        console.print(f"wrote {out}")
+
+
+def figures(
+    results: Annotated[list[str], typer.Argument(help="results tables, study directories, or the word published")],
+    out: Annotated[Path, typer.Option(help="folder for the figures, SVG and PNG")],
+    variant: Annotated[str, typer.Option(help="law: published or training")] = "published",
+) -> None:
+    """Draw the paper's six figures from a results table."""
+    from paydirt.report.figures import draw
+
+    loaded = load(results)
+    for drawn in draw(loaded, out, overlaps=overlaps_of(results), variant=variant):
+        console.print(f"{drawn.name}: {drawn.png or 'not drawn: ' + drawn.missing}", soft_wrap=True)
+    _notes(loaded.notes)
+
+
+def overlaps_of(paths: list[str]) -> list[Any]:
+    """Overlap between the rankings of a study's methods; of the paper, its published table."""
+    from paydirt.study.rankings import published_overlaps, study_overlaps
+
+    if paths == [PUBLISHED]:
+        return published_overlaps()
+    return [found for path in paths if Path(path).is_dir() for found in study_overlaps(Path(path))]
+
+
+def advise(
+    pool_tokens: Annotated[float, typer.Option(help="tokens in the pool")],
+    train_params: Annotated[float | None, typer.Option(help="parameters of the model to tune")] = None,
+    model_config: Annotated[str | None, typer.Option(help="its config.json, for exact costs")] = None,
+    budget: Annotated[float | None, typer.Option(help="FLOPs for selecting and training, a task")] = None,
+    hardware: Annotated[str | None, typer.Option(help="budget as hardware: a100, h100, ...")] = None,
+    hours: Annotated[float | None, typer.Option(help="budget as hours on that hardware")] = None,
+    devices: Annotated[int, typer.Option(help="how many of them")] = 1,
+    references: Annotated[float, typer.Option(help="reference examples of the target")] = 0.0,
+    pool_examples: Annotated[float | None, typer.Option(help="examples in the pool")] = None,
+    tasks: Annotated[int, typer.Option(help="targets that share one gradient store")] = 1,
+    task: Annotated[str, typer.Option(help="name of the task in the results, such as MMLU")] = "",
+    model: Annotated[str, typer.Option(help="name of the model in the results")] = "",
+    selector_params: Annotated[list[float] | None, typer.Option(help="selector sizes to try; repeat")] = None,
+    results: ResultFiles = None,
+    published: Annotated[
+        bool, typer.Option("--published/--no-published", help="learn from the published results")
+    ] = True,
+    lora: Annotated[bool, typer.Option("--lora/--full", help="what training costs: LoRA or all parameters")] = False,
+    level: Annotated[float, typer.Option(help="level of the credible intervals")] = 0.8,
+    out: Annotated[Path | None, typer.Option(help="folder for the picture and the tables")] = None,
+) -> None:
+    """Say what a budget should buy: method, selector and share of the pool, with honest uncertainty."""
+    from paydirt.analysis.advisor import advise as ask
+    from paydirt.analysis.strategies import Job
+    from paydirt.cost.architecture import Architecture
+
+    architecture = Architecture.from_config(model_config) if model_config else None
+    if train_params is None and architecture is None:
+        raise ValueError("say what is to be tuned: --train-params 7e9, or --model-config path/to/config.json")
+    job = Job(
+        train_params=train_params or float(architecture.parameters if architecture else 0),
+        pool_tokens=pool_tokens,
+        references=references,
+        tasks=tasks,
+        task=task,
+        model=model,
+        pool_examples=pool_examples,
+        selector_params=tuple(selector_params or ()),
+        lora=lora,
+        train_architecture=architecture,
+    )
+    loaded = load(results) if results else None
+    advice = ask(
+        job,
+        budget,
+        results=loaded,
+        hardware=hardware,
+        wall_hours=hours,
+        devices=devices,
+        use_published=published,
+        level=level,
+    )
+    columns = ["strategy", "fraction", "expected", "low", "high", "p_best", "gain", "total_flops"]
+    columns += ["hours", "usd"] if hardware else []
+    show(advice.table(), f"budget {advice.budget:.3g} FLOPs a task, {level:.0%} intervals", columns)
+    show(advice.budget_table(), "how the answer changes with the budget", ["budget_flops", *columns[:6]])
+    console.print(advice.verdict, soft_wrap=True, markup=False)
+    if advice.pilot:
+        console.print(f"cheapest pilot that would settle it: {advice.pilot}", soft_wrap=True, markup=False)
+    _notes(advice.notes)
+    if out:
+        from paydirt.report.figures import draw_advice
+
+        write(advice.table(), out / "advice.csv")
+        write(advice.budget_table(), out / "budgets.csv")
+        console.print(f"wrote {draw_advice(advice, out).png}", soft_wrap=True)
+
+
+def doctor(
+    model: Annotated[str | None, typer.Argument(help="model or adapter directory to check gradients on")] = None,
+    lora: Annotated[bool, typer.Option("--lora/--full", help="gradients of LoRA, or of all parameters")] = True,
+    dtype: Annotated[list[str] | None, typer.Option(help="precisions to try; repeat")] = None,
+    attention: Annotated[list[str] | None, typer.Option(help="attention backends to try; repeat")] = None,
+) -> None:
+    """Say what this machine has; with a model, compare batched per-example gradients with a plain loop."""
+    from paydirt.doctor import check_gradients, machine
+
+    for line in machine():
+        console.print(line, soft_wrap=True, markup=False)
+    if model:
+        for line in check_gradients(model, lora, dtype or ["float32", "bfloat16"], attention or ["eager", "sdpa"]):
+            console.print(line, soft_wrap=True, markup=False)
+
+
+def _notes(notes: tuple[str, ...]) -> None:
+    for note in notes:
+        console.print(f"note: {note}", soft_wrap=True, markup=False)

@@ -1,0 +1,52 @@
+"""What a study's methods selected, as rankings, and how far they agree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from paydirt.analysis.overlap import Overlap, overlaps
+from paydirt.analysis.published import published_overlap
+from paydirt.selection.select import selected_ids
+from paydirt.study.table import read_rows
+
+
+def rankings(study: Path, task: str) -> dict[str, list[str]]:
+    """The longest selection below the whole pool of each method, best first; a stochastic method's first seed."""
+    longest: dict[str, tuple[float, str]] = {}
+    for row in read_rows(study / "results.parquet"):
+        if row["task"] != task or row["selection"] is None or row["fraction"] >= 1:
+            continue
+        if row["fraction"] > longest.get(row["method"], (0.0, ""))[0]:
+            longest[row["method"]] = (row["fraction"], row["selection"])
+    return {method: selected_ids(study / place) for method, (_, place) in longest.items()}
+
+
+def study_overlaps(study: Path) -> list[Overlap]:
+    """Overlap of every pair of methods on the study's first task, at its fractions below 1."""
+    rows = read_rows(study / "results.parquet")
+    task = rows[0]["task"]
+    ranked = rankings(study, task)
+    if len(ranked) < 2:
+        return []
+    shortest = min(len(ids) for ids in ranked.values())
+    known = {r["fraction"]: r["n_examples"] for r in rows if r["task"] == task and 0 < r["fraction"] < 1}
+    pool = max(r["n_examples"] for r in rows if r["task"] == task)
+    if not any(r["fraction"] == 1 for r in rows):
+        pool = round(shortest / max(known))
+    fractions = [f for f in sorted(known) if round(f * pool) <= shortest]
+    return overlaps(ranked, fractions, pool_size=pool)
+
+
+def published_overlaps() -> list[Overlap]:
+    """Figure 6 of the paper; counts stand for tenths of a percent, since only percentages are published."""
+    return [
+        Overlap(
+            row["method_a"],
+            row["method_b"],
+            row["percent_selected"] / 100,
+            1000,
+            round(10 * row["overlap_percent"]),
+            float(row["percent_selected"]),
+        )
+        for row in published_overlap().to_pylist()
+    ]
