@@ -63,9 +63,9 @@ def _verdict(panel: Panel, fraction: float, cells: list[Cell]) -> Verdict:
         text = f"{at}: {best.method} has the highest mean, {said}, but {_few(others)} within its seed spread."
         return Verdict(fraction, "tied", text)
     second = max((c for c in cells if c is not best), key=lambda c: c.high)
-    text = f"{at}: {best.method} is best, {said}; no other range over seeds meets its own"
+    text = f"{at}: {best.method} is best, {said}; no other range meets it"
     return Verdict(
-        fraction, "clear", f"{text}. The next is {second.method} with {_score(second, panel.digits, False)}."
+        fraction, "clear", f"{text}. Next: {second.method}, {_score(second, panel.digits, False)}."
     )
 
 

@@ -40,7 +40,7 @@ def test_a_clear_lead_is_called_best() -> None:
     said = verdicts(panel({"a": {0.05: [0.8, 0.9]}, "b": {0.05: [0.5, 0.6]}}))
     assert [v.kind for v in said] == ["clear"]
     assert "a is best, 0.850 (0.800–0.900 over 2 seeds)" in said[0].text
-    assert "b with 0.550" in said[0].text
+    assert "Next: b, 0.550" in said[0].text
 
 
 def test_ranges_that_meet_are_not_ranked() -> None:
