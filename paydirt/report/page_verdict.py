@@ -64,9 +64,7 @@ def _verdict(panel: Panel, fraction: float, cells: list[Cell]) -> Verdict:
         return Verdict(fraction, "tied", text)
     second = max((c for c in cells if c is not best), key=lambda c: c.high)
     text = f"{at}: {best.method} is best, {said}; no other range meets it"
-    return Verdict(
-        fraction, "clear", f"{text}. Next: {second.method}, {_score(second, panel.digits, False)}."
-    )
+    return Verdict(fraction, "clear", f"{text}. Next: {second.method}, {_score(second, panel.digits, False)}.")
 
 
 def _few(methods: list[str]) -> str:
