@@ -17,12 +17,12 @@ from paydirt import __version__, cli_analysis
 from paydirt.artifacts import Artifact, cache_root
 from paydirt.cli_options import options_of, with_options
 from paydirt.config import parse
-from paydirt.progress import say
+from paydirt.progress import results_console, say
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 score_app = typer.Typer(no_args_is_help=True, help="Score every pool example for a target: one command a method.")
 app.add_typer(score_app, name="score")
-out_console = Console(highlight=False, width=None)
+out_console = results_console()
 
 Pool = Annotated[list[str], typer.Option("--pool", help="pool file or NAME=FILE; repeat for several sources")]
 Form = Annotated[str, typer.Option(help="pool form: auto, messages, alpaca, sharegpt, prompt_completion")]

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from paydirt.progress import results_console
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from paydirt.analysis.results import Results
 
-console = Console(highlight=False)
+console = results_console()
 PUBLISHED = "published"
 
 ResultFiles = Annotated[
@@ -234,8 +235,6 @@ def advise(
     show(advice.table(), f"budget {advice.budget:.3g} FLOPs a task, {level:.0%} intervals", columns)
     show(advice.budget_table(), "how the answer changes with the budget", ["budget_flops", *columns[:6]])
     console.print(advice.verdict, soft_wrap=True, markup=False)
-    if advice.pilot:
-        console.print(f"cheapest pilot that would settle it: {advice.pilot}", soft_wrap=True, markup=False)
     _notes(advice.notes)
     if out:
         from paydirt.report.figures import draw_advice

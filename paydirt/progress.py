@@ -36,6 +36,12 @@ def track(items: Iterable[T], title: str, step: int = 1, total: int | None = Non
             bar.update(task, advance=min(step, units - done.completed), rate=rate)
 
 
+def results_console() -> Console:
+    """Standard output for results; in a file or pipe, wide enough that no table is cut."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=160)
+
+
 def say(text: str) -> None:
     """One line to the person, on stderr, so that stdout stays for results."""
     console.print(text, markup=False, soft_wrap=True)
