@@ -21,7 +21,7 @@ from pydantic import Field
 
 from paydirt.artifacts import fingerprint
 from paydirt.config import Config
-from paydirt.types import Message
+from paydirt.types import Message, Target
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -204,6 +204,17 @@ class Encoder:
     def encode_batch(self, conversations: Sequence[Sequence[Message]]) -> list[Encoded]:
         """Encode many conversations with one tokenizer call."""
         return self._encode([self.segments(c) for c in conversations])
+
+    def encode_references(self, target: Target) -> list[Encoded]:
+        """The references of a target [R]; ValueError names one that has nothing to learn from."""
+        encoded = self.encode_batch([e.messages for e in target.references])
+        for example, one in zip(target.references, encoded):
+            if one.n_supervised == 0:
+                raise ValueError(
+                    f"reference {example.id!r} of target {target.name!r} has no supervised token after max_length "
+                    f"{self.config.max_length}; raise max_length, or mend its assistant turn"
+                )
+        return encoded
 
     def encode_prompt(self, messages: Sequence[Message]) -> np.ndarray:
         """Ids [T] of a conversation opened for the assistant to continue; a final assistant turn is left out.

@@ -36,19 +36,25 @@ class ExactMatch(Benchmark):
         hits = np.asarray([given.strip() == example.answer.strip() for given, example in zip(answers, test)])
         subtasks = np.asarray([e.subset or "all" for e in test])
         metrics = {"exact_match": float(hits.mean())}
-        for name, examples in (("test_loss", test), ("reference_loss", target.references)):
-            encoded = encoder.encode_batch([e.messages for e in examples])
-            losses = mean_losses(token_losses(model, encoded, encoder.pad_id, self.token_budget))
-            metrics[name] = float(np.nanmean(losses))
+        tested = [e for e in encoder.encode_batch([e.messages for e in test]) if e.n_supervised]
+        for name, encoded in (("test_loss", tested), ("reference_loss", encoder.encode_references(target))):
+            if encoded:
+                losses = token_losses(model, encoded, encoder.pad_id, self.token_budget)
+                metrics[name] = float(mean_losses(losses).mean())
         by_subtask = {str(s): float(hits[subtasks == s].mean()) for s in np.unique(subtasks)}
-        settings: dict[str, object] = {"generation": "greedy", "template": encoder.config.template, "limit": self.limit}
+        settings: dict[str, object] = {
+            "generation": "greedy",
+            "template": encoder.config.template,
+            "limit": self.limit,
+            "without_supervised_tokens": len(test) - len(tested),  # too long a prompt: answered, but without a loss
+        }
         return EvalResult(target.name, "exact_match", metrics, len(test), by_subtask, settings)
 
     @torch.no_grad()
     def generate(self, model: Any, encoder: Encoder, test: tuple[Example, ...]) -> list[str]:
         """Greedy continuation of each prompt, as text."""
         tokenizer = encoder.tokenizer
-        prompts = [encoder.encode_prompt(e.messages) for e in test]
+        prompts = [encoder.encode_prompt(e.messages[: e.answer_index]) for e in test]
         longest = max(len(tokenizer(e.answer, add_special_tokens=False)["input_ids"]) for e in test)
         device = next(model.parameters()).device
         out = [""] * len(test)

@@ -42,6 +42,10 @@ def token_losses(
         batch = collate([examples[i] for i in rows], pad_id)
         forward = lambda batch=batch: _supervised_nll(model, batch, device)  # noqa: E731
         losses, counts = meter.run(forward, batch.input_ids.numel()) if meter else forward()
+        if not np.isfinite(losses).all():
+            raise ValueError(
+                f"the loss is {losses[~np.isfinite(losses)][0]}: the model's weights or precision are broken"
+            )
         for row, part in zip(rows, np.split(losses, np.cumsum(counts)[:-1])):
             out[row] = part
     return out

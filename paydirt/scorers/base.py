@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BeforeValidator, SerializeAsAny
+from pydantic import BeforeValidator, SerializeAsAny, SerializerFunctionWrapHandler, model_serializer
 
 from paydirt.artifacts import fingerprint
 from paydirt.config import Config, parse
@@ -79,14 +79,7 @@ class Job:
     @cached_property
     def references(self) -> list[Encoded]:
         """The encoded references [R]; ValueError names one that has nothing to learn from."""
-        encoded = self.encoder.encode_batch([e.messages for e in self.target.references])
-        for example, one in zip(self.target.references, encoded):
-            if one.n_supervised == 0:
-                raise ValueError(
-                    f"reference {example.id!r} of target {self.target.name!r} has no supervised token after "
-                    f"max_length {self.encoding.max_length}; raise max_length, or mend its assistant turn"
-                )
-        return encoded
+        return self.encoder.encode_references(self.target)
 
     @cached_property
     def architecture(self) -> Architecture:
@@ -131,8 +124,10 @@ class Scorer(Config):
         if cls.name:
             SCORERS.add(cls.name, cls)
 
-    def to_dict(self) -> dict[str, Any]:
-        return {"name": self.name, **super().to_dict()}
+    @model_serializer(mode="wrap")
+    def _with_name(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The name is part of the config wherever it is nested, so that a written config can be read back."""
+        return {"name": self.name, **rest(self)}
 
     @property
     def label(self) -> str:
