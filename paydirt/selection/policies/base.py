@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import BeforeValidator, SerializeAsAny
+from pydantic import BeforeValidator, SerializeAsAny, SerializerFunctionWrapHandler, model_serializer
 
 from paydirt.config import Config, parse
 from paydirt.registry import Registry
@@ -61,8 +61,10 @@ class Policy(Config):
         if cls.name:
             POLICIES.add(cls.name, cls)
 
-    def to_dict(self) -> dict[str, Any]:
-        return {"name": self.name, **super().to_dict()}
+    @model_serializer(mode="wrap")
+    def _with_name(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The name is part of the config wherever it is nested, so that a written config can be read back."""
+        return {"name": self.name, **rest(self)}
 
     def order(self, ranking: Ranking, limit: int, seed: int) -> np.ndarray:
         """At least `limit` of `ranking.rows`, each once, best first."""
