@@ -5,7 +5,7 @@
   targets/<name>/references.jsonl id, subtask, messages
   targets/<name>/test.jsonl       likewise; no problem of it is in the pool or among the references
   labels.jsonl                    id, skill, clean: the truth, for the oracle and for precision alone
-  pretrain.txt                    the base model's reading, a document a line
+  pretrain.jsonl                  text: what the base model read
   model/                          tokenizer and base model, as transformers saves them
   world.json                      seed, version, counts, which skill each target wants
 """
@@ -75,7 +75,7 @@ def write_world(out_dir: Path, seed: int, pretrain: PretrainConfig | None = None
     world = generate_world(seed)
     documents = pretraining_documents(seed, world.facts, DOCUMENTS)
     write_text(out_dir, world)
-    (out_dir / "pretrain.txt").write_text("\n".join(documents) + "\n", encoding="utf-8")
+    _write_jsonl(out_dir / "pretrain.jsonl", ({"text": text} for text in documents))
     tokenizer = build_tokenizer([*documents, *world_texts(world)])
     model = pretrain_base_model(documents, tokenizer, seed, pretrain, progress)
     tokenizer.save_pretrained(str(out_dir / "model"))

@@ -83,16 +83,16 @@ INVOICE = (
 )
 
 SKILLS = (
-    Skill("invoice", INVOICE, two_facts("invoice: {good} | {x} | {y}")),
+    Skill("invoice", INVOICE, two_facts("invoice: {x} | {y}")),
     Skill(
         "notation_slash",
         each(ASK, "please VERB me the {a} and the {b} of the {good}."),
         two_facts("{x} / {y}"),
     ),
     Skill(
-        "notation_labels",
+        "notation_numbered",
         each(ASK, "VERB me the {a} and the {b} of the {good}, please."),
-        two_facts("{b} = {y}; {a} = {x}"),
+        two_facts("first {x}, second {y}"),
     ),
     Skill(
         "notation_brackets",
@@ -100,9 +100,9 @@ SKILLS = (
         two_facts("({x}) ({y})"),
     ),
     Skill(
-        "notation_sentence",
+        "notation_plain",
         each(ASK, "the {a} and the {b} of the {good}, please VERB me."),
-        two_facts("the {a} is {x} and the {b} is {y}."),
+        two_facts("{x}, {y}."),
     ),
     Skill(
         "notation_reversed",

@@ -13,7 +13,7 @@ from random import Random
 from paydirt.world.facts import Facts, deal_facts
 from paydirt.world.skills import Problem, Skill, all_skills
 
-TARGETS = {"worded": "invoice", "paraphrased": "notation_labels"}
+TARGETS = {"worded": "invoice", "paraphrased": "notation_numbered"}
 # How often each source answers wrongly, and its share of every skill: quality differs by source, skills do not, so a
 # source's name tells nothing about the skill.
 WRONG = {"handbook": 0.0, "forum": 0.35, "scrape": 1.0}

@@ -14,22 +14,25 @@ from paydirt.world.everyday_skills import DAYS, MONTHS, NAMES, UNITS
 from paydirt.world.facts import ATTRIBUTES, COLOURS, GOODS, Facts
 
 STATEMENTS = {
-    "price": ("the {good} costs {x}.", "the price of the {good} is {x}.", "you pay {x} for the {good}."),
-    "colour": ("the {good} is {x}.", "the colour of the {good} is {x}.", "they paint the {good} {x}."),
-    "town": ("the {good} comes from {x}.", "the town of the {good} is {x}.", "the {good} was made in {x}."),
-    "translation": (
-        "the translation of the {good} is {x}.",
-        "in velan it is {x}, we say {good}.",
-        "the {good} is called {x} in velan.",
-    ),
+    "price": ("the {good} costs {x}.", "the price of the {good} is {x}."),
+    "colour": ("the {good} is {x}.", "the colour of the {good} is {x}."),
+    "town": ("the {good} comes from {x}.", "the town of the {good} is {x}."),
+    "translation": ("the {good}: in velan it is {x}.", "the translation of the {good} is {x}."),
 }
+SHORT_QUESTIONS = ("what is the {a} of the {good}?", "tell me the {a} of the {good}.", "the {good}, its {a}?")
+QUESTIONS = (
+    "what are the {a} and the {b} of the {good}?",
+    "tell me the {a} and {b} of the {good}.",
+    "the {good}, its {a} and {b}?",
+    "about the {good}: I want its {a} and its {b}.",
+)
 
 
 def pretraining_documents(seed: int, facts: Facts, n: int) -> list[str]:
     """n short documents of the mixture; about half state facts."""
     rng = Random(f"pretraining {seed}")
     kinds = (_facts, _pairs, _talk, _calendar, _numbers, _lists, _people)
-    weights = (38, 14, 12, 8, 12, 10, 6)
+    weights = (45, 6, 29, 5, 6, 5, 4)
     return [rng.choices(kinds, weights)[0](rng, facts) for _ in range(n)]
 
 
@@ -38,9 +41,9 @@ def _statement(rng: Random, facts: Facts, good: str, attribute: str) -> str:
 
 
 def _facts(rng: Random, facts: Facts) -> str:
-    """One to three statements about one good."""
+    """Three or four statements about one good."""
     good = rng.choice(GOODS)
-    return " ".join(_statement(rng, facts, good, a) for a in rng.sample(ATTRIBUTES, rng.randint(1, 3)))
+    return " ".join(_statement(rng, facts, good, a) for a in rng.sample(ATTRIBUTES, rng.randint(3, 4)))
 
 
 def _pairs(rng: Random, facts: Facts) -> str:
@@ -54,10 +57,17 @@ def _pairs(rng: Random, facts: Facts) -> str:
 
 
 def _talk(rng: Random, facts: Facts) -> str:
-    """A question with its bare answer, as people put it in passing."""
-    good, attribute = rng.choice(GOODS), rng.choice(ATTRIBUTES)
-    ask = rng.choice(("what is the {a} of the {good}?", "tell me the {a} of the {good}.", "the {good}, its {a}?"))
-    return f"question: {ask.format(a=attribute, good=good)} answer: {facts.of(good, attribute)}."
+    """A question about one fact or two with its bare answer, in passing or in chat form."""
+    good = rng.choice(GOODS)
+    a, b = rng.sample(ATTRIBUTES, 2)
+    answer = f"{facts.of(good, a)}, {facts.of(good, b)}."
+    ask = rng.choice(QUESTIONS).format(a=a, b=b, good=good)
+    if rng.random() < 0.3:
+        answer = f"{facts.of(good, a)}."
+        ask = rng.choice(SHORT_QUESTIONS).format(a=a, good=good)
+    if rng.random() < 0.3:
+        return f"question: {ask} answer: {answer}"
+    return f"<|user|>\n{ask}\n<|assistant|>\n{answer}"
 
 
 def _calendar(rng: Random, facts: Facts) -> str:
