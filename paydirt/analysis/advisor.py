@@ -13,12 +13,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
 
 from paydirt.analysis.pilot import SURE, Pilot, cheapest_pilot
-from paydirt.analysis.posterior import Model, Points, Posterior, ask, family, join, learn, points, predict
+from paydirt.analysis.posterior import (
+    Conditioned,
+    Model,
+    Points,
+    Posterior,
+    ask,
+    condition,
+    family,
+    join,
+    learn,
+    nearest,
+    points,
+)  # fmt: skip
 from paydirt.analysis.published import SOURCE, published
 from paydirt.analysis.results import ZERO_SHOT, Panel, Results, panels
 from paydirt.analysis.strategies import Job, Strategy, choices, selection_form, strategies
@@ -111,24 +124,27 @@ def advise(
     rng = np.random.default_rng(seed)
     panel, others, notes, unit = _split(job, results, use_published)
     model, own = learn_from(panel, others, unit, use_published)
+    if len(model.known) < sum(len(c) for p in others for c in p.curves.values()):
+        notes.append(f"of {len(others)} other panels the most similar were learned from ({len(model.known)} points)")
     job = _with_methods(job, panel)
+    state = condition(model, ask(panel, ["random"], [0.1]).panel[0], own)
     asked = strategies(job, budget, panel)
     if len(asked) < 2:
         raise ValueError(
             f"a budget of {budget:.3g} FLOPs trains on less than 0.1 % of the pool "
             f"(one pass costs {job.full_training_flops:.3g}); raise the budget or take a smaller model"
         )
-    ranking, state, p_good = _rank(job, model, own, asked, panel, unit, level, draws, rng)
+    ranking, posterior, p_good = _rank(state, asked, panel, unit, level, draws, rng)
     ranking = [_priced(r, hardware, devices) for r in ranking]
-    noise = float(state.weights @ np.sqrt(state.noise.mean(axis=1))) / unit
+    noise = float(posterior.weights @ np.sqrt(posterior.noise.mean(axis=1))) / unit
     seen = _seen(model, panel)
     unseen = ranking[0].strategy.method not in seen
     pilot = None
     if find_pilot and (p_good < SURE or unseen):
         contenders = [r.strategy for r in ranking]
-        pilot = cheapest_pilot(job, budget, model, own, panel, contenders, p_good, state, unit, rng)
+        pilot = cheapest_pilot(job, budget, state, panel, contenders, p_good, unit, rng)
     by_budget = tuple(
-        (b, _rank(job, model, own, strategies(job, b, panel), panel, unit, level, draws // 4, rng)[0][0])
+        (b, _rank(state, strategies(job, b, panel), panel, unit, level, draws // 4, rng)[0][0])
         for b in budget * np.array([0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0])
         if len(strategies(job, b, panel)) > 1
     )
@@ -204,11 +220,28 @@ def _split(job: Job, results: Results | None, use_published: bool) -> tuple[Pane
 def learn_from(panel: Panel, others: Sequence[Panel], unit: float, use_published: bool) -> tuple[Model, Points]:
     """The model of all panels but the job's own, and the own panel's points (in percent)."""
     own = points([panel], unit)
-    known = points(others, unit)
-    if use_published:
-        prior = points([p for p in panels(published()) if (p.task, p.model) != (panel.task, panel.model)])
-        known = join(prior, known) if len(known) else prior
-    return learn(known), own
+    known = points(_closest(panel, others), unit)
+    asked = ask(panel, ["random"], [0.1])
+    if not use_published:
+        return learn(nearest(known, asked)), own
+    if not len(known):
+        return _published_model(panel.task, panel.model), own
+    return learn(join(_prior(panel.task, panel.model), nearest(known, asked))), own
+
+
+def _closest(panel: Panel, others: Sequence[Panel], most: int = 200) -> list[Panel]:
+    """At most `most` panels, the own task's first: a table of thousands need not be turned into points as a whole."""
+    return sorted(others, key=lambda p: p.task.lower() != panel.task.lower())[:most]
+
+
+def _prior(task: str, model: str) -> Points:
+    """The published points, less those of the panel that is asked about."""
+    return points([p for p in panels(published()) if (p.task, p.model) != (task, model)])
+
+
+@lru_cache(maxsize=16)
+def _published_model(task: str, model: str) -> Model:
+    return learn(_prior(task, model))
 
 
 def _with_methods(job: Job, panel: Panel) -> Job:
@@ -221,11 +254,11 @@ def _with_methods(job: Job, panel: Panel) -> Job:
 
 
 def _rank(
-    job: Job, model: Model, own: Points, asked: list[Strategy], panel: Panel, unit: float, level: float, draws: int,
+    state: Conditioned, asked: list[Strategy], panel: Panel, unit: float, level: float, draws: int,
     rng: np.random.Generator,
 ) -> tuple[list[Ranked], Posterior, float]:  # fmt: skip
     at = ask(panel, [s.method for s in asked], [s.fraction for s in asked], [s.selector_params for s in asked])
-    posterior = predict(model, at, own)
+    posterior = state.predict(at)
     mean = posterior.mean()
     rows = np.array([max(group, key=lambda i: mean[i]) for group in choices(asked).values()])
     sample, tolerance = posterior.draw(draws, rng)
@@ -275,4 +308,5 @@ def _verdict(ranking: Sequence[Ranked], p_good: float, pilot: Pilot | None, unse
     if pilot is None:
         return first
     does = "would settle it" if pilot.settles else "would help most but not settle it"
-    return f"{first}. A pilot {does}: {pilot.text}"
+    worth = "; paid from this budget it costs more than it brings" if pilot.price > pilot.worth else ""
+    return f"{first}. A pilot {does}: {pilot.text}{worth}"

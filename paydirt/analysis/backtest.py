@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from paydirt.analysis.posterior import Model, Points, Posterior, ask, learn, points, predict, scale_of
+from paydirt.analysis.posterior import Model, Points, Posterior, ask, learn, nearest, points, predict, scale_of
 from paydirt.analysis.results import Floats, Panel, Results, panels
 
 
@@ -68,8 +68,8 @@ def backtest(
     rng = np.random.default_rng(seed)
     grids, regrets, covered, covered_pilot, cells, sure, good = [], [], [], [], [], [], []
     for held in every:
-        model = learn(points([p for p in every if p is not held]))
         truth = points([held])
+        model = learn(nearest(points([p for p in every if p is not held]), truth))
         asked_labels = [(label, i) for label, c in held.curves.items() for i in range(len(c))]
         asked = ask(held, [held.curves[m].method for m, _ in asked_labels],
                     [held.curves[m].fraction[i] for m, i in asked_labels],

@@ -114,12 +114,12 @@ def fit(
     bootstrap: int = 500,
     level: float = 0.9,
     seed: int = 0,
-    max_fits: int = 300_000,
+    max_fits: int = 200_000,
 ) -> list[LawFit]:
     """Fit every curve of every panel; `pbar` overrides the asymptote of (task, model) panels.
 
     Curves with fewer than 3 cells are left out (2 parameters). The number of bootstrap draws per curve is lowered on
-    tables with thousands of curves so that draws x curves stays within `max_fits`, never below 50.
+    tables with thousands of curves so that draws x curves stays within `max_fits`, never below 40.
     """
     if variant not in VARIANTS:
         raise ValueError(f"unknown variant {variant!r} of the law; choose one of {', '.join(VARIANTS)}")
@@ -128,7 +128,7 @@ def fit(
     jobs = [job for panel in panels(results) for job in _jobs(panel, variant, pbar or {})]
     if not jobs:
         return []
-    draws = max(50, min(bootstrap, max_fits // len(jobs))) if bootstrap else 0
+    draws = max(40, min(bootstrap, max_fits // len(jobs))) if bootstrap else 0
     width = max(len(j.x) for j in jobs)
     x, y, w = (np.zeros((len(jobs), width)) for _ in range(3))
     for row, job in enumerate(jobs):
@@ -206,7 +206,7 @@ def _bootstrap(
     shape = (m * draws, width)
     x_all = np.broadcast_to(x[:, None, :], (m, draws, width)).reshape(shape)
     y_all = (y[:, None, :] + noise).reshape(shape)
-    found = solve(x_all, y_all, weights.reshape(shape), np.repeat(tops, draws), lower, rounds=3)
+    found = solve(x_all, y_all, weights.reshape(shape), np.repeat(tops, draws), lower, rounds=2)
     return np.stack([found.p0, found.rate], axis=-1).reshape(m, draws, 2)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from paydirt.analysis.posterior import Model, Points, Posterior, ask, predict
+from paydirt.analysis.posterior import Conditioned, Posterior, ask
 from paydirt.analysis.results import ZERO_SHOT, Panel
 from paydirt.analysis.strategies import Job, Strategy, strategies
 
@@ -50,8 +50,8 @@ class Pilot:
 
 
 def cheapest_pilot(
-    job: Job, budget: float, model: Model, own: Points, panel: Panel, contenders: Sequence[Strategy], p_good: float,
-    posterior: Posterior, unit: float, rng: np.random.Generator,
+    job: Job, budget: float, state: Conditioned, panel: Panel, contenders: Sequence[Strategy], p_good: float,
+    unit: float, rng: np.random.Generator,
 ) -> Pilot | None:  # fmt: skip
     """The cheapest set of runs of the first three contenders expected to reach `SURE`, else the one that gains most.
 
@@ -61,18 +61,18 @@ def cheapest_pilot(
     if not trained:
         return None
     # One component of the scale mixture, the likeliest, is enough to compare pilots.
-    likeliest = int(posterior.weights.argmax())
+    likeliest = int(state.weights.argmax())
     best: Pilot | None = None
     for flops, runs, seeds in _options(job, trained):
         every = (*contenders, *runs)
         joint = ask(panel, [s.method for s in every], [s.fraction for s in every], [s.selector_params for s in every])
-        after, worth = _after(predict(model, joint, own), likeliest, len(contenders), seeds, rng)
+        after, worth = _after(state.predict(joint), likeliest, len(contenders), seeds, rng)
         pilot = Pilot(runs, seeds, flops, p_good, max(after, p_good), worth / unit)
         if best is None or pilot.settles or pilot.p_good_after > best.p_good_after + 0.01:
             best = pilot
         if pilot.settles:
             break
-    return _priced(best, job, budget, model, own, panel, unit) if best else None
+    return _priced(best, job, budget, state, panel, unit) if best else None
 
 
 def _options(job: Job, trained: Sequence[Strategy]) -> list[tuple[float, tuple[Strategy, ...], int]]:
@@ -116,13 +116,13 @@ def _after(
     return float(np.mean(chances)), float(np.mean(tops))
 
 
-def _priced(pilot: Pilot, job: Job, budget: float, model: Model, own: Points, panel: Panel, unit: float) -> Pilot:
+def _priced(pilot: Pilot, job: Job, budget: float, state: Conditioned, panel: Panel, unit: float) -> Pilot:
     """The pilot with what its FLOPs would have bought: best expected score now less with the rest of the budget."""
 
     def best(flops: float) -> float:
         asked = strategies(job, flops, panel)
         at = ask(panel, [s.method for s in asked], [s.fraction for s in asked], [s.selector_params for s in asked])
-        return float(predict(model, at, own).mean().max())
+        return float(state.predict(at).mean().max())
 
     # A pilot's selection is not wasted when its method is the one chosen; that is left out here, so the price is an
     # upper bound for methods that cost much to select with.

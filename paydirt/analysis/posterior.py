@@ -257,7 +257,22 @@ def scale_of(known: Points, panel: str) -> float:
     return float(max(np.median(np.abs(low - top)), 0.05)) if len(low) >= 3 else float("nan")
 
 
-def learn(known: Points, *, cells: int = 420, seed: int = 0) -> Model:
+def nearest(known: Points, like: Points, most: int = 700) -> Points:
+    """The panels of `known` most like the one asked about, up to `most` points: its task first, then its model size.
+
+    Conditioning is exact and so cubic in the points; what far panels add is in the levels' variances already.
+    """
+    if len(known) <= most or not len(like):
+        return known
+    names, first = np.unique(known.panel.astype(str), return_index=True)
+    other_task = known.task[first] != like.task[0]
+    order = np.lexsort((np.abs(known.size[first] - like.size[0]), other_task))
+    counts = np.array([(known.panel == n).sum() for n in names[order]])
+    kept = names[order][np.cumsum(counts) <= most]
+    return known.where(np.isin(known.panel.astype(str), kept))
+
+
+def learn(known: Points, *, cells: int = 300, seed: int = 0) -> Model:
     """Fit the levels to known points (a random set of panels holding about `cells` of them when there are more)."""
     scale = {p: s for p in dict.fromkeys(known.panel) if np.isfinite(s := scale_of(known, p))}
     logs = np.log(list(scale.values())) if scale else np.array([0.5])
@@ -302,26 +317,36 @@ def _inflation(model: Model) -> Floats:
 
 
 def _fit_levels(model: Model) -> Levels:
+    """Maximum a posteriori levels by L-BFGS on the marginal likelihood, gradient in closed form (R&W 2006, eq. 5.9)."""
     data = model.known
     s = model.scales(data, 1.0)
     parts = [np.outer(s, s) * part for part in components(data, data)]
     fixed = level_kernel(data, data) + parts[0]
     start = model.levels.vector()
     y = data.y - 50.0
+    # The part of each point's noise that scales with the level `noise`: see `Model.noise`.
+    seeds = np.maximum(data.seeds, 1)
+    scaled = s**2 * (0.5 + np.where(np.isfinite(data.seed_sd), 0.0, 0.5 / seeds)) * model.inflation
+    given = np.where(np.isfinite(data.seed_sd), data.seed_sd**2 / seeds, 0.0) * model.inflation
 
-    def loss(vector: Floats) -> float:
-        trial = replace(model, levels=Levels.of(vector))
-        k = fixed + sum(w * part for w, part in zip(np.exp(2 * vector[:-1]), parts[1:]))
-        k[np.diag_indices_from(k)] += trial.noise(data, 1.0) * model.inflation + 1e-8
+    def loss(vector: Floats) -> tuple[float, Floats]:
+        variances = np.exp(2 * vector)
+        k = fixed + sum(w * part for w, part in zip(variances[:-1], parts[1:]))
+        k[np.diag_indices_from(k)] += variances[-1] * scaled + given + 1e-8
         try:
             factor = cho_factor(k, lower=True, check_finite=False)
         except LinAlgError:
-            return 1e6
-        fit = 0.5 * y @ cho_solve(factor, y, check_finite=False) + np.log(np.diag(factor[0])).sum()
-        # Log-normal prior, a factor of about 2 either way: seven panels must not set six variances alone.
-        return float(fit + 0.5 * np.sum(((vector - start) / 0.8) ** 2))
+            return 1e6, np.zeros_like(vector)
+        solved = cho_solve(factor, y, check_finite=False)
+        outer = cho_solve(factor, np.eye(len(y)), check_finite=False) - np.outer(solved, solved)
+        slopes = [w * np.vdot(outer, part) for w, part in zip(variances[:-1], parts[1:])]
+        slopes.append(variances[-1] * np.diag(outer) @ scaled)
+        # Log-normal prior, a factor of about 2 either way: seven panels must not set seven variances alone.
+        away = (vector - start) / 0.8
+        value = 0.5 * y @ solved + np.log(np.diag(factor[0])).sum() + 0.5 * away @ away
+        return float(value), np.array(slopes) + away / 0.8
 
-    found = minimize(loss, start, method="L-BFGS-B", options={"maxiter": 25})
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 30})
     return Levels.of(found.x)
 
 
@@ -351,33 +376,56 @@ class Posterior:
         return np.concatenate(parts), np.concatenate(sizes)
 
 
-def predict(model: Model, asked: Points, own: Points | None = None, grid: int = 11) -> Posterior:
-    """Condition on the known points and the asked panel's `own` points; integrate over the panel's scale."""
-    panel = asked.panel[0]
-    inflation = np.concatenate([model.inflation, np.ones(0 if own is None else len(own))])
-    own_rows = own if own is not None and len(own) else None
-    data = join(model.known, own_rows) if own_rows is not None else model.known
+@dataclass(frozen=True, slots=True, eq=False)
+class Conditioned:
+    """A model conditioned on one panel's own points, ready to be asked about that panel any number of times.
+
+    Per value of the panel's scale: its posterior weight, the factor of the data's covariance, and the solved scores.
+    """
+
+    model: Model
+    data: Points
+    scales: Floats
+    weights: Floats
+    factors: tuple[tuple[Floats, bool], ...]
+    solved: tuple[Floats, ...]
+
+    def predict(self, asked: Points) -> Posterior:
+        """Joint posterior at the asked points, a Gaussian for each scale."""
+        means, covariances, noise = [], [], []
+        for scale, factor, solved in zip(self.scales, self.factors, self.solved):
+            cross = self.model.covariance(self.data, asked, scale)
+            means.append(50.0 + cross.T @ solved)
+            prior = self.model.covariance(asked, asked, scale)
+            covariances.append(prior - cross.T @ cho_solve(factor, cross, check_finite=False))
+            noise.append(self.model.noise(asked, scale))
+        return Posterior(self.weights, np.array(means), np.array(covariances), np.array(noise))
+
+
+def condition(model: Model, panel: str, own: Points | None = None, grid: int = 11) -> Conditioned:
+    """Condition on the known points and a panel's `own`; integrate over its scale, `grid` values when it is unknown."""
+    own = own if own is not None and len(own) else None
+    data = join(model.known, own) if own is not None else model.known
+    inflation = np.concatenate([model.inflation, np.ones(len(data) - len(model.known))])
     if panel in model.scale:
-        scales, prior = np.array([model.scale[panel]]), np.array([1.0])
+        scales = np.array([model.scale[panel]])
     else:
         steps = (np.arange(grid) + 0.5) / grid
         freedom = max(len(model.scale) - 1, 2)
         scales = np.exp(model.log_scale_mean + model.log_scale_sd * student.ppf(steps, freedom))
-        prior = np.full(grid, 1.0 / grid)
-    log_like, means, covariances, noise = [], [], [], []
+    y = data.y - 50.0
+    log_like, factors, solved = [], [], []
     for scale in scales:
         k = model.covariance(data, data, scale)
         k[np.diag_indices_from(k)] += model.noise(data, scale) * inflation + 1e-8
         factor = cho_factor(k, lower=True, check_finite=False)
-        cross = model.covariance(data, asked, scale)
-        y = data.y - 50.0
-        solved = cho_solve(factor, y, check_finite=False)
-        log_like.append(-0.5 * y @ solved - np.log(np.diag(factor[0])).sum())
-        means.append(50.0 + cross.T @ solved)
-        covariances.append(
-            model.covariance(asked, asked, scale) - cross.T @ cho_solve(factor, cross, check_finite=False)
-        )
-        noise.append(model.noise(asked, scale))
-    logs = np.log(prior) + np.array(log_like) - max(log_like)
-    weights = np.exp(logs) / np.exp(logs).sum()
-    return Posterior(weights, np.array(means), np.array(covariances), np.array(noise))
+        solved.append(cho_solve(factor, y, check_finite=False))
+        log_like.append(-0.5 * y @ solved[-1] - np.log(np.diag(factor[0])).sum())
+        factors.append(factor)
+    weights = np.exp(np.array(log_like) - max(log_like))
+    return Conditioned(model, data, scales, weights / weights.sum(), tuple(factors), tuple(solved))
+
+
+def predict(model: Model, asked: Points, own: Points | None = None) -> Posterior:
+    """Posterior at points of one panel, given the known points and that panel's `own`."""
+    return condition(model, asked.panel[0], own).predict(asked)

@@ -110,13 +110,19 @@ class Job:
 
 
 def nominal_architecture(params: float) -> Architecture:
-    """A Llama-shaped model of about `params` parameters: heads of 128, one layer per 128 of width, 32k words."""
-    width = 128
-    while 12 * (width + 128) ** 2 * ((width + 128) // 128) + 64_000 * (width + 128) <= params:
-        width += 128
-    layers = max(width // 128, 1)
+    """A Llama-shaped model of about `params` parameters: heads of 128, as many layers as heads, 32k words."""
+    # Below 10M parameters a 32k vocabulary alone would be larger: narrower heads, small vocabulary.
+    head, vocab = (128, 32000) if params >= 1e7 else (16, 256)
+
+    def size(heads: int) -> float:
+        return 12.0 * (head * heads) ** 2 * heads + 2 * vocab * head * heads
+
+    heads = 1
+    while size(heads + 1) <= params:
+        heads += 1
+    width = head * heads
     return Architecture(
-        layers, width, int(width * 8 / 3), layers, layers, 128, 32000, name=f"a model of {_short(params)} parameters"
+        heads, width, int(width * 8 / 3), heads, heads, head, vocab, name=f"a model of {_short(params)} parameters"
     )
 
 
@@ -184,7 +190,8 @@ def strategies(job: Job, budget: float, pilot: Panel | None = None) -> list[Stra
                     continue
                 # The whole pool is one strategy under any name, and cheapest as Random.
                 most = min(room, 1.0) if method.lower() == "random" else min(room, 0.95)
-                sizes = {f for f in job.fractions if f <= most} | {round(most, 4) if most > 0.001 else most}
+                whole_share = np.floor(most * 1e4) / 1e4 if most > 0.001 else most  # rounded down: the budget binds
+                sizes = {f for f in job.fractions if f <= most} | {float(whole_share)}
                 found += [Strategy(method, f, price, f * full, selector, store) for f in sorted(sizes)]
     return found
 

@@ -90,13 +90,14 @@ def save(figure: Figure, stem: Path, formats: Sequence[str] = ("svg", "png")) ->
     stem.parent.mkdir(parents=True, exist_ok=True)
     files = {}
     tips = _take_tips(figure)
-    for form in formats:
-        path = stem.with_suffix(f".{form}")
-        # No date in the metadata: the same results give the same bytes.
-        figure.savefig(path, format=form, metadata={"Date": None} if form == "svg" else None)
-        if form == "svg":
-            path.write_text(_with_tips(path.read_text(encoding="utf-8"), tips), encoding="utf-8")
-        files[form] = path
+    with mpl.rc_context(RC):  # the salt that makes ids, and so bytes, repeat is read when saving
+        for form in formats:
+            path = stem.with_suffix(f".{form}")
+            # No date in the metadata: the same results give the same bytes.
+            figure.savefig(path, format=form, metadata={"Date": None} if form == "svg" else None)
+            if form == "svg":
+                path.write_text(_with_tips(path.read_text(encoding="utf-8"), tips), encoding="utf-8")
+            files[form] = path
     return files
 
 

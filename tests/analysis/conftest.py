@@ -16,7 +16,9 @@ def reference() -> Path:
     beside = Path(__file__).resolve().parents[2].parent / "shared"
     folder = Path(os.environ.get("PAYDIRT_SHARED", beside)) / "reference"
     if not folder.is_dir():
-        pytest.skip(f"no published reference tables at {folder}; set PAYDIRT_SHARED to the folder that holds reference/")
+        pytest.skip(
+            f"no published reference tables at {folder}; set PAYDIRT_SHARED to the folder that holds reference/"
+        )
     return folder
 
 

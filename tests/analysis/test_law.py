@@ -50,7 +50,10 @@ def test_nine_published_base_scores_sit_on_their_bound_and_training_cost_cures_i
 
 
 def test_c_total_is_each_variants_own() -> None:
-    by_variant = {v: {(f.task, f.model): f.cost_total for f in fit(published(), v, bootstrap=0)} for v in ("published", "training")}
+    by_variant = {
+        v: {(f.task, f.model): f.cost_total for f in fit(published(), v, bootstrap=0)}
+        for v in ("published", "training")
+    }
     assert by_variant["published"]["MMLU", "7B"] == 1.74554e19
     assert by_variant["training"]["MMLU", "7B"] == pytest.approx(4.5931e18, rel=1e-4)
 
@@ -84,7 +87,7 @@ def _study(rng: np.random.Generator, curves: int, rate: float = 6.0, noise: floa
 def test_bootstrap_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     """90 % intervals of lambda over 60 simulated curves of 8 cells and 5 seeds; bootstraps of few cells run short."""
     study = _study(np.random.default_rng(3), 60)
-    asymptote = {("t%d" % t, "m"): 50.0 for t in range(60)}
+    asymptote = {(f"t{t}", "m"): 50.0 for t in range(60)}
     fits = fit(study, "training", pbar=asymptote, bootstrap=300, level=0.9)
     inside = np.mean([f.interval("lambda")[0] <= 6.0 <= f.interval("lambda")[1] for f in fits])
     assert 0.72 <= inside <= 1.0
