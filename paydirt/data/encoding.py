@@ -226,6 +226,18 @@ class Encoder:
         ids, _ = self._tokenize([self.segments(messages, open_answer=True)])[0]
         return np.asarray(ids[-self.config.max_length :], dtype=np.int32)
 
+    def open_prompt(self, messages: Sequence[Message], begun: str = "") -> tuple[str, np.ndarray]:
+        """Text and ids [T] of a conversation opened for the assistant, whose answer has `begun` so; nothing truncated.
+
+        Tokenised as a whole, so that a begun answer has the tokens it has in training. Evaluation harnesses, which
+        truncate and count by themselves, prompt through this.
+        """
+        space = " " if begun and self.config.template == "llama2" else ""  # stands before every answer there
+        opened = self.segments(messages, open_answer=True)
+        segments = [*opened, *([Segment(space), Segment(begun, content=True)] if begun else [])]
+        ids, _ = self._tokenize([segments])[0]
+        return "".join(s.text for s in segments), np.asarray(ids, dtype=np.int32)
+
     def _encode(self, rendered: list[list[Segment]]) -> list[Encoded]:
         limit = self.config.max_length
         return [
