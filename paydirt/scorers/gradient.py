@@ -45,19 +45,22 @@ class Gradient(Scorer):
     warmup_fraction: float = Field(0.05, gt=0, le=1, description="share of the pool to warm up on")
     warmup_epochs: int = Field(4, ge=0, description="epochs, each a checkpoint; 0 takes the model as it is (sgd, sign)")
     warmup_method: Literal["lora", "full"] = Field("lora", description="parameters that train and give gradients")
-    warmup_learning_rate: float = Field(2e-5, gt=0)
-    warmup_batch_size: int = Field(32, ge=1)
-    lora: LoraSpec = Field(default_factory=LoraSpec)
+    warmup_learning_rate: float = Field(2e-5, gt=0, description="highest rate of the warm-up's linear schedule")
+    warmup_batch_size: int = Field(32, ge=1, description="sequences an optimizer step of the warm-up")
+    warmup_seed: int = Field(0, description="of the warm-up's share, its order and fresh LoRA parameters")
+    lora: LoraSpec = Field(default_factory=LoraSpec, description="shape of the LoRA parameters")
     checkpoints: int | None = Field(None, ge=1, description="use only the last so many checkpoints")
     direction: Literal["adam_published", "adam_textbook", "sgd", "sign"] = Field(
         "adam_published", description="update direction of pool examples; references always use the gradient"
     )
     projection: Literal["sketch", "rademacher"] = Field("sketch", description="random projection")
     k: int = Field(8192, ge=1, description="dimension after projection")
-    projection_seed: int = 0
+    projection_seed: int = Field(0, description="of the random projection")
     per: Literal["reference", "subtask"] = Field("reference", description="columns kept: each reference, or means")
     store: bool = Field(True, description="keep the projected pool for other targets")
-    store_dtype: Literal["float16", "bfloat16", "float32", "int8"] = "float16"
+    store_dtype: Literal["float16", "bfloat16", "float32", "int8"] = Field(
+        "float16", description="precision of the stored features"
+    )
     token_budget: int = Field(2048, ge=1, description="padded tokens in a batch")
 
     def columns(self, target: Target) -> list[Column]:
@@ -146,13 +149,21 @@ def _checkpoints(scorer: Gradient, job: Job) -> Iterator[Step]:
             )
         yield Step(job.selector.path, 1.0, None)
         return
-    rows = warmup_rows(job, scorer.warmup_fraction)
+    rows = warmup_rows(job, scorer.warmup_fraction, scorer.warmup_seed)
     ids = [job.pool.id_at(int(r)) for r in rows]
     examples = [job.tokens[int(r)] for r in rows]
     tuned = tuned_model(
-        job.shared, "warmup", job.selector, job.encoder, examples, ids, scorer.warmup(), job.seed, job.convention
+        job.shared,
+        "warmup",
+        job.selector,
+        job.encoder,
+        examples,
+        ids,
+        scorer.warmup(),
+        scorer.warmup_seed,
+        job.convention,
     )
-    job.meter.add(float(tuned.notes["measured_flops"]))
+    job.meter.add(float(tuned.notes["measured_flops"] or 0.0))
     folders = sorted((tuned.path / "checkpoints").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
     kept = folders[-scorer.checkpoints :] if scorer.checkpoints else folders
     weights = checkpoint_weights(folders)[-len(kept) :]
@@ -160,15 +171,18 @@ def _checkpoints(scorer: Gradient, job: Job) -> Iterator[Step]:
         yield Step(str(folder), weight / sum(weights), str(folder))
 
 
-def warmup_rows(job: Job, fraction: float) -> np.ndarray:
-    """A seeded random share of the pool, independent of its row order; examples that cannot train are passed over."""
+def warmup_rows(job: Job, fraction: float, seed: int) -> np.ndarray:
+    """A seeded random share of the pool in id order, so that no row order decides what is trained on, or when.
+
+    Examples that cannot train are passed over.
+    """
     usable = np.flatnonzero(job.tokens.supervised_lengths > 0)
     ids = np.asarray([job.pool.id_at(int(r)) for r in usable])
     by_id = usable[np.argsort(ids, kind="stable")]
     size = round(fraction * len(job.pool))
     if size < 1:
         raise ValueError(f"a warm-up on {fraction:g} of {len(job.pool)} examples is below one example; raise the share")
-    return np.sort(by_id[np.random.default_rng(job.seed).permutation(len(by_id))[:size]])
+    return by_id[np.sort(np.random.default_rng(seed).permutation(len(by_id))[:size])]
 
 
 class _Collector:
@@ -184,7 +198,7 @@ class _Collector:
         config = job.selector.model_copy(update={"path": step.path, "tokenizer": None})
         model = load_model(config, train_adapter=True)
         if step.moments is None and scorer.warmup_method == "lora":
-            model = attach_lora(model, scorer.lora, job.seed).eval()
+            model = attach_lora(model, scorer.lora, scorer.warmup_seed).eval()
         moments = load_moments(step.moments, model) if step.moments and direction.startswith("adam") else None
         self.projection = Projection(scorer.k, scorer.projection, scorer.projection_seed)
         self.model = model
@@ -243,7 +257,17 @@ def _write_store(scorer: Gradient, job: Job, step: Step) -> Artifact:
         "encoder": job.encoder.fingerprint,
         "checkpoint": model_fingerprint(step.path),
     }
-    fields = {"direction", "projection", "k", "projection_seed", "store_dtype", "token_budget", "warmup_method", "lora"}
+    fields = {
+        "direction",
+        "projection",
+        "k",
+        "projection_seed",
+        "store_dtype",
+        "token_budget",
+        "warmup_method",
+        "warmup_seed",
+        "lora",
+    }
     settings = scorer.model_dump(mode="json", include=fields) | {
         "shard_rows": job.shard_rows,
         "dtype": job.selector.dtype,

@@ -43,8 +43,9 @@ class Perplexity(Scorer):
     tokens: Literal["supervised", "all"] = Field("supervised", description="tokens whose loss is averaged")
     tune_epochs: float = Field(25, ge=0, description="epochs on the references; 0 scores with the model as it is")
     tune_method: Literal["lora", "full"] = Field("lora", description="parameters tuned on the references")
-    tune_learning_rate: float = Field(2e-5, gt=0)
-    tune_batch_size: int = Field(32, ge=1)
+    tune_learning_rate: float = Field(2e-5, gt=0, description="highest rate of the tuning's linear schedule")
+    tune_batch_size: int = Field(32, ge=1, description="sequences an optimizer step of the tuning")
+    tune_seed: int = Field(0, description="of the references' order and fresh LoRA parameters")
     token_budget: int = Field(4096, ge=1, description="padded tokens in a batch")
 
     def training(self) -> TrainConfig:
@@ -81,9 +82,17 @@ class Perplexity(Scorer):
             ids = [e.id for e in job.target.references]
             purpose = f"references-{job.target.name}"
             tuned = tuned_model(
-                job.shared, purpose, model, job.encoder, job.references, ids, self.training(), job.seed, job.convention
+                job.shared,
+                purpose,
+                model,
+                job.encoder,
+                job.references,
+                ids,
+                self.training(),
+                self.tune_seed,
+                job.convention,
             )
-            job.meter.add(float(tuned.notes["measured_flops"]))
+            job.meter.add(float(tuned.notes["measured_flops"] or 0.0))
             model = model.model_copy(update={"path": str(tuned.path / "model"), "tokenizer": None})
         losses = pool_losses(job, model, self.tokens, self.token_budget)
         job.meter.add(float(losses.notes["measured_flops"]))

@@ -174,8 +174,14 @@ def train_model(
         "learning_rate": config.rate_for(fraction),
         "resumed_from": Path(last).name if last else None,
         "predicted_flops": predicted.flops,
-        "measured_flops": float(measured) or None,
+        "measured_flops": _of_all_steps(float(measured), last, trainer.state.global_step),
     }
+
+
+def _of_all_steps(measured: float, resumed: str | None, steps: int) -> float | None:
+    """FLOPs of the whole training by proportion, where a resumed run measured only the steps that it did itself."""
+    done = steps - (int(resumed.rsplit("-", 1)[-1]) if resumed else 0)
+    return measured * steps / done if done else None
 
 
 def _last_whole_checkpoint(checkpoints: Path) -> str | None:
