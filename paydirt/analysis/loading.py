@@ -18,6 +18,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
+from paydirt.analysis.overlap import Overlap, overlaps_from_table
 from paydirt.analysis.results import ZERO_SHOT, Floats, Results, concat
 
 # canonical column -> (other spelling, factor)
@@ -42,6 +43,9 @@ ALIASES: dict[str, tuple[tuple[str, float], ...]] = {
     "score": (("accuracy", 1), ("performance", 1), ("value", 1), ("result", 1)),
     "seed": (("random_seed", 1), ("run", 1)),
 }
+# What a folder is searched for, in order; the last are the published tables under their original names.
+RESULT_FILES = ("results.parquet", "results.jsonl", "results.csv", "ccds_fit_points.csv")
+OVERLAP_FILES = ("overlap.parquet", "overlap.csv", "ccds_overlap.csv")
 ZERO_SHOT_NAMES = {"zero-shot", "zero_shot", "zeroshot", "zero shot", "base", "base model", "untuned", "none"}
 
 
@@ -64,9 +68,9 @@ def load_results(
 def read_table(path: Path) -> pa.Table:
     """The file's rows as they stand; form by ending (.parquet, .csv, .tsv, .jsonl, .json, and .gz of the text forms)."""
     if path.is_dir():
-        found = [path / name for name in ("results.parquet", "results.jsonl", "results.csv") if (path / name).is_file()]
+        found = [path / name for name in RESULT_FILES if (path / name).is_file()]
         if not found:
-            raise ValueError(f"{path} holds no results.parquet, results.jsonl or results.csv")
+            raise ValueError(f"{path} holds none of {', '.join(RESULT_FILES)}")
         path = found[0]
     if not path.is_file():
         raise ValueError(f"no results file at {path}")
@@ -197,3 +201,12 @@ def _params_in(model: str) -> float:
     """Parameters a model's name announces ("Llama-2-7b-hf": 7e9), NaN when it announces none."""
     found = re.search(r"(\d+(?:\.\d+)?)\s*([bm])(?![a-z])", model.lower())
     return float(found[1]) * (1e9 if found[2] == "b" else 1e6) if found else float("nan")
+
+
+def load_overlaps(folder: str | Path) -> list[Overlap]:
+    """The overlaps stored beside a study's results, none where there is no such file.
+
+    Columns percent_selected, method_a, method_b, overlap_percent, as in the published table.
+    """
+    path = next((Path(folder) / name for name in OVERLAP_FILES if (Path(folder) / name).is_file()), None)
+    return overlaps_from_table(read_table(path)) if path else []

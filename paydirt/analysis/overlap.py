@@ -91,6 +91,29 @@ def overlaps(
     return found
 
 
+def overlaps_from_table(table: pa.Table) -> list[Overlap]:
+    """Overlaps from a table of percents (percent_selected, method_a, method_b, overlap_percent), counts per 10,000."""
+    needed = {"percent_selected", "method_a", "method_b", "overlap_percent"}
+    if missing := sorted(needed - set(table.column_names)):
+        raise ValueError(
+            f"an overlap table needs a column {missing[0]!r}; this one has {', '.join(table.column_names)}"
+        )
+    return [
+        Overlap(r["method_a"], r["method_b"], r["percent_selected"] / 100, 10_000, round(100 * r["overlap_percent"]),
+                r["percent_selected"])
+        for r in table.to_pylist()
+    ]  # fmt: skip
+
+
+def overlap_table(found: Sequence[Overlap]) -> pa.Table:
+    """The inverse: a row per pair, fraction and source, for Parquet."""
+    return pa.Table.from_pylist(
+        [{"percent_selected": 100 * o.fraction, "method_a": o.method_a, "method_b": o.method_b, "source": o.source,
+          "overlap_percent": o.percent, "by_chance_percent": o.by_chance, "selected": o.count, "shared": o.shared}
+         for o in found]
+    )  # fmt: skip
+
+
 def rank_correlation(rankings: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], float]:
     """Spearman's rho between each pair over the ids both rank (equals `scipy.stats.spearmanr`); NaN for fewer than 3."""
     ranks, _ = _ranks(rankings)

@@ -121,13 +121,13 @@ def crossing_table() -> str:
         for method in ("PPL", "LESS"):
             for definition in DEFINITIONS:
                 x = crossing(p, method, definition, draws=1000)
-                rows.append([p.name, method, definition, f"{x.tasks:.2g}", _range(x.tasks_interval), f"{x.size_ratio:.2g}",
+                rows.append([p.name, method, definition, f"{x.tasks:.3g}", _range(x.tasks_interval), f"{x.size_ratio:.3g}",
                              _range(x.size_ratio_interval), f"{x.reached:.0%}"])  # fmt: skip
     return markdown(["panel", "method", "definition", "tasks", "90 %", "size ratio", "90 %", "ever reached"], rows)
 
 
 def _range(interval: tuple[float, float]) -> str:
-    return f"{interval[0]:.2g} to {interval[1]:.2g}"
+    return f"{interval[0]:.3g} to {interval[1]:.3g}"
 
 
 def statement_table() -> str:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from paydirt.analysis.overlap import matrix, overlaps, rank_correlation, source_mix
+from paydirt.analysis.loading import load_overlaps
+from paydirt.analysis.overlap import (
+    matrix,
+    overlap_table,
+    overlaps,
+    overlaps_from_table,
+    rank_correlation,
+    source_mix,
+)
 from paydirt.analysis.published import published_overlap
 from paydirt.analysis.simulation import METHODS, best_method, simulate
 
@@ -50,14 +60,22 @@ def test_rank_correlation_is_scipys() -> None:
 
 
 def test_matrix_is_symmetric_with_the_published_numbers() -> None:
-    from paydirt.analysis.overlap import Overlap
-
-    rows = published_overlap().to_pylist()
-    found = [Overlap(r["method_a"], r["method_b"], r["percent_selected"] / 100, 1000, round(10 * r["overlap_percent"]),
-                     r["percent_selected"]) for r in rows]  # fmt: skip
+    found = overlaps_from_table(published_overlap())
     names, table = matrix(found, 0.5)
     assert table[names.index("Embed"), names.index("BM25")] == table[names.index("BM25"), names.index("Embed")] == 74.2
     np.testing.assert_array_equal(table, table.T)
+
+
+def test_shipped_overlaps_are_the_reference_tables(reference: Path) -> None:
+    shipped, given = overlaps_from_table(published_overlap()), load_overlaps(reference)
+    assert shipped == given
+    assert len(given) == 18
+
+
+def test_overlaps_survive_a_table() -> None:
+    found = overlaps(_rankings(200, 3), [0.1])
+    back = overlaps_from_table(overlap_table(found))
+    assert [o.percent for o in back] == pytest.approx([o.percent for o in found])
 
 
 def test_source_mix_sums_to_one() -> None:
