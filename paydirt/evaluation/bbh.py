@@ -1,0 +1,120 @@
+"""BBH: 3-shot chain-of-thought exact match by task, macro (every task counts the same) and micro average.
+
+Suzgun et al., arXiv 2210.09261, graded by lm-eval's `bbh_cot_fewshot_<task>`: what follows "the answer is" must be the
+target. Items come from `bbh/test/<task>.json`, task prompt and shots from `bbh/bbh-three-shot.json`, the file that the
+references come from, else from `bbh/cot-prompts/<task>.txt`. In the prompt form of the references the question ends the
+user turn and the answer begins with the reasoning, which may hold blank lines; lm-eval's own form stops at them, and at
+every capital Q.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+from paydirt.evaluation.base import Item
+from paydirt.evaluation.harness.benchmark import StandardBenchmark
+from paydirt.targets.base import read_object
+from paydirt.types import Target
+
+LAYOUT = "eval/bbh/test/<task>.json: {examples: [{input, target}]}, and eval/bbh/bbh-three-shot.json or cot-prompts/"
+ANSWER = "\nA:"
+SHOTS = 3
+LINE = "-----\n"
+
+
+class Prompt(NamedTuple):
+    """A task's instruction and its shots as lm-eval wants them."""
+
+    head: str
+    shots: list[dict[str, str]]
+
+
+class BBH(StandardBenchmark):
+    """23 or 27 tasks that take several steps."""
+
+    name: ClassVar[str] = "bbh"
+    folder: ClassVar[str | None] = "bbh/cot_fewshot"
+    shots: ClassVar[int] = SHOTS
+    metrics: ClassVar[tuple[str, ...]] = ("exact_match",)
+    main: ClassVar[str] = "exact_match_macro"
+
+    def subtask(self, task: str) -> str:
+        return task.removeprefix("bbh_cot_fewshot_")
+
+    def tests(self) -> list[Path]:
+        folder = self.place("bbh/test", LAYOUT)
+        found = sorted(folder.glob("*.json"))
+        if not found:
+            raise ValueError(f"benchmark 'bbh': no *.json in {folder} ({LAYOUT})")
+        return found
+
+    def files(self) -> list[Path]:
+        return [*self.tests(), *self._prompt_files()]
+
+    def _prompt_files(self) -> list[Path]:
+        folder = self.place("bbh", LAYOUT)
+        whole = folder / "bbh-three-shot.json"
+        return [whole] if whole.is_file() else sorted((folder / "cot-prompts").glob("*.txt"))
+
+    def _prompts(self) -> dict[str, Prompt]:
+        files = self._prompt_files()
+        if len(files) == 1 and files[0].suffix == ".json":
+            texts = {task: str(text) for task, text in read_object(files[0]).items()}
+        else:  # the original files open with a canary above a line
+            texts = {f.stem: f.read_text(encoding="utf-8").split(LINE)[-1] for f in files}
+        return {task: read_prompt(task, text) for task, text in texts.items()}
+
+    def specs(self, target: Target | None) -> list[dict[str, Any]]:
+        prompts = self._prompts()
+        missing = [test.stem for test in self.tests() if test.stem not in prompts]
+        if missing:
+            raise ValueError(f"benchmark 'bbh': no shots for {', '.join(missing)} in {self._prompt_files()[0].parent}")
+        return [self._spec(test, prompts[test.stem]) for test in self.tests()]
+
+    def _spec(self, test: Path, prompt: Prompt) -> dict[str, Any]:
+        import datasets
+
+        spec: dict[str, Any] = {
+            "task": f"bbh_cot_fewshot_{test.stem}",
+            "custom_dataset": lambda **_: {"test": datasets.Dataset.from_list(read_examples(test))},
+        }
+        if not self.as_references:
+            return spec  # lm-eval's YAML brings the same shots, each after its own "Let's think step by step."
+        return spec | {
+            "description": prompt.head + "\n\n",
+            "num_fewshot": len(prompt.shots),
+            "fewshot_config": {"sampler": "first_n", "samples": prompt.shots, "doc_to_text": "Q: {{input}}" + ANSWER},
+            "doc_to_text": "Q: {{input}}",
+            "generation_kwargs": {"until": ["\n\nQ:"], "do_sample": False, "temperature": 0.0, "max_gen_toks": 1024},
+        }
+
+    def items(self) -> list[Item]:
+        return [
+            Item(f"bbh/test/{test.stem}/{number}", row["input"])
+            for test in self.tests()
+            for number, row in enumerate(read_examples(test))
+        ]
+
+
+def read_prompt(task: str, text: str) -> Prompt:
+    """Instruction and shots of a task's text: the last three blocks are the shots; ValueError where they are not."""
+    blocks = text.strip().split("\n\n")
+    head, shots = "\n\n".join(blocks[:-SHOTS]).strip(), blocks[-SHOTS:]
+    if not head or any(not s.startswith("Q: ") or s.count(ANSWER) != 1 for s in shots):
+        raise ValueError(
+            f"bbh {task}: expected an instruction and {SHOTS} shots 'Q: ...{ANSWER} ...' split by blank lines"
+        )
+    pairs = [shot.removeprefix("Q: ").split(ANSWER) for shot in shots]
+    return Prompt(head, [{"input": question, "target": answer} for question, answer in pairs])
+
+
+def read_examples(path: Path) -> list[dict[str, str]]:
+    """Items of a task; ValueError names the file."""
+    examples = read_object(path).get("examples")
+    if not isinstance(examples, list) or not examples:
+        raise ValueError(f"{path}: no `examples`; expected {LAYOUT}")
+    return [
+        {"id": f"{path.stem}/{n}", "input": str(row["input"]), "target": str(row["target"])}
+        for n, row in enumerate(examples)
+    ]

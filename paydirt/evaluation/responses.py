@@ -1,0 +1,73 @@
+"""Grade answers that were given elsewhere: a JSONL of prompts with responses, through the same graders as a model's.
+
+What enters: records with `prompt` (or `id`) and `response`, and a benchmark that grades texts. What leaves: an evaluation
+artifact like a model's, whose `items.jsonl` holds every verdict. Items without a response are not graded, and counted;
+so are all responses that were given.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from paydirt.artifacts import Artifact, build, file_digest, write_atomic
+from paydirt.config import Config
+from paydirt.data.readers import BadRecord, read_rows
+from paydirt.evaluation.base import BenchmarkField, make_benchmark
+from paydirt.evaluation.harness.benchmark import StandardBenchmark
+from paydirt.evaluation.harness.offline import require_lm_eval
+
+ANSWER_KEYS = ("response", "completion", "output", "answer")
+NAME_KEYS = ("prompt", "id", "key")
+
+
+class GradeStage(Config):
+    """Grade recorded answers on a benchmark."""
+
+    responses: str = Field(description="JSONL with `prompt` or `id`, and `response`")
+    benchmark: BenchmarkField = Field(default_factory=lambda: make_benchmark("ifeval"))
+
+
+def read_responses(path: Path) -> dict[str, str]:
+    """Answers by prompt, id or key; ValueError names the line that has none, or that repeats another."""
+    found: dict[str, str] = {}
+    for line, record, _ in read_rows(str(path)):
+        if isinstance(record, BadRecord):
+            raise ValueError(f"{path}:{line}: {record}")
+        name = next((str(record[k]).strip() for k in NAME_KEYS if record.get(k) not in (None, "")), None)
+        answer = next((record[k] for k in ANSWER_KEYS if isinstance(record.get(k), str)), None)
+        if name is None or answer is None:
+            raise ValueError(f"{path}:{line}: expected `prompt` (or id) and `response`, found {', '.join(record)}")
+        if name in found:
+            raise ValueError(f"{path}:{line}: a second response to {name[:60]!r}; keep one")
+        found[name] = answer
+    if not found:
+        raise ValueError(f"{path}: no responses in it")
+    return found
+
+
+def grade(config: GradeStage, out: Path) -> Artifact:
+    """Recorded answers to `result.json`. ValueError where nothing fits the benchmark's items."""
+    benchmark = config.benchmark
+    if not isinstance(benchmark, StandardBenchmark):
+        raise ValueError(f"benchmark {benchmark.name!r} asks a model; recorded responses fit ifeval, bbh and tydiqa")
+    require_lm_eval()
+    plain = benchmark.model_copy(update={"chat_template": False})
+    inputs = {**plain.inputs(), "responses": file_digest(Path(config.responses))}
+
+    def make(part: Path) -> dict[str, Any]:
+        degraded = plain.prepare()
+        from paydirt.evaluation.harness.model import RecordedLM
+
+        lm = RecordedLM(read_responses(Path(config.responses)))
+        result = plain.ask(lm, "as recorded", None, part, degraded)
+        counts = {"responses": len(lm.answers), "items_without_response": lm.missing}
+        result = replace(result, settings={**result.settings, **counts, "prompts": "as recorded"})
+        write_atomic(part / "result.json", json.dumps(asdict(result), indent=1, ensure_ascii=False))
+        return {"metrics": result.metrics, "n": result.n, "settings": result.settings}
+
+    return build(out, "evaluate", config.to_dict(), inputs, make, plain.identity())
