@@ -185,32 +185,36 @@ class EvaluateStage(Config):
     """Measure a model on a benchmark."""
 
     model: ModelConfig
-    target: TargetConfig
+    target: TargetConfig | None = Field(None, description="null for a benchmark that brings its own items")
     encoding: EncodingConfig = Field(default_factory=EncodingConfig)
     benchmark: BenchmarkField = Field(default_factory=lambda: make_benchmark("exact_match"))
 
 
 def evaluate(config: EvaluateStage, out: Path, workspace: Workspace) -> Artifact:
-    """Model and target to `result.json`."""
+    """Model and benchmark to `result.json`; standard benchmarks also leave every item with its verdict."""
     from paydirt.cost.ledger import Ledger
-    from paydirt.models.load import load_model, resolve_device
+    from paydirt.models.load import resolve_device
 
-    target = workspace.target(config.target)
-    tests = fingerprint([[e.id, e.subset, [[m.role, m.content] for m in e.messages]] for e in target.test])
+    benchmark = config.benchmark.resolved(config.target)
+    target = workspace.target(config.target) if config.target else None
     encoder = workspace.encoder(config.model, config.encoding)
     inputs = {
         "model": workspace.model_fingerprint(config.model),
-        "target": target_fingerprint(target),
-        "test": tests,
         "encoder": encoder.fingerprint,
+        **benchmark.inputs(),
     }
-    identity = {"benchmark": config.benchmark.to_dict(), "dtype": config.model.dtype, "name": target.name}
+    identity: dict[str, Any] = {"benchmark": benchmark.identity(), "dtype": config.model.dtype}
+    if target is not None:
+        tests = [[e.id, e.subset, [[m.role, m.content] for m in e.messages]] for e in target.test]
+        inputs |= {"target": target_fingerprint(target), "test": fingerprint(tests)}
+        identity["name"] = target.name
+    name = target.name if target else benchmark.name
 
     def make(part: Path) -> dict[str, Any]:
-        with Ledger(part).record("evaluate", target.name, device=resolve_device(config.model.device)):
-            result = config.benchmark.evaluate(load_model(config.model), encoder, target)
+        with Ledger(part).record("evaluate", name, device=resolve_device(config.model.device)):
+            result = benchmark.run(benchmark.load(config.model), encoder, target, part)
         write_atomic(part / "result.json", json.dumps(asdict(result), indent=1, ensure_ascii=False))
-        return {"metrics": result.metrics, "n": result.n}
+        return {"metrics": result.metrics, "n": result.n, "settings": result.settings}
 
     return build(out, "evaluate", config.to_dict(), inputs, make, identity)
 
