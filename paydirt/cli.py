@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from paydirt import __version__, cli_analysis
+from paydirt import __version__, cli_analysis, cli_data, cli_evaluate
 from paydirt.artifacts import Artifact, cache_root
 from paydirt.cli_options import options_of, with_options
 from paydirt.config import parse
@@ -216,41 +216,6 @@ def _add_train_command() -> None:
 
 
 @app.command()
-def evaluate(
-    model: Annotated[str, typer.Argument(help="model or adapter directory")],
-    target: TargetName,
-    out: Out,
-    references: References = None,
-    test: Test = None,
-    data: Data = None,
-    benchmark: Annotated[str, typer.Option(help="name of a benchmark")] = "exact_match",
-    limit: Annotated[int | None, typer.Option(help="items to use")] = None,
-    template: Template = "tulu",
-    max_length: MaxLength = 2048,
-    dtype: Precision = "float32",
-    device: Device = "auto",
-    cache: Cache = None,
-) -> None:
-    """Measure a model on a target's test examples."""
-    from paydirt.stages import EvaluateStage
-    from paydirt.stages import evaluate as run
-
-    stage = parse(
-        EvaluateStage,
-        {
-            "model": _model(model, dtype, device),
-            "target": _target(target, data, references, test),
-            "encoding": {"template": template, "max_length": max_length},
-            "benchmark": {"name": benchmark, "limit": limit},
-        },
-        where="evaluate",
-    )
-    _report(evaluate_artifact := run(stage, out, _workspace(cache)))
-    for name, value in evaluate_artifact.notes["metrics"].items():
-        out_console.print(f"  {name}: {value:.4f}")
-
-
-@app.command()
 def run(
     recipe: Annotated[Path, typer.Argument(help="recipe of a study, or the config.yaml of any artifact")],
     out: Annotated[Path | None, typer.Option(help="directory to write; default: runs/<name of the recipe>")] = None,
@@ -352,6 +317,8 @@ def main() -> None:
     _add_score_commands()
     _add_train_command()
     cli_analysis.register(app)
+    cli_data.register(app)
+    cli_evaluate.register(app)
     try:
         app()
     except ValueError as error:

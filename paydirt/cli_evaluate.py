@@ -1,0 +1,147 @@
+"""`paydirt evaluate`: a model, or answers given elsewhere, on one or several benchmarks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from paydirt.artifacts import Artifact, cache_root
+from paydirt.config import parse
+from paydirt.progress import results_console
+
+console = results_console()
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("evaluate")(evaluate)
+
+
+def evaluate(
+    out: Annotated[Path, typer.Option(help="directory to write; with several benchmarks one folder each inside")],
+    model: Annotated[str | None, typer.Argument(help="model or adapter directory, or hub id")] = None,
+    benchmark: Annotated[
+        str,
+        typer.Option(help="exact_match, likelihood, mmlu, bbh, tydiqa, ifeval, or an lm-eval task; or several: a,b"),
+    ] = "exact_match",
+    data: Annotated[str | None, typer.Option(help="folder in the LESS layout that holds the benchmarks' files")] = None,
+    responses: Annotated[Path | None, typer.Option(help="grade this JSONL of prompt and response, not a model")] = None,
+    target: Annotated[str | None, typer.Option(help="target whose test examples, or whose benchmark, is meant")] = None,
+    references: Annotated[str | None, typer.Option(help="file of the target's reference examples")] = None,
+    test: Annotated[str | None, typer.Option(help="file of the target's test examples")] = None,
+    limit: Annotated[int | None, typer.Option(help="items of each subtask to use")] = None,
+    batch_size: Annotated[str | None, typer.Option(help="sequences a pass, or auto")] = None,
+    chat_template: Annotated[
+        bool | None,
+        typer.Option("--chat-template/--no-chat-template", help="prompt in the chat form, or as plain text"),
+    ] = None,
+    prompts: Annotated[str | None, typer.Option(help="wording of the prompts: references, lm_eval")] = None,
+    max_gen_tokens: Annotated[int | None, typer.Option(help="tokens to generate at most")] = None,
+    include_references: Annotated[bool, typer.Option(help="ifeval: test on the target's references too")] = False,
+    backend: Annotated[str | None, typer.Option(help="hf, or vllm where it is installed")] = None,
+    template: Annotated[str, typer.Option(help="chat form: tulu, llama2, tokenizer")] = "tulu",
+    max_length: Annotated[int, typer.Option(help="tokens kept of each example")] = 2048,
+    dtype: Annotated[str, typer.Option(help="dtype of the model weights: float32, bfloat16, float16")] = "float32",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
+    quantization: Annotated[str, typer.Option(help="none, 8bit, 4bit (bitsandbytes, CUDA only)")] = "none",
+    cache: Annotated[Path | None, typer.Option(help="where shared artifacts live; default $PAYDIRT_CACHE")] = None,
+) -> None:
+    """Measure a model, or recorded responses, on one or several benchmarks."""
+    options = {
+        "data": data,
+        "limit": limit,
+        "batch_size": batch_size if batch_size in (None, "auto") else int(str(batch_size)),
+        "chat_template": chat_template,
+        "prompts": prompts,
+        "max_gen_tokens": max_gen_tokens,
+        "backend": backend,
+        "include_references": include_references or None,
+    }
+    given = {key: value for key, value in options.items() if value is not None}
+    names = [name.strip() for name in benchmark.split(",") if name.strip()]
+    if responses is None and model is None:
+        raise ValueError("give a model directory, or --responses FILE")
+    for name in names:
+        place = out / name if len(names) > 1 else out
+        if responses is not None:
+            show(_grade(responses, name, given, place))
+            continue
+        stage: dict[str, Any] = {
+            "model": {"path": model, "dtype": dtype, "device": device, "quantization": quantization},
+            "encoding": {"template": template, "max_length": max_length},
+            "benchmark": benchmark_values(name, given),
+        }
+        if target is not None:
+            stage["target"] = {"name": target, "data": data, "references": references, "test": test}
+        show(_evaluate(stage, place, cache))
+
+
+def benchmark_values(name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """A benchmark by its name, else a task of lm-eval; options that it does not have are left out unless given for it."""
+    from paydirt.evaluation.base import BENCHMARKS
+
+    known = name in BENCHMARKS.names()
+    fields = BENCHMARKS.get(name if known else "lm_eval").model_fields
+    unknown = sorted(set(given) - set(fields) - {"data"})
+    if unknown:
+        flags = ", ".join("--" + key.replace("_", "-") for key in unknown)
+        raise ValueError(f"benchmark {name!r} does not take {flags}")
+    values = {key: value for key, value in given.items() if key in fields}
+    return {"name": name, **values} if known else {"name": "lm_eval", "task": name, **values}
+
+
+def _evaluate(stage: dict[str, Any], out: Path, cache: Path | None) -> Artifact:
+    from paydirt.stages import EvaluateStage, Workspace
+    from paydirt.stages import evaluate as run
+
+    return run(parse(EvaluateStage, stage, where="evaluate"), out, Workspace(cache or cache_root()))
+
+
+def _grade(responses: Path, name: str, given: dict[str, Any], out: Path) -> Artifact:
+    from paydirt.evaluation.responses import GradeStage, grade
+
+    values = {"responses": str(responses), "benchmark": benchmark_values(name, given)}
+    return grade(parse(GradeStage, values, where="evaluate"), out)
+
+
+def show(artifact: Artifact) -> None:
+    """The numbers with their standard errors, the subtasks, and what one should know of how they came about."""
+    import json
+
+    from paydirt.stages import read_result
+
+    result = read_result(artifact.path)
+    state = "wrote {}" if artifact.fresh else "{} is up to date; nothing was done"
+    console.print(state.format(artifact.path), markup=False, soft_wrap=True)
+    table = Table(title=f"{result.target}: {result.n} items", title_justify="left")
+    for column in ("metric", "value", "± standard error"):
+        table.add_column(column, justify="left" if column == "metric" else "right")
+    for name, value in result.metrics.items():
+        if not name.endswith("_stderr"):
+            error = result.metrics.get(f"{name}_stderr")
+            table.add_row(name, f"{value:.4f}", "" if error is None else f"{error:.4f}")
+    console.print(table)
+    if len(result.by_subtask) > 1:
+        details = artifact.path / "subtasks.json"
+        console.print(_subtask_table(json.loads(details.read_text()) if details.exists() else {}, result.by_subtask))
+    for name, setting in result.settings.items():
+        if setting not in (None, 0, [], ""):
+            console.print(f"  {name}: {setting}", markup=False, soft_wrap=True)
+
+
+def _subtask_table(details: dict[str, dict[str, float]], shown: dict[str, float]) -> Table:
+    """Every metric of every subtask; of those that have only one number, that."""
+    table = Table()
+    names = [n for n in next(iter(details.values()), {}) if n != "n" and not n.endswith("_stderr")]
+    if set(details) != set(shown):
+        details, names = {k: {"share": v} for k, v in shown.items()}, ["share"]
+    table.add_column("subtask")
+    for name in (*names, "items"):
+        table.add_column(name, justify="right")
+    for subtask, row in details.items():
+        cells = [f"{row[n]:.3f}" + (f" ±{row[f'{n}_stderr']:.3f}" if f"{n}_stderr" in row else "") for n in names]
+        table.add_row(subtask, *cells, str(row.get("n", "")))
+    return table
