@@ -139,7 +139,7 @@ class Features:
         step = max(1, _SLAB.get(gradient.device.type, 1 << 20) // (hi - lo))
         first, second = self.moments.get(name, (gradient, gradient))
         for start in range(0, size, step):
-            slab = gradient[:, start : start + step].to(torch.float32)
+            slab = gradient[:, start : start + step].to(self.device, torch.float32)
             part = slice(start, start + step)
             slab = self.direction(slab, first[part], second[part], self.adam)
             for projection, s in zip(self.projections, sums, strict=True):

@@ -89,8 +89,9 @@ class PerExample:
     def _losses(self, batch: Batch) -> Tensor:
         """Mean cross-entropy of each example, [B]; logits exist only at supervised positions where a head is known."""
         logits = self.model(input_ids=batch.input_ids, use_cache=False).logits
-        packed = logits[0] if self.head is not None else logits[self._keep]
-        nll = F.cross_entropy(packed.float(), batch.labels[self._keep], reduction="none")
+        packed = logits[0] if self.head is not None else logits[self._keep.to(logits.device)]
+        targets = batch.labels[self._keep].to(packed.device)  # a model spread over devices ends on another one
+        nll = F.cross_entropy(packed.float(), targets, reduction="none").to(batch.labels.device)
         rows = torch.arange(batch.size, device=nll.device).repeat_interleave(batch.supervised)
         return torch.zeros(batch.size, device=nll.device).index_add(0, rows, nll) / batch.supervised
 
@@ -103,7 +104,7 @@ class PerExample:
         hidden = args[0]
         if hidden.shape[:2] != self._keep.shape:
             raise Unsupported(f"the output head sees {tuple(hidden.shape)}, not [batch, tokens] {self._keep.shape}")
-        return (hidden[self._keep].unsqueeze(0), *args[1:])
+        return (hidden[self._keep.to(hidden.device)].unsqueeze(0), *args[1:])
 
     def _add_taps(self) -> None:
         behind_head = {id(m) for m in self.head.modules()} if self.head is not None else set()

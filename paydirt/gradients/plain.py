@@ -39,7 +39,7 @@ def example_gradients(model: nn.Module, batch: Batch, row: int) -> dict[str, Ten
 
 @dataclass(frozen=True)
 class ModelCheck:
-    """Batched against looped gradients. `errors`: relative error (norm of difference / norm) by parameter, worst row."""
+    """Batched against looped gradients. `errors`: |difference| / |exact| by parameter, worst row."""
 
     examples: int
     errors: dict[str, float] = field(default_factory=dict)

@@ -89,7 +89,7 @@ def write_similarity(
 
 
 def read_similarity(paths: Sequence[str | Path], weights: Sequence[float]) -> Iterator[tuple[tuple[str, ...], Tensor]]:
-    """(ids, similarity [n, R]) of each shard, summed over checkpoints with `weights`; raises ValueError on a mismatch."""
+    """(ids, similarity [n, R]) of each shard, summed over checkpoints with `weights`; ValueError on a mismatch."""
     if not len(paths) == len(weights) > 0:
         raise ValueError(f"{len(paths)} checkpoints, {len(weights)} weights")
     stores = [Store(path) for path in paths]

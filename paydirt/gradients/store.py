@@ -171,7 +171,8 @@ class Store:
     def tensors(self, shard: int) -> tuple[tuple[str, ...], dict[str, Tensor]]:
         """ids and memory-mapped tensors of one shard."""
         with safe_open(self.path / f"{self.keys[shard]}.safetensors", framework="pt") as file:
-            return tuple(json.loads(file.metadata()["ids"])), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = list(file.keys())
+            return tuple(json.loads(file.metadata()["ids"])), {name: file.get_tensor(name) for name in names}
 
     def shards(self) -> Iterator[Rows]:
         """The store's rows, shard by shard, features memory-mapped."""
