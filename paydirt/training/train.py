@@ -214,7 +214,8 @@ def _arguments(
         num_train_epochs=config.epochs,
         learning_rate=config.rate_for(fraction),
         lr_scheduler_type="linear",
-        warmup_steps=math.ceil(config.warmup_ratio * steps),
+        # The first warm-up step has rate 0, so a training of one step must not consist of it.
+        warmup_steps=min(math.ceil(config.warmup_ratio * steps), math.ceil(steps) - 1),
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         optim="adamw_torch",
