@@ -12,7 +12,7 @@ from paydirt.stages import EvaluateStage, Workspace, evaluate, read_result
 from paydirt.targets import TARGETS, TargetConfig, load_target
 
 OPTIONS: dict[str, dict] = {}  # what a benchmark must be told
-NEEDS_OWN_DATA: set[str] = {b for b in BENCHMARKS.names() if b != "exact_match"}
+NEEDS_OWN_DATA = {b for b in BENCHMARKS.names() if getattr(BENCHMARKS.get(b), "standard", False)}
 
 every_target = pytest.mark.parametrize("name", TARGETS.names())
 every_benchmark = pytest.mark.parametrize("name", BENCHMARKS.names())

@@ -23,6 +23,17 @@ from paydirt.stages import Workspace, predict_score
 OPTIONS: dict[str, dict[str, Any]] = {
     "oracle": {"labels": "{root}/labels.jsonl"},
     "embed": {"encoder": "minilm", "batch_size": 8},
+    "ppl": {"tune_epochs": 1, "token_budget": 256},
+    "rds": {"token_budget": 256},
+    "ifd": {"token_budget": 256},
+    "gradient": {
+        "warmup_fraction": 0.2,
+        "warmup_epochs": 1,
+        "warmup_batch_size": 4,
+        "token_budget": 256,
+        "k": 256,
+        "lora": {"r": 4, "alpha": 8},
+    },
 }
 # Sums over a batch depend on who shares it in the last bits of a float; whoever runs no model is exact.
 EXACT = 0.0

@@ -1,0 +1,117 @@
+"""Laws of the source itself: imports run one way, modules say what they are, files stay small, starting stays quick."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from support.command import python
+
+PACKAGE = Path(__file__).resolve().parents[2] / "paydirt"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+# DESIGN's direction: a layer may import those above it in this list, and its own.
+LAYERS = [
+    {"types", "registry", "config", "artifacts", "progress", "paydirt"},
+    {"cost"},
+    {"data"},
+    {"models", "targets"},
+    {"scorers", "selection", "scores", "training", "evaluation", "gradients", "world", "analysis", "execution"},
+    {"stages"},
+    {"study"},
+    {"report", "demo", "inspect", "doctor"},
+    {"cli", "cli_options", "cli_analysis", "__main__"},
+]
+LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
+
+
+def part_of(path: Path) -> str:
+    """The first name below the package: `data`, `stages` ...; the command line may be cut into `cli_*`."""
+    relative = path.relative_to(PACKAGE)
+    if relative.name.startswith("cli_"):
+        return "cli"
+    return "paydirt" if relative.name == "__init__.py" and len(relative.parts) == 1 else relative.parts[0].split(".")[0]
+
+
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    """Full names that a module imports anywhere, inside functions too, but not for type checkers alone."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typing_only = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if node in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            yield node.module, node.lineno
+            if node.module == "paydirt":
+                yield from ((f"paydirt.{alias.name}", node.lineno) for alias in node.names)
+
+
+def test_every_part_has_a_layer() -> None:
+    assert {part_of(p) for p in MODULES} <= LAYER_OF.keys()
+
+
+def test_imports_run_one_way() -> None:
+    wrong = []
+    for path in MODULES:
+        for name, line in imports(path):
+            other = name.split(".")[1] if name.startswith("paydirt.") else "paydirt"
+            if other != "__version__" and LAYER_OF[other] > LAYER_OF[part_of(path)]:
+                wrong.append(f"{path.relative_to(PACKAGE)}:{line} imports {name}, which is a later layer")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_module_says_what_it_is() -> None:
+    """A module begins with what enters, what leaves and why."""
+    silent = [str(p.relative_to(PACKAGE)) for p in MODULES if not ast.get_docstring(ast.parse(p.read_text()))]
+    assert not silent
+
+
+def test_no_file_is_over_400_lines() -> None:
+    lengths = {str(p.relative_to(PACKAGE)): len(p.read_text().splitlines()) for p in MODULES}
+    assert {name: n for name, n in lengths.items() if n > 400} == {}, "over 400 lines a file wants splitting"
+
+
+def test_analysis_is_tables_in_tables_out() -> None:
+    for path in MODULES:
+        if part_of(path) == "analysis":
+            heavy = {name.split(".")[0] for name, _ in imports(path)} & {"torch", "transformers", "peft"}
+            assert not heavy, f"{path}: imports {heavy}"
+
+
+def test_ray_and_pickle_are_kept_out() -> None:
+    """Only `execution` knows of Ray; nothing reads pickles."""
+    for path in MODULES:
+        names = {name.split(".")[0] for name, _ in imports(path)}
+        assert "pickle" not in names
+        assert part_of(path) == "execution" or "ray" not in names
+
+
+def test_starting_the_command_line_loads_no_heavy_library() -> None:
+    """`paydirt --help` must answer at once: torch and transformers come when a stage runs."""
+    code = """
+import sys
+import paydirt.cli
+loaded = {m.split(".")[0] for m in sys.modules}
+print(sorted(loaded & {"torch", "transformers", "peft", "sentence_transformers", "datasets", "ray", "matplotlib"}))
+"""
+    assert python(code).strip() == "[]"
+
+
+def test_listing_methods_loads_no_torch() -> None:
+    code = """
+import sys
+from paydirt.scorers.base import SCORERS
+from paydirt.selection.policies.base import POLICIES
+from paydirt.targets import TARGETS
+SCORERS.names(), POLICIES.names(), TARGETS.names()
+print(sorted({m.split(".")[0] for m in sys.modules} & {"torch", "transformers", "peft", "sentence_transformers"}))
+"""
+    assert python(code).strip() == "[]"
