@@ -1,8 +1,8 @@
 """Per-example gradients, optimizer directions, random projection, the feature store and influence.
 
-In the order of the work: `batches` (encoded examples) and `budget` (their size), `taps` and `per_example`
-(gradients), `plain` (the reference), `moments` and `directions` (the optimizer's view), `hashing` and `projection` (to k numbers), `features` (all of these
-joined), `store` and `pool` (onto disk), `influence` (scores).
+In the order of the work: `batches` and `budget` (encoded examples, in batches that fit), `taps` and `per_example`
+(gradients), `plain` (the reference), `moments` and `directions` (the optimizer's view), `hashing` and `projection`
+(to k numbers), `features` (all of these joined), `store` and `pool` (onto disk), `influence` (scores).
 """
 
 from paydirt.gradients.batches import Encoded

@@ -117,6 +117,20 @@ def test_a_model_no_tap_knows_takes_the_slow_path_and_says_so(caplog):
         features(examples)
 
 
+@pytest.mark.parametrize("options", [{"use_dora": True}, {"target_modules": ["q_proj", "embed_tokens"]}], ids=str)
+def test_adapters_without_a_tap_are_looped_over_to_the_same_features(caplog, options):
+    """DoRA's magnitudes and LoRA on embeddings."""
+    model, examples, projection = tiny_model("llama", **options), random_examples(3), Projection(64)
+    with caplog.at_level(logging.WARNING), Features(model, projection) as features:
+        (rows,) = features(examples)
+    assert "SLOW PATH" in caplog.text
+    for row, example in enumerate(examples):
+        sums = projection.begin(1)
+        for name, g in example_gradients(model, collate([example]), 0).items():
+            projection.add(sums, g.reshape(1, -1).float(), name, 0, g.numel())
+        torch.testing.assert_close(rows[row : row + 1], projection.finish(sums), rtol=1e-4, atol=1e-5)
+
+
 def test_a_non_finite_gradient_is_named_and_zeroed(caplog):
     model, examples = tiny_model("llama"), random_examples(3)
     with torch.no_grad():
