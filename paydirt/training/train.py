@@ -221,7 +221,7 @@ def _arguments(
         optim="adamw_torch",
         bf16=config.precision == "bf16",
         fp16=config.precision == "fp16",
-        gradient_checkpointing=config.gradient_checkpointing,
+        **_checkpointing(config.gradient_checkpointing),
         train_sampling_strategy="group_by_length" if config.group_by_length else "random",
         save_strategy=config.save,
         save_steps=config.save_steps,
@@ -242,6 +242,12 @@ def _arguments(
 
 def _rank() -> int:
     return int(os.environ.get("RANK", "0"))
+
+
+def _checkpointing(wanted: bool) -> dict[str, bool]:
+    """The Trainer's switch under the name that this transformers has; v5 renames it."""
+    names = TrainingArguments.__dataclass_fields__
+    return {"activation_checkpointing" if "activation_checkpointing" in names else "gradient_checkpointing": wanted}
 
 
 def _on_terminal() -> bool:
