@@ -33,7 +33,7 @@ from paydirt.analysis.posterior import (
     points,
 )  # fmt: skip
 from paydirt.analysis.published import SOURCE, published
-from paydirt.analysis.results import ZERO_SHOT, Panel, Results, panels
+from paydirt.analysis.results import CEILINGS, ZERO_SHOT, Panel, Results, panels
 from paydirt.analysis.strategies import Job, Strategy, choices, selection_form, strategies
 from paydirt.cost.hardware import Hardware, budget_flops, hours, money
 
@@ -245,8 +245,8 @@ def _published_model(task: str, model: str) -> Model:
 
 
 def _with_methods(job: Job, panel: Panel) -> Job:
-    """The job's methods and those its pilot tried, random always among them."""
-    tried = [c.method for c in panel.curves.values()]
+    """The job's methods and those its pilot tried, random always among them; a ceiling nobody can buy is left out."""
+    tried = [c.method for c in panel.curves.values() if c.method.lower() not in CEILINGS]
     names: dict[str, str] = {}
     for name in (*tried, *job.methods, "Random"):
         names.setdefault(name.lower(), name)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from paydirt.analysis.results import Floats, Panel
+from paydirt.analysis.results import CEILINGS, Floats, Panel
 from paydirt.analysis.solver import solve
 
 SAME_COST = 1e-4
@@ -46,8 +46,8 @@ class Cells:
 
 
 def cells(panel: Panel) -> Cells:
-    """The panel's cells, curves in order."""
-    curves = list(panel.curves.items())
+    """The panel's cells, curves in order; ceilings such as an oracle are not among them."""
+    curves = [(label, c) for label, c in panel.curves.items() if c.method.lower() not in CEILINGS]
     if not curves:
         raise ValueError(f"panel {panel.name!r} has no trained runs")
     label = np.concatenate([np.full(len(c), name, dtype=object) for name, c in curves])

@@ -26,7 +26,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.optimize import minimize
 from scipy.stats import t as student
 
-from paydirt.analysis.results import ZERO_SHOT, Floats, Panel
+from paydirt.analysis.results import CEILINGS, ZERO_SHOT, Floats, Panel
 
 RATES = np.array([2.0, 12.0, 80.0, 600.0])
 UNTUNED_AS = 0.01  # share of the pool from which zero-shot is reached by a jump instead of by the law
@@ -90,6 +90,8 @@ def points(panels: Sequence[Panel], unit: float = 1.0) -> Points:
         for c in p.curves.values():
             selector = log_params(c.selector_params)
             for f, mean, n in zip(c.fraction, c.mean, c.seeds):
+                if f < 0.999 and c.method.lower() in CEILINGS:
+                    continue  # it would teach what "selection in general" brings
                 if f >= 0.999:
                     whole.setdefault(round(float(f), 3), []).append((float(mean), int(n)))
                 else:

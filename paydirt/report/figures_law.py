@@ -15,7 +15,7 @@ from paydirt.analysis.breakeven import crossing
 from paydirt.analysis.front import cells, front, line, non_dominated
 from paydirt.analysis.law import fit
 from paydirt.analysis.posterior import family
-from paydirt.analysis.results import Curve, Panel, Results, panels
+from paydirt.analysis.results import CEILINGS, Curve, Panel, Results, panels
 from paydirt.report.figures_tables import NothingToDraw
 from paydirt.report.style import BLACK, GREY, MethodStyle, method_styles
 
@@ -66,9 +66,21 @@ def legend(figure: Figure, styles: dict[str, MethodStyle], extra: Sequence[Line2
     """One legend for all axes, above them."""
     handles = [Line2D([], [], color=s.colour, marker=s.marker, linestyle="none", label=m) for m, s in styles.items()]
     every = [*handles, *extra]
-    figure.legend(
-        handles=every, loc="outside upper center", ncols=min(len(every), 8), columnspacing=1.2, handletextpad=0.4
-    )
+    columns = _columns([str(h.get_label()) for h in every], figure.get_figwidth() - 0.3)
+    rows = -(-len(every) // columns)
+    figure.set_figheight(figure.get_figheight() + 0.19 * (rows - 1))
+    figure.legend(handles=every, loc="outside upper center", ncols=columns, columnspacing=1.2, handletextpad=0.4)
+
+
+def _columns(labels: Sequence[str], width: float) -> int:
+    """Most legend columns that fit into `width` inches; a wider legend would be cut off at the figure's edges."""
+    for count in range(len(labels), 1, -1):
+        columns = np.array_split(
+            np.array([0.52 + 0.068 * len(label) for label in labels]), count
+        )  # inches at 8.5 points
+        if sum(float(c.max()) for c in columns) <= width:
+            return count
+    return 1
 
 
 def flops_axis(axes: Axes, low: float, high: float) -> None:
@@ -239,6 +251,8 @@ def _dearest(study: Sequence[Panel]) -> tuple[Panel, str]:
         for label, c in p.curves.items():
             spent = float(np.nanmedian(c.selection_flops))
             full = float(np.median(c.training_flops / c.fraction))
+            if c.method.lower() in CEILINGS:
+                continue
             if spent > 0 and len(p.curves) > 2 and (c.fraction < 0.999).sum() >= 2:
                 options.append((family(c.method) != "gradient", p.task != "MMLU", -spent / full, p, label))
     if not options:

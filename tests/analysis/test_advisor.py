@@ -81,6 +81,12 @@ def test_a_clear_pilot_decides(winner: str) -> None:
     assert advice.enough_evidence
 
 
+def test_the_oracle_of_a_study_is_never_advised() -> None:
+    job = replace(JOB, task="new", model="m")
+    advice = advise(job, 4e17, results=_pilot("oracle"), draws=300, find_pilot=False)
+    assert "oracle" not in {r.strategy.method for r in advice.ranking}
+
+
 def test_a_pilot_narrows_the_interval() -> None:
     job = replace(JOB, task="new", model="m")
     before, after = (advise(job, 4e17, results=r, draws=1000, find_pilot=False) for r in (None, _pilot("Embed")))

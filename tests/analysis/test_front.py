@@ -99,6 +99,14 @@ def test_the_whole_pool_earns_no_method_a_place() -> None:
     assert f.share["less"] == 0
 
 
+def test_an_oracle_is_on_no_front() -> None:
+    rows = [{"task": "t", "model": "m", "method": m, "fraction": f, "selection_flops": 0.0, "training_flops": f,
+             "total_flops": f, "score": y} for m, f, y in
+            [("oracle", 0.1, 99), ("random", 0.1, 10), ("random", 0.5, 20), ("random", 1.0, 30)]]  # fmt: skip
+    f = front(panels(Results.from_rows(rows))[0], draws=10)
+    assert f.method == ("random", "random", "everything")
+
+
 def test_published_break_even_x_values_from_architecture_and_tokens(reference: Path) -> None:
     rows = [
         r for r in csv.DictReader((reference / "ccds_break_even.csv").open(encoding="utf-8")) if r["series"] == "LESS"
