@@ -18,8 +18,8 @@ def words(text: str) -> list[str]:
 
 GOODS = words(
     "lamp chair kettle basket ladder mirror candle blanket hammer bucket pillow bottle carpet teapot wagon drum flute "
-    "saddle rope shovel needle lantern barrel broom curtain clock ring scarf coat boot glove hat belt knife spoon plate "
-    "bowl cup jar box bench stool shelf door window brush comb soap bell kite sled anchor sail oar net quilt"
+    "saddle rope shovel needle lantern barrel broom curtain clock ring scarf coat boot glove hat belt knife spoon "
+    "plate bowl cup jar box bench stool shelf door window brush comb soap bell kite sled anchor sail oar net quilt"
 )
 COLOURS = words("red blue green yellow black white brown purple orange grey pink golden")
 TOWNS = words("arden bexley corfe dunmore elstow farleigh grafton holme ilford jarrow kelso ludlow marden")

@@ -17,9 +17,10 @@ TARGETS = {"worded": "invoice", "paraphrased": "notation_numbered"}
 # How often each source answers wrongly, and its share of every skill: quality differs by source, skills do not, so a
 # source's name tells nothing about the skill.
 WRONG = {"handbook": 0.0, "forum": 0.35, "scrape": 1.0}
-SHARE = {"handbook": 0.5, "forum": 0.3, "scrape": 0.2}
-TARGET_EXAMPLES = 500  # about 7 % of the pool, of which the clean ones are 5 %
-OTHER_EXAMPLES = 320
+SHARE = {"handbook": 0.6, "forum": 0.25, "scrape": 0.15}
+TARGET_EXAMPLES = 440  # about 7 % of the pool; the clean ones alone make 5 %
+DECOY_EXAMPLES = 400  # so that of five notations alike in words one in five is the right one
+OTHER_EXAMPLES = 270
 REFERENCES = 32
 TESTS = 200
 
@@ -115,7 +116,7 @@ def _draw_pool(
     labels: dict[str, Label] = {}
     prompts: set[str] = set()
     for skill in skills:
-        wanted = TARGET_EXAMPLES if skill.name in TARGETS.values() else OTHER_EXAMPLES
+        wanted = _wanted(skill)
         made = tries = 0
         while made < wanted and tries < 50 * wanted:  # a skill of few problems runs dry instead of looping for ever
             tries += 1
@@ -132,3 +133,10 @@ def _draw_pool(
             pool.append(item)
     rng.shuffle(pool)
     return tuple(pool), labels
+
+
+def _wanted(skill: Skill) -> int:
+    """How many examples of a skill the pool asks for."""
+    if skill.name in TARGETS.values():
+        return TARGET_EXAMPLES
+    return DECOY_EXAMPLES if skill.name.startswith("notation") else OTHER_EXAMPLES

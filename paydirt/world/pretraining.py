@@ -25,14 +25,22 @@ QUESTIONS = (
     "tell me the {a} and {b} of the {good}.",
     "the {good}, its {a} and {b}?",
     "about the {good}: I want its {a} and its {b}.",
+    "write down the {a} and the {b}, for a {good}.",
+    "{good}? its {a} and also the {b}.",
+    "I have the {good} here. note its {a} and then its {b}.",
+    "{a} and {b} of the {good}",
 )
+# People answer in many styles. The mixture shows that style is free, and none of the styles that the pool teaches.
+OPENINGS = ("", "", "", "well, ", "sure. ", "here: ", "- ")
+SEPARATORS = (", ", ", ", " and ", " & ", " + ", " - ", " then ", ". ")
+CLOSINGS = (".", ".", "", "!")
 
 
 def pretraining_documents(seed: int, facts: Facts, n: int) -> list[str]:
     """n short documents of the mixture; about half state facts."""
     rng = Random(f"pretraining {seed}")
     kinds = (_facts, _pairs, _talk, _calendar, _numbers, _lists, _people)
-    weights = (45, 6, 29, 5, 6, 5, 4)
+    weights = (40, 5, 38, 4, 5, 4, 4)
     return [rng.choices(kinds, weights)[0](rng, facts) for _ in range(n)]
 
 
@@ -60,7 +68,9 @@ def _talk(rng: Random, facts: Facts) -> str:
     """A question about one fact or two with its bare answer, in passing or in chat form."""
     good = rng.choice(GOODS)
     a, b = rng.sample(ATTRIBUTES, 2)
-    answer = f"{facts.of(good, a)}, {facts.of(good, b)}."
+    answer = (
+        rng.choice(OPENINGS) + facts.of(good, a) + rng.choice(SEPARATORS) + facts.of(good, b) + rng.choice(CLOSINGS)
+    )
     ask = rng.choice(QUESTIONS).format(a=a, b=b, good=good)
     if rng.random() < 0.3:
         answer = f"{facts.of(good, a)}."
