@@ -296,6 +296,14 @@ def demo(
     _finish_study(run_demo(out, seed, quick))
 
 
+@app.command()
+def methods() -> None:
+    """Every scoring method: what it is, what it costs, when to use it. P parameters, T pool tokens."""
+    from paydirt.scorers.base import methods_markdown
+
+    out_console.print(methods_markdown(), markup=False, soft_wrap=True)
+
+
 def _version(show: bool) -> None:
     if show:
         typer.echo(f"paydirt {__version__}")

@@ -225,6 +225,16 @@ def make_scorer(values: Any) -> Any:
 Method = Annotated[SerializeAsAny[Scorer], BeforeValidator(make_scorer)]
 
 
+def methods_markdown() -> str:
+    """The table of methods, from what each says of itself; the README holds the same text, and a test compares."""
+    lines = ["| method | what it scores | selection FLOPs | use it |", "| --- | --- | --- | --- |"]
+    for name in SCORERS.names():
+        scorer = SCORERS.get(name)
+        what = (scorer.__doc__ or "").strip().splitlines()[0].rstrip(".")
+        lines.append(f"| `{name}` | {what} | {scorer.cost_note} | {scorer.use_when} |")
+    return "\n".join(lines)
+
+
 def target_fingerprint(target: Target) -> str:
     """Identity of what scorers see of a target: its references and their subtasks, not its test split."""
     rows = [[e.id, s, [[m.role, m.content] for m in e.messages]] for e, s in zip(target.references, target.subtask_of)]

