@@ -25,7 +25,7 @@ from paydirt.gradients.projection import Projection
 from paydirt.gradients.taps import Unsupported
 
 log = logging.getLogger(__name__)
-_SLAB = {"cpu": 1 << 17, "cuda": 1 << 27}  # gradient entries handled at a time: the L2 cache, a share of GPU memory
+_SLAB = {"cpu": 1 << 19, "cuda": 1 << 27}  # gradient entries handled at a time: what a CPU caches, a share of a GPU
 
 
 class Features:
