@@ -15,6 +15,14 @@ from paydirt.study.run import run_study
 
 # Chosen on worlds of other seeds; see docs/world.md for what they do.
 TRAINING = {"method": "full", "learning_rate": 1e-3, "batch_size": 16, "epochs": 3, "save": "no"}
+PERPLEXITY = {"tune_method": "full", "tune_learning_rate": 1e-3, "tune_epochs": 5, "tune_batch_size": 8}
+GRADIENT = {
+    "warmup_learning_rate": 1e-3,
+    "warmup_batch_size": 16,
+    "warmup_epochs": 2,
+    "lora": {"r": 8, "alpha": 32, "dropout": 0.0},
+    "k": 1024,
+}
 
 
 def prepare_world(out: Path, seed: int = 0) -> Path:
@@ -55,6 +63,13 @@ def recipe(world: Path, targets: list[str]) -> dict[str, Any]:
             "length",
             "bm25",
             {"name": "embed", "encoder": "minilm"},
+            {"name": "rds", "policy": {"name": "round_robin", "over": "reference"}, "label": "rds"},
+            "ifd",
+            *(
+                {"name": "ppl", **PERPLEXITY, "policy": policy, "label": f"ppl-{policy}"}
+                for policy in ("top", "mid", "low")
+            ),
+            {"name": "gradient", **GRADIENT},
             {"name": "oracle", "labels": str(world / "truth" / "{target}.jsonl")},
         ],
         "fractions": [0.025, 0.05, 0.1, 0.25, 1.0],

@@ -248,8 +248,8 @@ def _columns(scorer: Gradient, job: Job, references: Any) -> Any:
 
 def _write_store(scorer: Gradient, job: Job, step: Step) -> Artifact:
     """The projected pool at one checkpoint, written shard by shard; found where it was written before."""
-    from paydirt.gradients.store import fingerprint as weights_fingerprint
-    from paydirt.gradients.store import pack_rows, parameter_list, plan_shards, write_shards
+    from paydirt.gradients.pool import manifest_of
+    from paydirt.gradients.store import pack_rows, plan_shards, write_shards
 
     inputs = {
         "pool": job.pool.fingerprint,
@@ -275,16 +275,9 @@ def _write_store(scorer: Gradient, job: Job, step: Step) -> Artifact:
 
     def make(part: Path) -> dict[str, Any]:
         with _Collector(scorer, job, step, scorer.direction) as collect, Ledger(part).record("gradients") as entry:
-            manifest = {
-                "model": weights_fingerprint(collect.model),
-                "checkpoint": Path(step.path).name,
-                "projection": collect.projection.settings(),
-                "parameters": parameter_list(collect.model),
-                "loss": "mean over supervised tokens",
-                "template": job.encoding.template,
-                "direction": scorer.direction,
-                "dtype": scorer.store_dtype,
-            }
+            template = f"{job.encoding.template}, {job.encoding.max_length} tokens"
+            manifest = manifest_of(collect.features, Path(step.path).name, template, inputs["pool"])
+            manifest["dtype"] = scorer.store_dtype
             ids = job.pool.ids()
             plan = plan_shards(ids, job.shard_rows)
             bar = iter(track(job.shards(), f"gradients {Path(step.path).name}", job.shard_rows, len(ids)))
