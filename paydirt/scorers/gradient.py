@@ -58,8 +58,8 @@ class Gradient(Scorer):
     projection_seed: int = Field(0, description="of the random projection")
     per: Literal["reference", "subtask"] = Field("reference", description="columns kept: each reference, or means")
     store: bool = Field(True, description="keep the projected pool for other targets")
-    store_dtype: Literal["float16", "bfloat16", "float32", "int8"] = Field(
-        "float16", description="precision of the stored features"
+    store_dtype: Literal["int8", "float16", "bfloat16", "float32"] = Field(
+        "int8", description="precision of the stored features"
     )
     token_budget: int = Field(2048, ge=1, description="padded tokens in a batch")
 
