@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from paydirt.artifacts import Artifact, cache_root
+from paydirt.config import parse
 from paydirt.data.pool import Pool, PoolConfig
 from paydirt.progress import results_console
 
@@ -21,6 +24,9 @@ Cache = Annotated[Path | None, typer.Option(help="where imported pools live; def
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
+    app.command("decontaminate")(decontaminate)
+    app.command("dedup")(dedup)
+    app.command("split")(split)
     app.command("tiny-model")(tiny)
 
 
@@ -45,6 +51,82 @@ def report(artifact: Artifact) -> None:
     for key, value in artifact.notes.items():
         if not isinstance(value, dict | list) or len(str(value)) < 200:
             console.print(f"  {key}: {value}", markup=False, soft_wrap=True)
+
+
+def decontaminate(
+    pool: PoolFiles,
+    out: Out,
+    against: Annotated[str, typer.Option(help="benchmarks whose items and references to look for: a,b")] = (
+        "mmlu,bbh,tydiqa,ifeval"
+    ),
+    data: Annotated[str | None, typer.Option(help="folder in the LESS layout that holds their files")] = None,
+    references: Annotated[list[str] | None, typer.Option(help="file of further examples to look for; repeat")] = None,
+    ngram: Annotated[int, typer.Option(help="words in a row that make an overlap")] = 13,
+    near: Annotated[float, typer.Option(help="Jaccard similarity that makes a near-duplicate")] = 0.8,
+    common: Annotated[int, typer.Option(help="a run in more items than this is boilerplate")] = 5,
+    shown: Annotated[int, typer.Option(help="matches to print")] = 5,
+    cache: Cache = None,
+) -> None:
+    """Leave out of a pool what holds benchmark items or references; write the clean pool and every match."""
+    from paydirt.data.decontaminate import DecontaminationConfig
+    from paydirt.data.decontaminate import decontaminate as run
+    from paydirt.evaluation.contamination import items_against
+
+    names = [name.strip() for name in against.split(",") if name.strip()] if data or not references else []
+    items = items_against(names, data, references or [])
+    config = DecontaminationConfig(ngram=ngram, near=near, common=common)
+    made = run(open_files(pool, cache), pool_config(pool), items, config, out)
+    report(made)
+    show_matches(made, shown)
+
+
+def show_matches(artifact: Artifact, shown: int) -> None:
+    """The counts as a table, and the first matches with both texts."""
+    table = Table(title="left out", title_justify="left")
+    table.add_column("items in source")
+    table.add_column("examples", justify="right")
+    for name, count in artifact.notes["by_benchmark_and_source"].items():
+        table.add_row(name, str(count))
+    console.print(table)
+    with open(artifact.path / "matches.jsonl", encoding="utf-8") as handle:
+        for line, _ in zip(handle, range(shown)):
+            match = json.loads(line)
+            how = match["shared"] or f"similarity {match['similarity']}"
+            console.print(f"{match['kind']}: {match['id']} and {match['item']}: {how}", markup=False, soft_wrap=True)
+            for side in ("example_text", "item_text"):
+                console.print(f"    {' '.join(match[side].split())[:300]}", markup=False, soft_wrap=True)
+
+
+def dedup(
+    pool: PoolFiles,
+    out: Out,
+    threshold: Annotated[float, typer.Option(help="Jaccard similarity that makes a near-duplicate")] = 0.8,
+    ngram: Annotated[int, typer.Option(help="words in an n-gram")] = 5,
+    part: Annotated[str, typer.Option(help="compare full conversations, or prompts")] = "full",
+    cache: Cache = None,
+) -> None:
+    """Leave near-duplicates out of a pool; write the pool that stays and what was removed for what."""
+    from paydirt.data.dedup import DedupConfig
+    from paydirt.data.dedup import dedup as run
+
+    config = parse(DedupConfig, {"threshold": threshold, "ngram": ngram, "part": part}, where="dedup")
+    report(run(open_files(pool, cache), pool_config(pool), config, out))
+
+
+def split(
+    pool: PoolFiles,
+    out: Out,
+    points: Annotated[float, typer.Option(help="training points: a count, or a share below 1")] = 0.5,
+    source: Annotated[str | None, typer.Option(help="the source to split; default: all together")] = None,
+    seed: Seed = 0,
+    cache: Cache = None,
+) -> None:
+    """Split a source into training points for a predictor and the pool to select from."""
+    from paydirt.data.split import SplitConfig
+    from paydirt.data.split import split as run
+
+    config = parse(SplitConfig, {"points": points, "source": source, "seed": seed}, where="split")
+    report(run(open_files(pool, cache), config, out))
 
 
 def tiny(

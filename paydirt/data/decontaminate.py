@@ -1,0 +1,197 @@
+"""Find pool examples that hold benchmark items or references, and leave them out: with a report, never silently.
+
+Two tests. An example *overlaps* an item when they share a run of 13 words (Brown et al., arXiv 2005.14165, appendix C);
+an item shorter than that must be found whole, and one of fewer than 8 words is not looked for. An example *nearly
+duplicates* an item when the word 5-grams of its prompt, or of the whole, have a Jaccard similarity of 0.8 with the
+item's; candidates come from MinHash (datasketch), and each is checked on the sets themselves. A run of words that stands
+in many items (a task's own boilerplate) proves no leak: alone it is reported as such and does not exclude.
+
+What enters: a pool and items. What leaves in a directory: `clean/<source>.jsonl`, `matches.jsonl` (one line a match, with
+both texts), `report.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from paydirt.artifacts import Artifact, build, fingerprint, write_atomic
+from paydirt.config import Config
+from paydirt.data.minhash import NearIndex
+from paydirt.data.pool import Pool, PoolConfig
+from paydirt.data.shingles import Hashes, contained, jaccard, ngrams, shingles, word_hashes, words
+from paydirt.data.subset import rows_without, write_config, write_rows
+from paydirt.evaluation.base import Item
+from paydirt.progress import track
+from paydirt.types import Example, Target
+
+BLOCK = 512
+SHOWN = 2000  # characters of each text in the report
+OVERLAP, NEAR, BOILERPLATE = "overlap", "near-duplicate", "boilerplate"
+
+
+class DecontaminationConfig(Config):
+    """What counts as a leak."""
+
+    ngram: int = Field(13, ge=2, description="words that an example and an item must share in a row")
+    shortest: int = Field(
+        8, ge=1, description="items of fewer words are not looked for; up to `ngram` they must be whole"
+    )
+    common: int = Field(5, ge=1, description="a run that stands in more items than this is boilerplate, not a leak")
+    near: float = Field(0.8, gt=0, le=1, description="Jaccard similarity of word 5-grams that makes a near-duplicate")
+    near_ngram: int = Field(5, ge=1)
+
+
+@dataclass(frozen=True)
+class Match:
+    """One example and one item that it holds. `shared` is the run of words, or the similarity of near-duplicates."""
+
+    kind: str
+    id: str
+    source: str
+    item: str
+    shared: str
+    items_with_run: int
+    similarity: float
+    example_text: str
+    item_text: str
+
+
+class RunIndex:
+    """Runs of words of all items: which item each is from, and in how many items it stands."""
+
+    def __init__(self, items: Sequence[Item], config: DecontaminationConfig) -> None:
+        self.short: list[str] = []
+        parts: dict[int, list[tuple[Hashes, int]]] = defaultdict(list)
+        for number, item in enumerate(items):
+            hashes = word_hashes(words(item.text))
+            n = min(len(hashes), config.ngram)
+            if n < min(config.shortest, config.ngram):
+                self.short.append(item.id)
+            else:
+                parts[n].append((np.unique(ngrams(hashes, n)), number))
+        self.lengths: dict[int, tuple[Hashes, npt.NDArray[np.int64], npt.NDArray[np.int64]]] = {}
+        for n, found in sorted(parts.items(), reverse=True):
+            runs = np.concatenate([hashes for hashes, _ in found])
+            owners = np.repeat([number for _, number in found], [len(hashes) for hashes, _ in found])
+            keys, first, counts = np.unique(runs, return_index=True, return_counts=True)
+            self.lengths[n] = (keys, owners[first], counts)
+
+    def find(self, hashes: Sequence[Hashes]) -> Iterator[tuple[int, int, int, int, int]]:
+        """(text, place, length, item, items with the run) of each text's rarest shared run."""
+        best: dict[int, tuple[int, int, int, int]] = {}
+        for n, (keys, owners, counts) in self.lengths.items():
+            runs = [ngrams(h, n) for h in hashes]
+            text_of = np.repeat(np.arange(len(runs)), [len(r) for r in runs])
+            starts = np.cumsum([0] + [len(r) for r in runs])
+            flat = np.concatenate(runs) if runs else np.zeros(0, dtype=np.uint64)
+            for place in np.flatnonzero(contained(flat, keys)):
+                at = np.searchsorted(keys, flat[place])
+                text, count = int(text_of[place]), int(counts[at])
+                if text not in best or count < best[text][3]:
+                    best[text] = (int(place - starts[text]), n, int(owners[at]), count)
+        for text, found in sorted(best.items()):
+            yield (text, *found)
+
+
+def reference_items(target: Target) -> list[Item]:
+    """References and test examples of a target, prompt and answer."""
+    found = [Item(f"{target.name}/reference/{e.id}", f"{e.prompt}\n{e.answer}") for e in target.references]
+    return found + [Item(f"{target.name}/test/{e.id}", f"{e.prompt}\n{e.answer}") for e in target.test]
+
+
+def find_matches(
+    pool: Pool, items: Sequence[Item], config: DecontaminationConfig
+) -> tuple[list[Match], dict[str, Any]]:
+    """All matches in pool order, and counts of what could not be looked for."""
+    runs, near = RunIndex(items, config), NearIndex(config.near)
+    sets = [shingles(item.text, config.near_ngram) for item in items]
+    for number, item_set in enumerate(sets):
+        if len(item_set) > config.near_ngram:  # a handful of 5-grams is too little to be a duplicate of
+            near.add(number, near.sketch(item_set))
+    known = np.unique(np.concatenate(sets)) if sets else np.zeros(0, dtype=np.uint64)
+    matches = []
+    for start in track(range(0, len(pool), BLOCK), "decontaminating", BLOCK, len(pool)):
+        examples = pool.examples(start, min(start + BLOCK, len(pool)))
+        texts = [words("\n".join(m.content for m in e.messages)) for e in examples]
+        hashes = [word_hashes(text) for text in texts]
+        overlaps = {text: rest for text, *rest in runs.find(hashes)}
+        for row, example in enumerate(examples):
+            if row in overlaps:
+                place, n, item, count = overlaps[row]
+                kind = OVERLAP if count <= config.common else BOILERPLATE
+                shared = " ".join(texts[row][place : place + n])
+                matches.append(_match(kind, example, items[item], shared, count, 0.0))
+            best = _nearest(example, near, sets, known, config)
+            if best is not None:
+                matches.append(_match(NEAR, example, items[best[0]], "", 1, best[1]))
+    return matches, {"items": len(items), "items_too_short": len(runs.short), "first_too_short": runs.short[:5]}
+
+
+def _nearest(
+    example: Example, near: NearIndex, sets: Sequence[Hashes], known: Hashes, config: DecontaminationConfig
+) -> tuple[int, float] | None:
+    """The most similar item at or above the threshold: of the prompt, or of prompt and answer."""
+    best: tuple[int, float] | None = None
+    for text in (example.prompt, f"{example.prompt}\n{example.answer}"):
+        own = shingles(text, config.near_ngram)
+        # Jaccard >= t needs at least the share t of these shingles in some item: cheap to see, and rarely so.
+        if len(own) <= config.near_ngram or contained(own, known).mean() < config.near:
+            continue
+        for number in near.candidates(near.sketch(own)):
+            similarity = jaccard(own, sets[number])
+            if similarity >= config.near and (best is None or similarity > best[1]):
+                best = (number, similarity)
+    return best
+
+
+def _match(kind: str, example: Example, item: Item, shared: str, count: int, similarity: float) -> Match:
+    text = "\n".join(f"{m.role}: {m.content}" for m in example.messages)
+    return Match(
+        kind, example.id, example.source, item.id, shared, count, round(similarity, 4), text[:SHOWN], item.text[:SHOWN]
+    )
+
+
+def decontaminate(
+    pool: Pool, pool_config: PoolConfig, items: Sequence[Item], config: DecontaminationConfig, out: Path
+) -> Artifact:
+    """Write the clean pool and the report to `out`; ValueError where there is nothing to look for or nothing is left."""
+    if not items:
+        raise ValueError("decontamination has no items to look for; name a benchmark or a target")
+
+    def make(part: Path) -> dict[str, Any]:
+        matches, counts = find_matches(pool, items, config)
+        leaked = {m.id for m in matches if m.kind != BOILERPLATE}
+        kept = rows_without(pool, leaked)
+        if not len(kept):
+            raise ValueError(f"every example of the pool matches an item of {_benchmark(items[0].id)}; nothing is left")
+        lines = [json.dumps(asdict(match), ensure_ascii=False) for match in matches]
+        write_atomic(part / "matches.jsonl", "".join(line + "\n" for line in lines))
+        files = write_rows(pool, kept, part / "clean")
+        write_config(part, files, pool_config)
+        found = {**counts, "examples": len(pool), "excluded": len(leaked), "kept": len(kept), **tally(matches)}
+        write_atomic(part / "report.json", json.dumps(found, indent=1, ensure_ascii=False))
+        return found
+
+    inputs = {"pool": pool.fingerprint, "items": fingerprint([list(item) for item in items])}
+    return build(out, "decontaminate", config.to_dict(), inputs, make)
+
+
+def tally(matches: Sequence[Match]) -> dict[str, Any]:
+    """Examples by kind, and leaked examples by benchmark and source."""
+    kinds = {kind: len({m.id for m in matches if m.kind == kind}) for kind in (OVERLAP, NEAR, BOILERPLATE)}
+    pairs = {(m.id, _benchmark(m.item), m.source) for m in matches if m.kind != BOILERPLATE}
+    by: Counter[str] = Counter(f"{benchmark} in {source}" for _, benchmark, source in pairs)
+    return {"by_kind": kinds, "by_benchmark_and_source": dict(sorted(by.items()))}
+
+
+def _benchmark(item: str) -> str:
+    return item.split("/")[0]

@@ -1,0 +1,60 @@
+"""Split a source into training points for a predictor and the pool to select from (METHODS section 2, document 001).
+
+The points are drawn at random by a seed, from one source or from each. Files are named as document 001 names them:
+`val_<source>_data.jsonl` holds the points, `train_<source>_data.jsonl` the pool.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from paydirt.artifacts import Artifact, build, write_atomic
+from paydirt.config import Config
+from paydirt.data.pool import Pool
+from paydirt.data.subset import write_rows
+
+
+class SplitConfig(Config):
+    """How many points, and of which source."""
+
+    points: float = Field(0.5, gt=0, description="training points: a count, or a share where it is below 1")
+    source: str | None = Field(None, description="split this source, the others going to the pool; null: all together")
+    seed: int = 0
+
+
+def split(pool: Pool, config: SplitConfig, out: Path) -> Artifact:
+    """Write both parts to `out`; ValueError where the source is unknown or has too few examples."""
+    sources = np.asarray(pool.sources(), dtype=object)
+    if config.source is not None and config.source not in pool.source_counts():
+        raise ValueError(f"the pool has no source {config.source!r}; it has: {', '.join(pool.source_counts())}")
+    eligible = np.arange(len(pool)) if config.source is None else np.flatnonzero(sources == config.source)
+    count = round(config.points * len(eligible)) if config.points < 1 else int(config.points)
+    if not 0 < count < len(eligible):
+        raise ValueError(
+            f"{count} training points of {len(eligible)} examples: both parts need some; lower or raise points"
+        )
+
+    def make(part: Path) -> dict[str, Any]:
+        # Drawn among ids in sorted order, so that the order of the pool's files does not matter.
+        ids = sorted(pool.id_at(int(row)) for row in eligible)
+        drawn = np.random.default_rng(config.seed).choice(len(ids), count, replace=False)
+        chosen = set(pool.rows_of([ids[i] for i in drawn]).tolist())
+        points = np.asarray(sorted(chosen), dtype=np.int64)
+        rest = np.asarray([row for row in range(len(pool)) if row not in chosen], dtype=np.int64)
+        write_rows(pool, points, part, "val_{source}_data.jsonl")
+        write_rows(pool, rest, part, "train_{source}_data.jsonl")
+        summary = {"points": len(points), "pool": len(rest)}
+        write_atomic(part / "split.json", json.dumps({**summary, "point_ids": pool_ids(pool, points)}))
+        return summary
+
+    return build(out, "split", config.to_dict(), {"pool": pool.fingerprint}, make)
+
+
+def pool_ids(pool: Pool, rows: np.ndarray) -> list[str]:
+    """Ids at `rows`."""
+    return [example.id for example in pool.take(rows)]
