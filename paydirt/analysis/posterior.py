@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 from scipy.stats import t as student
 
@@ -144,7 +144,9 @@ def _method_features(x: Floats) -> Floats:
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> Floats:
-    return (a[:, None] == b[None, :]).astype(np.float64)
+    codes: dict[object, int] = {}  # numbers compare a hundred times faster than objects
+    left, right = (np.array([codes.setdefault(v, len(codes)) for v in side], dtype=np.int64) for side in (a, b))
+    return (left[:, None] == right[None, :]).astype(np.float64)
 
 
 def _method_kernel(a: np.ndarray, b: np.ndarray) -> Floats:
@@ -174,6 +176,7 @@ class Levels:
     task_method: float = 0.2
     size_method: float = 0.2  # per decade of parameters
     panel_method: float = 0.2
+    panel_level: float = 1.0  # of the full score, in points: how far panels of one task and size differ
     noise: float = 0.15
 
     def vector(self) -> Floats:
@@ -206,12 +209,12 @@ def components(a: Points, b: Points) -> list[Floats]:
 def level_kernel(a: Points, b: Points) -> Floats:
     """Prior covariance of F, in points: constant, task, slope per decade of parameters, task's slope, the panel itself.
 
-    Wide on purpose (sd 20 overall, 15 by task, 25 a decade of parameters and 3 more by task, 1.5 by panel): without a
-    pilot the model knows little of absolute scores.
+    Wide on purpose (sd 20 overall, 15 by task, 25 a decade of parameters and 3 more by task; the panel's own part is
+    learned, `Levels.panel_level`): without a pilot the model knows little of absolute scores.
     """
     size = np.outer(a.size - 10.0, b.size - 10.0)
-    task, panel = _same(a.task, b.task), _same(a.panel, b.panel)
-    return 400.0 + 225.0 * task + 625.0 * size + 9.0 * task * size + 2.25 * panel
+    task = _same(a.task, b.task)
+    return 400.0 + 225.0 * task + 625.0 * size + 9.0 * task * size
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -232,8 +235,9 @@ class Model:
         """Prior covariance between two sets of points, in points squared."""
         v = np.exp(2 * self.levels.vector())
         parts = components(a, b)
-        unit = parts[0] + sum(w * k for w, k in zip(v[:-1], parts[1:]))
-        return np.outer(self.scales(a, new), self.scales(b, new)) * unit + level_kernel(a, b)
+        unit = parts[0] + sum(w * k for w, k in zip(v[:-2], parts[1:]))
+        level = level_kernel(a, b) + v[-2] * _same(a.panel, b.panel)
+        return np.outer(self.scales(a, new), self.scales(b, new)) * unit + level
 
     def noise(self, at: Points, new: float) -> Floats:
         """Variance of each observed mean: half a cell's own, half the seeds' (measured where seeds are repeated)."""
@@ -259,7 +263,7 @@ def scale_of(known: Points, panel: str) -> float:
     return float(max(np.median(np.abs(low - top)), 0.05)) if len(low) >= 3 else float("nan")
 
 
-def nearest(known: Points, like: Points, most: int = 700) -> Points:
+def nearest(known: Points, like: Points, most: int = 500) -> Points:
     """The panels of `known` most like the one asked about, up to `most` points: its task first, then its model size.
 
     Conditioning is exact and so cubic in the points; what far panels add is in the levels' variances already.
@@ -322,7 +326,7 @@ def _fit_levels(model: Model) -> Levels:
     """Maximum a posteriori levels by L-BFGS on the marginal likelihood, gradient in closed form (R&W 2006, eq. 5.9)."""
     data = model.known
     s = model.scales(data, 1.0)
-    parts = [np.outer(s, s) * part for part in components(data, data)]
+    parts = [*(np.outer(s, s) * part for part in components(data, data)), _same(data.panel, data.panel)]
     fixed = level_kernel(data, data) + parts[0]
     start = model.levels.vector()
     y = data.y - 50.0
@@ -406,26 +410,45 @@ class Conditioned:
 
 def condition(model: Model, panel: str, own: Points | None = None, grid: int = 11) -> Conditioned:
     """Condition on the known points and a panel's `own`; integrate over its scale, `grid` values when it is unknown."""
+    known = model.known
     own = own if own is not None and len(own) else None
-    data = join(model.known, own) if own is not None else model.known
-    inflation = np.concatenate([model.inflation, np.ones(len(data) - len(model.known))])
+    data = join(known, own) if own is not None else known
     if panel in model.scale:
         scales = np.array([model.scale[panel]])
     else:
         steps = (np.arange(grid) + 0.5) / grid
         freedom = max(len(model.scale) - 1, 2)
         scales = np.exp(model.log_scale_mean + model.log_scale_sd * student.ppf(steps, freedom))
+    if np.isin(known.panel, list(model.scale)).all():
+        # What is known has its own scales, so its block is factored once; only the panel's own rows differ by scale.
+        first = _known_factor(model, 1.0)
+        factors = [_extended(model, first, known, own, scale) for scale in scales]
+    else:
+        factors = [_extended(model, _known_factor(model, s), known, own, s) for s in scales]
     y = data.y - 50.0
-    log_like, factors, solved = [], [], []
-    for scale in scales:
-        k = model.covariance(data, data, scale)
-        k[np.diag_indices_from(k)] += model.noise(data, scale) * inflation + 1e-8
-        factor = cho_factor(k, lower=True, check_finite=False)
-        solved.append(cho_solve(factor, y, check_finite=False))
-        log_like.append(-0.5 * y @ solved[-1] - np.log(np.diag(factor[0])).sum())
-        factors.append(factor)
-    weights = np.exp(np.array(log_like) - max(log_like))
-    return Conditioned(model, data, scales, weights / weights.sum(), tuple(factors), tuple(solved))
+    solved = [cho_solve((f, True), y, check_finite=False) for f in factors]
+    log_like = np.array([-0.5 * y @ v - np.log(np.diag(f)).sum() for f, v in zip(factors, solved)])
+    weights = np.exp(log_like - log_like.max())
+    pairs = tuple((f, True) for f in factors)
+    return Conditioned(model, data, scales, weights / weights.sum(), pairs, tuple(solved))
+
+
+def _known_factor(model: Model, new: float) -> Floats:
+    """Lower Cholesky factor of the known points' covariance."""
+    k = model.covariance(model.known, model.known, new)
+    k[np.diag_indices_from(k)] += model.noise(model.known, new) * model.inflation + 1e-8
+    return np.asarray(cholesky(k, lower=True, check_finite=False))
+
+
+def _extended(model: Model, factor: Floats, known: Points, own: Points | None, scale: float) -> Floats:
+    """The factor with the own rows appended, by their Schur complement."""
+    if own is None:
+        return factor
+    cross = solve_triangular(factor, model.covariance(known, own, scale), lower=True, check_finite=False)
+    rest = model.covariance(own, own, scale) - cross.T @ cross
+    rest[np.diag_indices_from(rest)] += model.noise(own, scale) + 1e-8
+    low = cholesky(rest, lower=True, check_finite=False)
+    return np.block([[factor, np.zeros_like(cross)], [cross.T, low]])
 
 
 def predict(model: Model, asked: Points, own: Points | None = None) -> Posterior:
