@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from paydirt.config import Config
+from paydirt.data.decontaminate import DecontaminationConfig
 from paydirt.data.encoding import EncodingConfig
 from paydirt.data.pool import PoolConfig
 from paydirt.evaluation.base import BenchmarkField, make_benchmark
@@ -76,6 +77,10 @@ class Study(Config):
     seeds: list[int] = Field([3, 6, 9], min_length=1)
     training: TrainConfig = Field(default_factory=TrainConfig)
     evaluation: BenchmarkField = Field(default_factory=lambda: make_benchmark("exact_match"))
+    decontaminate: bool | None = Field(
+        None, description="leave benchmark items out of the pool; null: where the evaluation is a standard benchmark"
+    )
+    decontamination: DecontaminationConfig = Field(default_factory=DecontaminationConfig)
     convention: str = Field("architectural", description="cost convention: architectural, 6NT, matmul")
     truth: str | None = Field(None, description="JSONL of {id, score} with the true labels; may hold {target}")
     workers: int | None = Field(None, ge=1, description="processes that train at once; null: one a GPU or core")
@@ -102,3 +107,8 @@ class Study(Config):
     @property
     def selector_model(self) -> ModelConfig:
         return self.selector or self.model
+
+    @property
+    def decontaminated(self) -> bool:
+        """Whether benchmark items are looked for in the pool: unsaid, when the evaluation is a standard benchmark."""
+        return self.evaluation.standard if self.decontaminate is None else self.decontaminate

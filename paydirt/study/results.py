@@ -57,6 +57,11 @@ SCHEMA = pa.schema(
         ("selector_params", pa.int64()),
         ("selection", pa.string()),
         ("tuned_model", pa.string()),
+        ("benchmark", pa.string()),
+        ("score_stderr", pa.float64()),
+        ("n_items", pa.int64()),
+        ("evaluation_settings", pa.string()),
+        ("evaluation_versions", pa.string()),
     ]
 )
 
@@ -101,6 +106,7 @@ def _row(study: Study, out: Path, run: Run) -> dict[str, Any]:
         "selector_params": scores.notes.get("selector_params"),
         "selection": str(run.selection.relative_to(out)),
         "tuned_model": str(run.model.relative_to(out)),
+        **_how_evaluated(run.evaluation),
     }
 
 
@@ -117,6 +123,19 @@ def _zero_row(study: Study, out: Path, target: str, path: Path) -> dict[str, Any
         "score": result.score,
         "reference_loss": result.metrics.get("reference_loss"),
         **zeros,
+        **_how_evaluated(path),
+    }
+
+
+def _how_evaluated(path: Path) -> dict[str, Any]:
+    """What the score was measured with: the benchmark, its standard error, settings and versions as JSON."""
+    artifact, result = open_artifact(path, "evaluate"), read_result(path)
+    return {
+        "benchmark": artifact.manifest["config"]["benchmark"]["name"],
+        "score_stderr": result.metrics.get(f"{result.main}_stderr"),
+        "n_items": result.n,
+        "evaluation_settings": json.dumps(result.settings, ensure_ascii=False, sort_keys=True),
+        "evaluation_versions": json.dumps(artifact.manifest["versions"], sort_keys=True),
     }
 
 

@@ -4,6 +4,7 @@ The plan is made of stages (`paydirt.stages`) whose artifacts live under the stu
 
     scores/<target>/<method>[-seed]      selections/<target>/<method>-<budget>[-seed]
     models/<set of examples and seed>    evaluations/<model>-<target>      results.parquet  report.html
+    decontamination/                     where the evaluation is a standard benchmark: the pool that all of it uses
 
 Two methods that choose the same examples share a model: at 100 % every method does. A killed study continues.
 """
@@ -36,6 +37,7 @@ from paydirt.stages import (
     train,
     train_inputs,
 )
+from paydirt.study.leaks import without_leaks
 from paydirt.study.recipe import MethodEntry, Study
 from paydirt.study.results import Run, write_results
 from paydirt.targets import TargetConfig
@@ -88,6 +90,9 @@ def run_study(study: Study, out: Path) -> Path:
         raise ValueError(f"{out}: cannot write there ({error.strerror}); choose another --out") from None
     workspace = Workspace(out / "shared")
     counter = Counter()
+    study, cleaned = without_leaks(study, out, workspace)
+    if cleaned is not None:
+        counter.add(cleaned)
     picks = [
         pick
         for target in study.targets
