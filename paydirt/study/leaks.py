@@ -1,0 +1,34 @@
+"""A study's pool without the items that the study tests on: before anything is scored, and never silently."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from paydirt.artifacts import Artifact
+from paydirt.data.decontaminate import decontaminate, reference_items
+from paydirt.data.subset import read_config
+from paydirt.evaluation.base import Item
+from paydirt.progress import say
+from paydirt.stages import Workspace
+from paydirt.study.recipe import Study
+
+
+def without_leaks(study: Study, out: Path, workspace: Workspace) -> tuple[Study, Artifact | None]:
+    """The study on its clean pool, and the report in `out/decontamination`; the same study where it is switched off."""
+    if not study.decontaminated:
+        if study.evaluation.standard:
+            say(f"{study.name}: not decontaminated (decontaminate: false), though it is tested on a standard benchmark")
+        return study, None
+    items: dict[str, Item] = {}
+    for target in study.targets:
+        loaded = workspace.target(target)
+        for item in [*study.evaluation.resolved(target).items(), *reference_items(loaded)]:
+            items[item.id] = item
+    pool = workspace.pool(study.pool)
+    made = decontaminate(pool, study.pool, list(items.values()), study.decontamination, out / "decontamination")
+    kinds = ", ".join(f"{count} {kind}" for kind, count in made.notes["by_kind"].items())
+    say(
+        f"{study.name}: {made.notes['excluded']} of {len(pool)} examples hold items of what is tested, or references, and "
+        f"are left out ({kinds}); see {made.path / 'matches.jsonl'}"
+    )
+    return study.model_copy(update={"pool": read_config(made.path)}), made
