@@ -27,7 +27,10 @@ def register(app: typer.Typer) -> None:
     app.command("decontaminate")(decontaminate)
     app.command("dedup")(dedup)
     app.command("split")(split)
-    app.command("tiny-model")(tiny)
+    app.command("export")(export)
+    app.command("import-scores")(import_scores)
+    app.command("import-gradients")(import_gradients)
+    app.command("tiny")(tiny)
 
 
 def pool_config(files: list[str]) -> PoolConfig:
@@ -127,6 +130,55 @@ def split(
 
     config = parse(SplitConfig, {"points": points, "source": source, "seed": seed}, where="split")
     report(run(open_files(pool, cache), config, out))
+
+
+def export(
+    selection: Annotated[Path, typer.Argument(help="directory of a finished selection")],
+    out: Out,
+    name: Annotated[str | None, typer.Option(help="file name; default: as the seeds name it")] = None,
+    cache: Cache = None,
+) -> None:
+    """Write a selection as messages, with entries for LLaMA-Factory and axolotl; TRL takes the file as it is."""
+    from paydirt.interop.export import export as run
+
+    report(run(selection, out, name, cache))
+
+
+def import_scores(
+    folder: Annotated[Path, typer.Argument(help="folder with <source>_<kind>_score.pt")],
+    pool: PoolFiles,
+    out: Out,
+    task: Annotated[str, typer.Option(help="what the scores were made for: names the target")] = "published",
+    kind: Annotated[str | None, typer.Option(help="influence, bm25, ...: where the folder holds several")] = None,
+    cache: Cache = None,
+) -> None:
+    """Turn published score files into scores of ours, for `paydirt select`."""
+    from paydirt.interop import published
+    from paydirt.types import Example, Message, Target
+
+    opened = open_files(pool, cache)
+    files = published.score_files(folder, list(opened.source_counts()), kind)
+    # The scores stand for references that are not here; the target only lends its name.
+    stand_in = Example(task, (Message("user", task), Message("assistant", task)))
+    target = Target(task, (stand_in,), (task,))
+    report(published.import_scores(opened, pool_config(pool), files, target, out, cache or cache_root()))
+
+
+def import_gradients(
+    folder: Annotated[Path, typer.Argument(help="published folder dim<k> with all_orig.pt")],
+    pool: PoolFiles,
+    out: Out,
+    checkpoint: Annotated[str, typer.Option(help="which checkpoint the gradients are of")],
+    direction: Annotated[str, typer.Option(help="adam or sgd")] = "adam",
+    dtype: Annotated[str, typer.Option(help="float16, bfloat16, float32, int8")] = "float16",
+    cache: Cache = None,
+) -> None:
+    """Turn a published gradient folder into a gradient store of ours; the pool is the one source it was made of."""
+    from paydirt.interop.published import import_gradients as run
+
+    ids = open_files(pool, cache).ids()
+    made = run(folder, ids, out, checkpoint=checkpoint, direction=direction, dtype=dtype)
+    console.print(f"wrote {made}: {len(ids)} rows", markup=False, soft_wrap=True)
 
 
 def tiny(

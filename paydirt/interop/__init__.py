@@ -1,0 +1,1 @@
+"""Other people's tools: selections in the forms and under the names they expect, and published files as our own."""
