@@ -170,11 +170,15 @@ def figures(
 
 def overlaps_of(paths: list[str]) -> list[Any]:
     """Overlap between the rankings of a study's methods; of the paper, its published table."""
-    from paydirt.study.rankings import published_overlaps, study_overlaps
+    from paydirt.analysis.loading import load_overlaps
+    from paydirt.analysis.overlap import overlaps_from_table
+    from paydirt.analysis.published import published_overlap
+    from paydirt.study.rankings import study_overlaps
 
     if paths == [PUBLISHED]:
-        return published_overlaps()
-    return [found for path in paths if Path(path).is_dir() for found in study_overlaps(Path(path))]
+        return overlaps_from_table(published_overlap())
+    folders = [Path(path) for path in paths if Path(path).is_dir()]
+    return [found for folder in folders for found in load_overlaps(folder) or study_overlaps(folder)]
 
 
 def advise(

@@ -21,6 +21,7 @@ from paydirt.report.examples import MethodExamples, examples
 from paydirt.report.mix import Mix, mix
 from paydirt.report.overlap import Overlap, overlaps
 from paydirt.report.page_facts import facts, summary
+from paydirt.report.page_figures import law_figures
 from paydirt.report.page_masks import open_masks
 from paydirt.report.page_study import CONTROL, Panel, StudyFiles
 from paydirt.report.page_verdict import Purchase, Verdict, below_zero_shot, purchases, verdicts
@@ -79,6 +80,7 @@ def write_report(study_dir: Path) -> Path:
         methods=study.methods,
         selection_costs=selection_costs(study),
         shared_costs=shared_costs(study),
+        figures=law_figures(study),
         convention=str(study.config.get("convention") or "as in the results table"),
         texts_missing=study.pool is None,
         styles=styles,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from paydirt.analysis.overlap import Overlap, overlaps
-from paydirt.analysis.published import published_overlap
 from paydirt.selection.select import selected_ids
 from paydirt.study.table import read_rows
 
@@ -35,18 +34,3 @@ def study_overlaps(study: Path) -> list[Overlap]:
         pool = round(shortest / max(known))
     fractions = [f for f in sorted(known) if round(f * pool) <= shortest]
     return overlaps(ranked, fractions, pool_size=pool)
-
-
-def published_overlaps() -> list[Overlap]:
-    """Figure 6 of the paper; counts stand for tenths of a percent, since only percentages are published."""
-    return [
-        Overlap(
-            row["method_a"],
-            row["method_b"],
-            row["percent_selected"] / 100,
-            1000,
-            round(10 * row["overlap_percent"]),
-            float(row["percent_selected"]),
-        )
-        for row in published_overlap().to_pylist()
-    ]
