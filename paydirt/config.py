@@ -6,8 +6,9 @@ places that know of pydantic's error forms.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -50,13 +51,18 @@ def _explain(cls: type[BaseModel], fault: Any, where: str) -> str:
 
 
 def _fields_at(cls: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
-    """Field names of the model that `path` leads to, as far as plain annotations tell."""
+    """Field names of the model that `path` leads to, through optional fields and lists (whose parts are numbers)."""
     for part in path:
         field = cls.model_fields.get(str(part))
-        inner = field.annotation if field else None
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            cls = inner
+        cls = next(_models_in(field.annotation), cls) if field else cls
     return list(cls.model_fields)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models_in(inner)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -65,6 +71,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else f"byte {error.start} is not UTF-8"
+        raise ValueError(f"{path}: cannot be read as YAML ({why})") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""

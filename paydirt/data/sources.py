@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import time
@@ -95,6 +96,7 @@ def _known_digest(path: Path, cache: Path) -> str:
         return note.read_text()
     digest = file_digest(path)
     if time.time() - stat.st_mtime > SETTLED_SECONDS:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(note, digest)
+        with contextlib.suppress(OSError):  # an unwritable cache is named where the pool itself is written
+            note.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(note, digest)
     return digest

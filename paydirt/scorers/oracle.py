@@ -35,8 +35,17 @@ class Oracle(Scorer):
         return {"labels": file_digest(self._path(job))}
 
     def prepare(self, job: Job) -> dict[str, float]:
-        lines = self._path(job).read_text(encoding="utf-8").splitlines()
-        return {row["id"]: float(row["score"]) for row in map(json.loads, lines)}
+        path = self._path(job)
+        labels = {}
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            try:
+                row = json.loads(line)
+                labels[row["id"]] = float(row["score"])
+            except (ValueError, KeyError, TypeError):
+                raise ValueError(
+                    f"{path}:{number}: expected a JSON object with id and score, found {line[:80]!r}"
+                ) from None
+        return labels
 
     def score_rows(self, job: Job, state: dict[str, float], start: int, stop: int) -> np.ndarray:
         ids = job.pool.ids(start, stop)
