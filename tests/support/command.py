@@ -20,11 +20,16 @@ def call(
 
     monkeypatch.setattr(sys, "argv", ["paydirt", *arguments])
     capsys.readouterr()
+    apps = (cli.app, cli.score_app)
+    before = [(list(a.registered_commands), list(a.registered_groups)) for a in apps]
     try:
         cli.main()
         code = 0
     except SystemExit as leave:
         code = int(leave.code or 0)
+    finally:  # a process registers its commands once; here they would pile up call after call
+        for app, (commands, groups) in zip(apps, before):
+            app.registered_commands, app.registered_groups = commands, groups
     out, err = capsys.readouterr()
     return code, out, err
 
