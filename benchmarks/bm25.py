@@ -76,9 +76,13 @@ def main() -> None:
     n_words = sum(map(len, queries))
     print(f"{len(texts)} documents, {len(queries)} queries, {n_words} query words; shards of {job.shard_rows}")
     print(f"paydirt    index {indexed:.2f} s, index and scoring {seconds:.2f} s")
-    print(f"rank_bm25  index {rank_index:.2f} s, index and scoring {rank_total:.1f} s (scaled from {len(timed)} queries)")
+    print(
+        f"rank_bm25  index {rank_index:.2f} s, index and scoring {rank_total:.1f} s (scaled from {len(timed)} queries)"
+    )
     print(f"ratio {rank_total / seconds:.0f}x; largest difference of a score {gap:.1e}")
-    print(f"peak memory of paydirt's part: {peak / 1024:.0f} MB in all, {(peak - before) / 1024:.0f} MB above the texts")
+    print(
+        f"peak memory of paydirt's part: {peak / 1024:.0f} MB in all, {(peak - before) / 1024:.0f} MB above the texts"
+    )
 
 
 if __name__ == "__main__":

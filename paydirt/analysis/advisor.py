@@ -19,19 +19,8 @@ import numpy as np
 import pyarrow as pa
 
 from paydirt.analysis.pilot import SURE, Pilot, cheapest_pilot
-from paydirt.analysis.posterior import (
-    Conditioned,
-    Model,
-    Points,
-    Posterior,
-    ask,
-    condition,
-    family,
-    join,
-    learn,
-    nearest,
-    points,
-)  # fmt: skip
+from paydirt.analysis.points import Points, ask, family, join, points
+from paydirt.analysis.posterior import Conditioned, Model, Posterior, condition, learn, nearest
 from paydirt.analysis.published import SOURCE, published
 from paydirt.analysis.results import CEILINGS, ZERO_SHOT, Panel, Results, panels
 from paydirt.analysis.strategies import Job, Strategy, choices, selection_form, strategies

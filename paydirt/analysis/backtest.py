@@ -20,7 +20,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from paydirt.analysis.posterior import Model, Points, Posterior, ask, learn, nearest, points, predict, scale_of
+from paydirt.analysis.points import Points, ask, points
+from paydirt.analysis.posterior import Model, Posterior, learn, nearest, predict, scale_of
 from paydirt.analysis.results import Floats, Panel, Results, panels
 
 

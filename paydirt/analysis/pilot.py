@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from paydirt.analysis.posterior import Conditioned, Posterior, ask
+from paydirt.analysis.points import ask
+from paydirt.analysis.posterior import Conditioned, Posterior
 from paydirt.analysis.results import ZERO_SHOT, Panel
 from paydirt.analysis.strategies import Job, Strategy, strategies
 

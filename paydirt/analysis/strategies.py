@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from paydirt.analysis.posterior import family
+from paydirt.analysis.points import family
 from paydirt.analysis.results import ZERO_SHOT, Panel
 from paydirt.cost.architecture import Architecture
 from paydirt.cost.forms import ALIASES, FAMILIES, SelectionWork, selection_flops, training_flops

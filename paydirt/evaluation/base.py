@@ -11,10 +11,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
-from pydantic import BeforeValidator, SerializeAsAny, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BeforeValidator, SerializeAsAny
 
-from paydirt.config import Config, parse
 from paydirt.data.encoding import Encoder
+from paydirt.named import Named, make
 from paydirt.registry import Registry
 from paydirt.types import EvalResult, Target
 
@@ -30,22 +30,15 @@ class Item(NamedTuple):
     text: str
 
 
-class Benchmark(Config):
+BENCHMARKS: Registry[Benchmark] = Registry("benchmark", "paydirt.evaluation")
+
+
+class Benchmark(Named):
     """Base of every benchmark."""
 
-    name: ClassVar[str] = ""
+    registry: ClassVar = BENCHMARKS
     standard: ClassVar[bool] = False
     """Whether it is public, so that its items may be found in pools: studies on it decontaminate by default."""
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if cls.name:
-            BENCHMARKS.add(cls.name, cls)
-
-    @model_serializer(mode="wrap")
-    def _with_name(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """The name is part of the config wherever it is nested, so that a written config can be read back."""
-        return {"name": self.name, **rest(self)}
 
     def identity(self) -> dict[str, Any]:
         """What decides the outcome: the options, without paths whose content `inputs` fingerprints."""
@@ -80,19 +73,9 @@ class Benchmark(Config):
         raise NotImplementedError(f"{type(self).__name__} must define evaluate or run")
 
 
-BENCHMARKS: Registry[Benchmark] = Registry("benchmark", "paydirt.evaluation")
-
-
 def make_benchmark(values: Any) -> Any:
     """A benchmark from `{name: ..., option: ...}` or a bare name."""
-    if isinstance(values, Benchmark):
-        return values
-    if isinstance(values, str):
-        values = {"name": values}
-    if not isinstance(values, dict) or "name" not in values:
-        raise ValueError("a benchmark is a name, or a mapping with the key 'name' and its options")
-    cls = BENCHMARKS.get(str(values["name"]))
-    return parse(cls, {k: v for k, v in values.items() if k != "name"}, where=f"benchmark {values['name']}")
+    return make(BENCHMARKS, values)
 
 
 BenchmarkField = Annotated[SerializeAsAny[Benchmark], BeforeValidator(make_benchmark)]

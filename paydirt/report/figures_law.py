@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 from paydirt.analysis.breakeven import crossing
 from paydirt.analysis.front import cells, front, line, non_dominated
 from paydirt.analysis.law import fit
-from paydirt.analysis.posterior import family
+from paydirt.analysis.points import family
 from paydirt.analysis.results import CEILINGS, Curve, Panel, Results, panels
 from paydirt.report.figures_tables import NothingToDraw
 from paydirt.report.style import BLACK, GREY, MethodStyle, method_styles

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from paydirt.analysis.posterior import family
+from paydirt.analysis.points import family
 
 GREY, BLACK = "#6b6b6b", "#1a1a1a"
 BLUE, GREEN, ORANGE, RED = "#0072B2", "#009E73", "#E69F00", "#D55E00"

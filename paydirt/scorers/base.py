@@ -16,10 +16,9 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BeforeValidator, SerializeAsAny, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BeforeValidator, SerializeAsAny
 
 from paydirt.artifacts import fingerprint
-from paydirt.config import Config, parse
 from paydirt.cost.architecture import Architecture
 from paydirt.cost.ledger import Entry, Ledger
 from paydirt.cost.measure import FlopMeter
@@ -27,6 +26,7 @@ from paydirt.data.encoding import Encoded, Encoder, EncodingConfig
 from paydirt.data.pool import Pool
 from paydirt.data.tokens import TokenStore, token_store
 from paydirt.models.load import ModelConfig, load_tokenizer, model_fingerprint
+from paydirt.named import Named, make
 from paydirt.progress import track
 from paydirt.registry import Registry
 from paydirt.scores import Column, Reduction, shard_path, write_columns, write_shard
@@ -107,10 +107,13 @@ class Job:
         return [(start, min(start + self.shard_rows, n)) for start in range(0, n, self.shard_rows)]
 
 
-class Scorer(Config):
+SCORERS: Registry[Scorer] = Registry("method", "paydirt.scorers")
+
+
+class Scorer(Named):
     """Base of every scoring method. Higher scores are better."""
 
-    name: ClassVar[str] = ""
+    registry: ClassVar = SCORERS
     needs_model: ClassVar[bool] = False
     stochastic: ClassVar[bool] = False
     pairwise: ClassVar[bool] = False
@@ -118,16 +121,6 @@ class Scorer(Config):
     cost_note: ClassVar[str] = ""
     use_when: ClassVar[str] = ""
     reduction: ClassVar[Reduction] = Reduction()
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if cls.name:
-            SCORERS.add(cls.name, cls)
-
-    @model_serializer(mode="wrap")
-    def _with_name(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """The name is part of the config wherever it is nested, so that a written config can be read back."""
-        return {"name": self.name, **rest(self)}
 
     @property
     def label(self) -> str:
@@ -207,19 +200,9 @@ class Scorer(Config):
         return unit
 
 
-SCORERS: Registry[Scorer] = Registry("method", "paydirt.scorers")
-
-
 def make_scorer(values: Any) -> Any:
     """A scorer from `{name: ..., option: ...}` or a bare name; ValueError with a suggestion for what is unknown."""
-    if isinstance(values, Scorer):
-        return values
-    if isinstance(values, str):
-        values = {"name": values}
-    if not isinstance(values, dict) or "name" not in values:
-        raise ValueError("a method is a name, or a mapping with the key 'name' and its options")
-    cls = SCORERS.get(str(values["name"]))
-    return parse(cls, {k: v for k, v in values.items() if k != "name"}, where=f"method {values['name']}")
+    return make(SCORERS, values)
 
 
 Method = Annotated[SerializeAsAny[Scorer], BeforeValidator(make_scorer)]

@@ -10,7 +10,8 @@ import pytest
 from paydirt.analysis.advisor import advise
 from paydirt.analysis.backtest import backtest
 from paydirt.analysis.law import law
-from paydirt.analysis.posterior import Model, ask, family, learn, points, predict
+from paydirt.analysis.points import ask, family, points
+from paydirt.analysis.posterior import Model, learn, predict
 from paydirt.analysis.published import C_FULL, published
 from paydirt.analysis.results import Panel, Results, panels
 from paydirt.analysis.strategies import Job, nominal_architecture, selection_cost, strategies

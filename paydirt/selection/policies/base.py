@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import BeforeValidator, SerializeAsAny, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BeforeValidator, SerializeAsAny
 
-from paydirt.config import Config, parse
+from paydirt.named import Named, make
 from paydirt.registry import Registry
 from paydirt.scores import Reduction, Scores
 
@@ -50,40 +50,23 @@ class Ranking:
         return ranked
 
 
-class Policy(Config):
+POLICIES: Registry[Policy] = Registry("policy", "paydirt.selection.policies")
+
+
+class Policy(Named):
     """Base of every selection policy."""
 
-    name: ClassVar[str] = ""
+    registry: ClassVar = POLICIES
     use_when: ClassVar[str] = ""
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if cls.name:
-            POLICIES.add(cls.name, cls)
-
-    @model_serializer(mode="wrap")
-    def _with_name(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """The name is part of the config wherever it is nested, so that a written config can be read back."""
-        return {"name": self.name, **rest(self)}
 
     def order(self, ranking: Ranking, limit: int, seed: int) -> np.ndarray:
         """At least `limit` of `ranking.rows`, each once, best first."""
         raise NotImplementedError(f"{type(self).__name__} must define order")
 
 
-POLICIES: Registry[Policy] = Registry("policy", "paydirt.selection.policies")
-
-
 def make_policy(values: Any) -> Any:
     """A policy from `{name: ..., option: ...}` or a bare name."""
-    if isinstance(values, Policy):
-        return values
-    if isinstance(values, str):
-        values = {"name": values}
-    if not isinstance(values, dict) or "name" not in values:
-        raise ValueError("a policy is a name, or a mapping with the key 'name' and its options")
-    cls = POLICIES.get(str(values["name"]))
-    return parse(cls, {k: v for k, v in values.items() if k != "name"}, where=f"policy {values['name']}")
+    return make(POLICIES, values)
 
 
 PolicyField = Annotated[SerializeAsAny[Policy], BeforeValidator(make_policy)]

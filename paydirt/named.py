@@ -1,0 +1,44 @@
+"""Configs with a name: the common part of scorers, policies and benchmarks.
+
+A subclass with a `name` registers itself in its family's registry; its config, written anywhere, carries the name and can
+be read back by `make`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+
+from paydirt.config import Config, parse
+from paydirt.registry import Registry
+
+
+class Named(Config):
+    """Base of a family's base class, which sets `registry`."""
+
+    name: ClassVar[str] = ""
+    registry: ClassVar[Registry[Any] | None] = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.name and cls.registry is not None:
+            cls.registry.add(cls.name, cls)
+
+    @model_serializer(mode="wrap")
+    def _with_name(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The name is part of the config wherever it is nested, so that a written config can be read back."""
+        return {"name": self.name, **rest(self)}
+
+
+def make(registry: Registry[Any], values: Any) -> Any:
+    """An instance from `{name: ..., option: ...}` or a bare name; ValueError with a suggestion for what is unknown."""
+    if isinstance(values, Named):
+        return values
+    if isinstance(values, str):
+        values = {"name": values}
+    if not isinstance(values, dict) or "name" not in values:
+        raise ValueError(f"a {registry.kind} is a name, or a mapping with the key 'name' and its options")
+    cls = registry.get(str(values["name"]))
+    options = {key: value for key, value in values.items() if key != "name"}
+    return parse(cls, options, where=f"{registry.kind} {values['name']}")
