@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
 from pathlib import Path
 
 from paydirt.artifacts import cache_root, write_atomic
@@ -32,10 +31,11 @@ def require_lm_eval() -> None:
     """ValueError with the remedy where lm-eval is not installed; its notices are silenced, our own are shown."""
     if importlib.util.find_spec("lm_eval") is None:
         raise ValueError(f"standard benchmarks are graded by lm-eval, which is not installed: {REMEDY}")
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    import datasets
     import lm_eval.api.task
 
+    datasets.disable_progress_bars()
     lm_eval.api.task.tqdm = lambda items, **_: items  # a bar for each of 57 subjects drowns the one that matters
 
 
