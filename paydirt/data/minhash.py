@@ -13,6 +13,7 @@ from typing import Any
 from paydirt.data.shingles import Hashes
 
 PERMUTATIONS = 128
+HIGHEST = 0.95
 REMEDY = "near-duplicates are found with datasketch, which is not installed: pip install 'paydirt-llm[dedup]'"
 
 
@@ -25,7 +26,8 @@ class NearIndex:
         from datasketch import MinHash, MinHashLSH
 
         self._template = MinHash(num_perm=PERMUTATIONS, hashfunc=_low_bits)
-        self._bands = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS)
+        # Above this datasketch would cut too few bands; the sets themselves are checked anyway.
+        self._bands = MinHashLSH(threshold=min(threshold, HIGHEST), num_perm=PERMUTATIONS)
 
     def sketch(self, shingles: Hashes) -> Any:
         """What stands for a set in the bands."""
