@@ -337,7 +337,10 @@ def main() -> None:
 def _quiet_libraries() -> None:
     """Keep other libraries' bars and notices out of our output; our own are shown."""
     import os
+    import warnings
 
+    warnings.simplefilter("ignore", FutureWarning)  # notices of libraries to their callers' authors
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")  # the same in workers
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
