@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 ROLES = ("system", "user", "assistant")
 
@@ -76,6 +77,13 @@ class Target:
         for row, name in enumerate(self.subtask_of):
             groups[name].append(row)
         return groups
+
+
+class Item(NamedTuple):
+    """The text of one thing that a model is tested on, and what to call it: `mmlu/test/anatomy/3`."""
+
+    id: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,9 +29,8 @@ from paydirt.data.minhash import NearIndex
 from paydirt.data.pool import Pool, PoolConfig
 from paydirt.data.shingles import Hashes, contained, jaccard, ngrams, shingles, word_hashes, words
 from paydirt.data.subset import rows_without, write_config, write_rows
-from paydirt.evaluation.base import Item
 from paydirt.progress import track
-from paydirt.types import Example, Target
+from paydirt.types import Example, Item, Target
 
 BLOCK = 512
 SHOWN = 2000  # characters of each text in the report

@@ -9,25 +9,18 @@ may load the model its own way (`load`).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, SerializeAsAny
 
 from paydirt.data.encoding import Encoder
 from paydirt.named import Named, make
 from paydirt.registry import Registry
-from paydirt.types import EvalResult, Target
+from paydirt.types import EvalResult, Item, Target
 
 if TYPE_CHECKING:
     from paydirt.models.load import ModelConfig
     from paydirt.targets import TargetConfig
-
-
-class Item(NamedTuple):
-    """The text of one thing that a model is tested on, and what to call it: `mmlu/test/anatomy/3`."""
-
-    id: str
-    text: str
 
 
 BENCHMARKS: Registry[Benchmark] = Registry("benchmark", "paydirt.evaluation")

@@ -12,10 +12,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from paydirt.evaluation.base import Item
 from paydirt.evaluation.harness.benchmark import StandardBenchmark
 from paydirt.targets.base import read_object
-from paydirt.types import Target
+from paydirt.types import Item, Target
 
 LAYOUT = "eval/bbh/test/<task>.json: {examples: [{input, target}]}, and eval/bbh/bbh-three-shot.json or cot-prompts/"
 ANSWER = "\nA:"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from paydirt.data.decontaminate import reference_items
-from paydirt.evaluation.base import Item, make_benchmark
+from paydirt.evaluation.base import make_benchmark
 from paydirt.targets import TARGETS, TargetConfig, load_target
+from paydirt.types import Item
 
 
 def items_against(names: Sequence[str], data: str | None, files: Sequence[str] = ()) -> list[Item]:

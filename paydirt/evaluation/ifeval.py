@@ -18,12 +18,11 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from paydirt.data.readers import BadRecord, read_rows
-from paydirt.evaluation.base import Item
 from paydirt.evaluation.harness.benchmark import StandardBenchmark
 from paydirt.evaluation.harness.offline import prepare_ifeval
 from paydirt.evaluation.harness.runner import TaskScore
 from paydirt.progress import say
-from paydirt.types import EvalResult, Target
+from paydirt.types import EvalResult, Item, Target
 
 LAYOUT = "eval/ifeval/input_data.jsonl: key, prompt, instruction_id_list, kwargs"
 FIELDS = ("key", "prompt", "instruction_id_list", "kwargs")

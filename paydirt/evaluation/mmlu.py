@@ -11,9 +11,8 @@ import csv
 from pathlib import Path
 from typing import Any, ClassVar
 
-from paydirt.evaluation.base import Item
 from paydirt.evaluation.harness.benchmark import StandardBenchmark
-from paydirt.types import Target
+from paydirt.types import Item, Target
 
 LAYOUT = "eval/mmlu/{dev,test}/<subject>_{dev,test}.csv, no header: question, four options, letter"
 LETTERS = "ABCD"

@@ -11,11 +11,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-from paydirt.evaluation.base import Item
 from paydirt.evaluation.harness.benchmark import StandardBenchmark
 from paydirt.targets.base import read_object
 from paydirt.targets.tydiqa import ENGLISH, WORDING
-from paydirt.types import Target
+from paydirt.types import Item, Target
 
 LAYOUT = "eval/tydiqa/tydiqa-goldp-v1.1-dev.json in SQuAD's form, and eval/tydiqa/tydiqa-one-shot.json"
 CODES = {

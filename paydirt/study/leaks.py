@@ -7,10 +7,10 @@ from pathlib import Path
 from paydirt.artifacts import Artifact
 from paydirt.data.decontaminate import decontaminate, reference_items
 from paydirt.data.subset import read_config
-from paydirt.evaluation.base import Item
 from paydirt.progress import say
 from paydirt.stages import Workspace
 from paydirt.study.recipe import Study
+from paydirt.types import Item
 
 
 def without_leaks(study: Study, out: Path, workspace: Workspace) -> tuple[Study, Artifact | None]:

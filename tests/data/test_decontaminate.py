@@ -15,7 +15,7 @@ from paydirt.data.decontaminate import DecontaminationConfig, decontaminate
 from paydirt.data.pool import Pool, PoolConfig, open_pool
 from paydirt.data.shingles import contained, jaccard, ngrams, shingles, word_hashes, words
 from paydirt.data.subset import read_config
-from paydirt.evaluation.base import Item
+from paydirt.types import Item
 
 LONG = "the quick brown fox jumps over the lazy dog while a grey cat watches from the old stone wall near my house"
 SHORT = "name the seven hills on which rome was built"
