@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -24,7 +24,7 @@ class LmEvalTask(StandardBenchmark):
 
     task: str = Field("", description="name of a task, group or tag of lm-eval")
     num_fewshot: int | None = Field(None, ge=0, description="shots; null: the task's own")
-    prompts: Any = Field("lm_eval", description="lm-eval's own")
+    prompts: Literal["lm_eval"] = Field("lm_eval", description="lm-eval's own")
 
     def specs(self, target: Target | None) -> list[dict[str, Any]]:
         if not self.task:

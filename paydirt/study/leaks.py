@@ -22,7 +22,12 @@ def without_leaks(study: Study, out: Path, workspace: Workspace) -> tuple[Study,
     items: dict[str, Item] = {}
     for target in study.targets:
         loaded = workspace.target(target)
-        for item in [*study.evaluation.resolved(target).items(), *reference_items(loaded)]:
+        tested = study.evaluation.resolved(target).items()
+        if not tested and not loaded.test:
+            say(
+                f"{study.name}: the items that {target.name} is tested on are not known here; only references are looked for"
+            )
+        for item in [*tested, *reference_items(loaded)]:
             items[item.id] = item
     pool = workspace.pool(study.pool)
     made = decontaminate(pool, study.pool, list(items.values()), study.decontamination, out / "decontamination")

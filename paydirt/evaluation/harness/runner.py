@@ -52,7 +52,11 @@ def build_tasks(folder: str | None, specs: Sequence[dict[str, Any]]) -> list[Any
 
         raise ValueError(f"lm-eval has no task {missing[0]!r}; {did_you_mean(missing[0], manager.all_tasks)}")
     # lm-eval merges overrides into a registered task only where it is a member of a group.
-    loaded = manager.load([{"group": "paydirt", "task": list(specs)}])
+    try:
+        loaded = manager.load([{"group": "paydirt", "task": list(specs)}])
+    except (OSError, ImportError) as error:  # no network, no cache, or a package that only this task needs
+        names = ", ".join(str(spec["task"]) for spec in specs[:3])
+        raise ValueError(f"lm-eval cannot load {names}: {str(error).splitlines()[0][:200]}") from error
     return list(loaded["tasks"].values())
 
 
