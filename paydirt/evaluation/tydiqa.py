@@ -63,7 +63,7 @@ class TyDiQA(StandardBenchmark):
             raise ValueError(f"{one_shot}: no shot in {', '.join(lacking)}")
         specs = []
         for language in sorted(questions):
-            splits = {"train": shots[language][: self.shots], "validation": questions[language]}
+            splits = {"train": shots[language][: self.shots], "validation": questions[language][: self.limit]}
             spec: dict[str, Any] = {
                 "task": f"tydiqa_goldp_{CODES[language]}",
                 "custom_dataset": lambda splits=splits, **_: {
