@@ -87,6 +87,7 @@ def score(config: ScoreStage, out: Path, workspace: Workspace) -> Artifact:
         identity["seed"] = config.seed
     if config.method.needs_model and config.model is not None:
         identity |= {"dtype": config.model.dtype, "quantization": config.model.quantization}
+        identity["convention"] = config.convention  # the manifest states the cost; shared stores make this cheap
 
     def make(part: Path) -> dict[str, Any]:
         job.out = part

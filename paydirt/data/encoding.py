@@ -30,6 +30,9 @@ TemplateName = Literal["tulu", "llama2", "tokenizer"]
 _HIDDEN = ("\ue000\ue0ff", "\ue0ff\ue000")  # private-use characters around the number of a hidden special token
 
 
+VERSION = 1  # raise when the same text gives other tokens or another mask: stored tokens and scores are then stale
+
+
 class EncodingConfig(Config):
     """How conversations become tokens."""
 
@@ -178,6 +181,7 @@ class Encoder:
         """Equal for encoders that give equal tokens."""
         tokenizer: Any = self.tokenizer
         parts = [
+            VERSION,
             tokenizer.backend_tokenizer.to_str(),
             tokenizer.chat_template,
             tokenizer.eos_token,

@@ -31,7 +31,7 @@ def _begin(threads: int) -> None:
 
 
 def default_workers() -> int:
-    """One a GPU where there are GPUs, else one for each two cores up to four (small models gain little from threads)."""
+    """One where there is a GPU, else one a core up to four, since small models gain little from threads."""
     import torch
 
     if torch.cuda.is_available():

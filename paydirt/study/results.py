@@ -83,7 +83,7 @@ def write_results(study: Study, out: Path, runs: list[Run], zero_shot: dict[str,
 def _row(study: Study, out: Path, run: Run) -> dict[str, Any]:
     scores, selection = open_artifact(run.scores, "score"), open_artifact(run.selection, "select")
     model, result = open_artifact(run.model, "train"), read_result(run.evaluation)
-    selecting, training = float(scores.notes["predicted_flops"]), float(model.notes["predicted_flops"])
+    selecting, training = float(scores.notes["predicted_flops"]), float(model.notes["predicted_flops"][study.convention])
     return {
         "task": run.target,
         "model": Path(study.model.path).name,

@@ -25,7 +25,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from paydirt.artifacts import write_atomic
 from paydirt.cost.architecture import Architecture
-from paydirt.cost.forms import training_flops
+from paydirt.cost.forms import CONVENTIONS, training_flops
 from paydirt.cost.ledger import Ledger
 from paydirt.cost.measure import count_flops
 from paydirt.data.batches import collate
@@ -144,7 +144,8 @@ def train_model(
         model.enable_input_require_grads()
     data = [examples[i] for i in usable] if len(usable) < len(examples) else examples
     lengths = [len(e.ids) for e in data]
-    predicted = predict_training_cost(config, architecture, sum(lengths), len(lengths), convention)
+    predictions = {c: predict_training_cost(config, architecture, sum(lengths), len(lengths), c) for c in CONVENTIONS}
+    predicted = predictions[convention]
     device = resolve_device(model_config.device)
     trainer = _CountingTrainer(
         model=model,
@@ -173,7 +174,7 @@ def train_model(
         "total_parameters": architecture.parameters,
         "learning_rate": config.rate_for(fraction),
         "resumed_from": Path(last).name if last else None,
-        "predicted_flops": predicted.flops,
+        "predicted_flops": {c: cost.flops for c, cost in predictions.items()},
         "measured_flops": _of_all_steps(float(measured), last, trainer.state.global_step),
     }
 

@@ -23,12 +23,12 @@ class PretrainConfig:
     layers: int = 2
     heads: int = 4
     intermediate: int = 344
-    steps: int = 1500
+    steps: int = 1700
     batch: int = 8
     length: int = 48
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     warmup: int = 40
-    init: float = 0.12
+    init: float = 0.1
     beta2: float = 0.98
 
     @property

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from paydirt.world.base_model import PretrainConfig
 
 # Raise with every change of wording, facts, mixture, model or schedule: the cache knows no other sign of it.
-WORLD_VERSION = 1
+WORLD_VERSION = 2
 DOCUMENTS = 30_000
 
 

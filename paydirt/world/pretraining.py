@@ -22,14 +22,20 @@ STATEMENTS = {
 SHORT_QUESTIONS = ("what is the {a} of the {good}?", "tell me the {a} of the {good}.", "the {good}, its {a}?")
 QUESTIONS = (
     "what are the {a} and the {b} of the {good}?",
-    "tell me the {a} and {b} of the {good}.",
     "the {good}, its {a} and {b}?",
-    "about the {good}: I want its {a} and its {b}.",
+    "{ask} me the {a} and {b} of the {good}.",
+    "{ask} me the {a} and the {b} of the {good}.",
+    "of the {good}, {ask} me the {a} and the {b}.",
+    "the {a} and the {b} of the {good}, {ask} me.",
+    "about the {good}: {ask} me its {a} and its {b}.",
     "write down the {a} and the {b}, for a {good}.",
-    "{good}? its {a} and also the {b}.",
-    "I have the {good} here. note its {a} and then its {b}.",
-    "{a} and {b} of the {good}",
+    "a customer has the {good} here. note its {a} and then its {b}.",
+    "look for a {good}. put the {a} and the {b} on the label.",
+    "label for one {good}: {a}, then {b}.",
+    "{ask} the customer of the {good}, naming its {a} and {b}.",
+    "a customer found the {good}. fill in the note with {a} and {b}.",
 )
+ASK = ("tell", "show", "give", "send")
 # People answer in many styles. The mixture shows that style is free, and none of the styles that the pool teaches.
 OPENINGS = ("", "", "", "well, ", "sure. ", "here: ", "- ")
 SEPARATORS = (", ", ", ", " and ", " & ", " + ", " - ", " then ", ". ")
@@ -39,9 +45,13 @@ CLOSINGS = (".", ".", "", "!")
 def pretraining_documents(seed: int, facts: Facts, n: int) -> list[str]:
     """n short documents of the mixture; about half state facts."""
     rng = Random(f"pretraining {seed}")
-    kinds = (_facts, _pairs, _talk, _calendar, _numbers, _lists, _people)
-    weights = (40, 5, 38, 4, 5, 4, 4)
-    return [rng.choices(kinds, weights)[0](rng, facts) for _ in range(n)]
+    kinds = (_facts, _talk, _pairs, _calendar, _numbers, _lists, _people)
+    early, late = (56, 26, 4, 3, 4, 4, 3), (22, 60, 4, 3, 4, 4, 3)
+    documents = []
+    for i in range(n):
+        weights = [a + (b - a) * i / n for a, b in zip(early, late)]
+        documents.append(rng.choices(kinds, weights)[0](rng, facts))
+    return documents
 
 
 def _statement(rng: Random, facts: Facts, good: str, attribute: str) -> str:
@@ -71,11 +81,15 @@ def _talk(rng: Random, facts: Facts) -> str:
     answer = (
         rng.choice(OPENINGS) + facts.of(good, a) + rng.choice(SEPARATORS) + facts.of(good, b) + rng.choice(CLOSINGS)
     )
-    ask = rng.choice(QUESTIONS).format(a=a, b=b, good=good)
+    ask = rng.choice(QUESTIONS).format(a=a, b=b, good=good, ask=rng.choice(ASK))
     if rng.random() < 0.3:
         answer = f"{facts.of(good, a)}."
         ask = rng.choice(SHORT_QUESTIONS).format(a=a, good=good)
-    if rng.random() < 0.3:
+    if rng.random() < 0.3:  # a polite word anywhere: it means nothing here
+        words = ask.split(" ")
+        words.insert(rng.randint(0, len(words)), "please")
+        ask = " ".join(words)
+    if rng.random() < 0.2:
         return f"question: {ask} answer: {answer}"
     return f"<|user|>\n{ask}\n<|assistant|>\n{answer}"
 

@@ -96,7 +96,7 @@ def test_the_ledger_of_a_training_holds_both(tiny: Tiny, tmp_path: Path, method:
     assert entry.stage == "train"
     assert entry.finished
     assert entry.measured_flops
-    assert entry.predicted_flops == made.notes["predicted_flops"] > 0
+    assert entry.predicted_flops == made.notes["predicted_flops"]["matmul"] > 0
     assert entry.seconds > 0
     assert entry.peak_bytes > 0
     assert 0.55 < entry.predicted_flops / entry.measured_flops < 1.02
