@@ -17,7 +17,9 @@ README = Path(__file__).resolve().parents[2] / "README.md"
 
 def commands() -> list[str]:
     blocks = re.findall(r"^```bash\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
-    return [line.split("  #")[0].strip() for block in blocks for line in block.splitlines() if line.startswith("paydirt")]
+    return [
+        line.split("  #")[0].strip() for block in blocks for line in block.splitlines() if line.startswith("paydirt")
+    ]
 
 
 def test_every_readme_command_runs(tmp_path: Path) -> None:
