@@ -20,7 +20,7 @@ from pydantic import Field
 from paydirt.data.readers import BadRecord, read_rows
 from paydirt.evaluation.harness.benchmark import StandardBenchmark
 from paydirt.evaluation.harness.offline import prepare_ifeval
-from paydirt.evaluation.harness.runner import TaskScore
+from paydirt.evaluation.harness.runner import TaskScore, named
 from paydirt.progress import say
 from paydirt.types import EvalResult, Item, Target
 
@@ -82,9 +82,9 @@ class IFEval(StandardBenchmark):
 
     def result(self, name: str, scores: Sequence[TaskScore], settings: dict[str, object]) -> EvalResult:
         score = scores[0]
-        metrics = {}
+        metrics: dict[str, float] = {}
         for metric in self.metrics:
-            metrics[metric], metrics[f"{metric}_stderr"] = score.metrics[metric], score.stderr[metric]
+            metrics |= named(metric, (score.metrics[metric], score.stderr[metric]))
         verdicts: dict[str, list[bool]] = defaultdict(list)
         kinds = {str(row["key"]): row["instruction_id_list"] for row in read_prompts(self.files()[0])}
         for item in score.items:

@@ -37,13 +37,13 @@ class LmEvalTask(StandardBenchmark):
 
     def result(self, name: str, scores: Sequence[TaskScore], settings: dict[str, object]) -> EvalResult:
         """The first metric that all tasks share is the main one, averaged over items."""
-        from paydirt.evaluation.harness.runner import macro, micro
+        from paydirt.evaluation.harness.runner import macro, micro, named
 
         shared = [m for m in scores[0].metrics if all(m in s.metrics for s in scores)]
         metrics: dict[str, float] = {}
         for metric in shared:
             for kind, average in (("micro", micro), ("macro", macro)):
-                metrics[f"{metric}_{kind}"], metrics[f"{metric}_{kind}_stderr"] = average(scores, metric)
+                metrics |= named(f"{metric}_{kind}", average(scores, metric))
         by_subtask = {score.name: score.metrics[shared[0]] for score in scores}
         return EvalResult(
             self.task,

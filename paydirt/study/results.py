@@ -83,7 +83,10 @@ def write_results(study: Study, out: Path, runs: list[Run], zero_shot: dict[str,
 def _row(study: Study, out: Path, run: Run) -> dict[str, Any]:
     scores, selection = open_artifact(run.scores, "score"), open_artifact(run.selection, "select")
     model, result = open_artifact(run.model, "train"), read_result(run.evaluation)
-    selecting, training = float(scores.notes["predicted_flops"]), float(model.notes["predicted_flops"][study.convention])
+    selecting, training = (
+        float(scores.notes["predicted_flops"]),
+        float(model.notes["predicted_flops"][study.convention]),
+    )
     return {
         "task": run.target,
         "model": Path(study.model.path).name,
@@ -131,7 +134,7 @@ def _how_evaluated(path: Path) -> dict[str, Any]:
     """What the score was measured with: the benchmark, its standard error, settings and versions as JSON."""
     artifact, result = open_artifact(path, "evaluate"), read_result(path)
     return {
-        "benchmark": artifact.manifest["config"]["benchmark"]["name"],
+        "benchmark": result.settings.get("benchmark") or artifact.manifest["config"]["benchmark"]["name"],
         "score_stderr": result.metrics.get(f"{result.main}_stderr"),
         "n_items": result.n,
         "evaluation_settings": json.dumps(result.settings, ensure_ascii=False, sort_keys=True),

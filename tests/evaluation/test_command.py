@@ -131,7 +131,7 @@ def test_a_study_on_a_standard_benchmark(paydirt: Any, tiny: Tiny, data: Path, t
     assert code == 0, said
     assert "1 of 61 examples hold items" in said
     rows = pq.read_table(tmp_path / "study" / "results.parquet").to_pylist()
-    assert {row["benchmark"] for row in rows} == {"standard"}
+    assert {row["benchmark"] for row in rows} == {"bbh"}
     settings = json.loads(rows[0]["evaluation_settings"])
     assert settings["limit"] == 2
     assert json.loads(rows[0]["evaluation_versions"])["lm-eval"]

@@ -23,7 +23,7 @@ from paydirt.artifacts import file_digest, fingerprint, write_atomic
 from paydirt.data.encoding import Encoder
 from paydirt.evaluation.base import Benchmark
 from paydirt.evaluation.harness.offline import require_lm_eval
-from paydirt.evaluation.harness.runner import TaskScore, build_tasks, cap_generation, macro, micro, run_tasks
+from paydirt.evaluation.harness.runner import TaskScore, build_tasks, cap_generation, macro, micro, named, run_tasks
 from paydirt.models.load import ModelConfig
 from paydirt.progress import say
 from paydirt.targets import TargetConfig
@@ -131,6 +131,7 @@ class StandardBenchmark(Benchmark):
         if truncated:
             say(f"{self.name}: {truncated} prompts were cut from the left to fit the model's {lm.max_length} tokens")
         settings: dict[str, object] = {
+            "benchmark": self.name,
             "graded_by": f"lm-eval {importlib.metadata.version('lm_eval')}",
             "task_versions": sorted({score.version for score in scores}),
             "shots": self.shots,
@@ -159,7 +160,7 @@ class StandardBenchmark(Benchmark):
         metrics: dict[str, float] = {}
         for metric in self.metrics:
             for kind, average in (("micro", micro), ("macro", macro)):
-                metrics[f"{metric}_{kind}"], metrics[f"{metric}_{kind}_stderr"] = average(scores, metric)
+                metrics |= named(f"{metric}_{kind}", average(scores, metric))
         shown = self.main.rsplit("_", 1)[0]
         by_subtask = {self.subtask(score.name): score.metrics[shown] for score in scores}
         return EvalResult(name, self.main, metrics, sum(score.n for score in scores), by_subtask, settings)
@@ -180,10 +181,11 @@ def _write_details(out: Path, benchmark: StandardBenchmark, scores: Sequence[Tas
         for s in scores
         for item in s.items
     ]
-    table = {
-        benchmark.subtask(s.name): {"n": s.n, **s.metrics, **{f"{k}_stderr": v for k, v in s.stderr.items()}}
-        for s in scores
-    }
+    table: dict[str, dict[str, float]] = {}
+    for s in scores:
+        row = table[benchmark.subtask(s.name)] = {"n": s.n}
+        for metric, value in s.metrics.items():
+            row |= named(metric, (value, s.stderr[metric]))
     prompts = {benchmark.subtask(s.name): {"prompt": s.first_prompt, "generation": s.generation} for s in scores}
     write_atomic(out / "items.jsonl", "".join(line + "\n" for line in lines))
     write_atomic(out / "subtasks.json", json.dumps(table, indent=1, ensure_ascii=False))

@@ -172,3 +172,9 @@ def micro(scores: Sequence[TaskScore], metric: str) -> tuple[float, float]:
 def macro(scores: Sequence[TaskScore], metric: str) -> tuple[float, float]:
     """Every task counts the same."""
     return average(scores, metric, lambda score: 1.0)
+
+
+def named(metric: str, found: tuple[float, float]) -> dict[str, float]:
+    """A value and its standard error as metrics; an error that one item cannot have is left out, never NaN."""
+    value, error = found
+    return {metric: value} | ({f"{metric}_stderr": error} if math.isfinite(error) else {})
