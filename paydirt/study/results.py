@@ -143,10 +143,10 @@ def _how_evaluated(path: Path) -> dict[str, Any]:
 
 
 def _precision(study: Study, run: Run) -> float | None:
-    """Share of the chosen examples that the true labels call right (score 1), where the study has labels."""
+    """Share of the chosen examples that the labels call relevant (else: score 1), where the study has labels."""
     if study.truth is None:
         return None
     lines = Path(study.truth.replace("{target}", run.target)).read_text(encoding="utf-8").splitlines()
-    right = {row["id"] for row in map(json.loads, lines) if row["score"] >= 1}
+    right = {row["id"] for row in map(json.loads, lines) if row.get("relevant", row["score"] >= 1)}
     ids = selected_ids(run.selection)
     return sum(i in right for i in ids) / len(ids)

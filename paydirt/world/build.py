@@ -112,12 +112,12 @@ def world_texts(world: World) -> list[str]:
 def true_scores(world: Path, target: str) -> dict[str, float]:
     """What a scorer that knows the truth would say of every pool id.
 
-    1 for the target's skill answered rightly; 0.5 for it answered wrongly; 0.25 for other skills answered rightly; 0
-    for the rest.
+    1 for the target's skill answered rightly; 0.5 for other skills answered rightly; 0.25 for other skills answered
+    wrongly; 0 for the target's skill answered wrongly, which is the worst to learn from.
     """
     skill = _target_skill(world, target)
     return {
-        row["id"]: (1.0 if row["clean"] else 0.5) if row["skill"] == skill else (0.25 if row["clean"] else 0.0)
+        row["id"]: (1.0 if row["clean"] else 0.0) if row["skill"] == skill else (0.5 if row["clean"] else 0.25)
         for row in _read_jsonl(world / "labels.jsonl")
     }
 
