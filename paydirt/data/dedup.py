@@ -3,7 +3,7 @@
 Similarity is the Jaccard index of word 5-grams of the whole conversation (or of its prompt), 0.8 by default (Lee et al.,
 arXiv 2107.06499). An example is compared with those kept so far, so a chain of small changes does not remove what is
 unlike all that is kept. What leaves: `clean/<source>.jsonl`, `removed.jsonl` (each with the example that stands for it and
-both texts), `report.json`. One process, about a thousand examples a second; it holds the kept sets in memory.
+both texts), `report.json`. One process, about three thousand examples a second; it holds the kept sets in memory.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def find_duplicates(pool: Pool, config: DedupConfig) -> list[tuple[int, int, flo
     kept: dict[int, Hashes] = {}
     found = []
     if len(pool) > SLOW:
-        say(f"near-duplicates of {len(pool)} examples: one process, about {len(pool) / 3.6e6:.1f} hours")
+        say(f"near-duplicates of {len(pool)} examples: one process, about {len(pool) / 1e7:.1f} hours")
     for start in track(range(0, len(pool), BLOCK), "near-duplicates", BLOCK, len(pool)):
         for row, text in enumerate(pool.texts(start, min(start + BLOCK, len(pool)), config.part), start):
             own = shingles(text, config.ngram)
