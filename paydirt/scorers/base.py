@@ -160,6 +160,7 @@ class Scorer(Named):
         predicted = self.predict_cost(job)
         if missing:
             with job.ledger.record("score", self.label, predicted) as entry:
+                entry.notes["predicted_parts"] = predicted.parts
                 self._score(job, missing, entry)
         shutil.rmtree(job.out / "scratch", ignore_errors=True)
         notes = {"examples": len(job.pool), "columns": len(self.columns(job.target)), "token_unit": unit}

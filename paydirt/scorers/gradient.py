@@ -79,20 +79,32 @@ class Gradient(Scorer):
 
         total = job.tokens.total
         length = total / max(1, len(job.tokens))
+        reference_tokens = sum(len(e.ids) for e in job.references)
         used = min(self.checkpoints or self.warmup_epochs or 1, self.warmup_epochs or 1)
         parts: dict[str, float] = {}
         if self.warmup_epochs:
             share, n = self.warmup_fraction * total, round(self.warmup_fraction * len(job.tokens))
             parts["warmup"] = predict_training_cost(self.warmup(), job.architecture, share, n, job.convention).flops
-        lora = self.warmup_method == "lora"
-        targets = tuple(t.split("_")[0] for t in self.lora.targets)
-        read = used * (total + sum(len(e.ids) for e in job.references))
-        parts["gradients"] = training_flops(
-            job.architecture, read, length, job.convention, lora=lora, lora_rank=self.lora.r, lora_targets=targets
-        )
+        parts["gradients"] = used * (self.pass_cost(job).flops + self._passes(job, reference_tokens, length))
         rows = len(job.tokens) * used
         parts["matching"] = 2.0 * rows * self.k * len(self.columns(job.target))
-        return Cost(sum(parts.values()), int(read), parts)
+        return Cost(sum(parts.values()), used * (total + reference_tokens), parts)
+
+    def pass_cost(self, job: Job) -> Cost:
+        """Forward and backward over the pool at one checkpoint."""
+        total = job.tokens.total
+        return Cost(self._passes(job, total, total / max(1, len(job.tokens))), total)
+
+    def _passes(self, job: Job, tokens: float, length: float) -> float:
+        return training_flops(
+            job.architecture,
+            tokens,
+            length,
+            job.convention,
+            lora=self.warmup_method == "lora",
+            lora_rank=self.lora.r,
+            lora_targets=self.lora.targets,
+        )
 
     def prepare(self, job: Job) -> _State:
         steps = list(_checkpoints(self, job))
@@ -112,6 +124,7 @@ class Gradient(Scorer):
         from paydirt.gradients.store import Store
 
         shard = start // job.shard_rows
+        job.meter.add(2.0 * len(state.steps) * (stop - start) * self.k * len(self.columns(job.target)))  # matching
         if state.similarities is not None:
             return _sum_of_steps(state.similarities, shard, [step.weight for step, _ in state.steps])
         total = torch.zeros(stop - start, len(self.columns(job.target)))
@@ -229,12 +242,11 @@ class _Collector:
         return out
 
     def flops_per_token(self) -> float:
-        """Counted on a few examples spread over the pool; the projection's additions are added by closed form."""
+        """Of forward and backward, counted on a few examples spread over the pool."""
         job = self.job
         rows = np.unique(np.linspace(0, len(job.pool) - 1, 16).astype(int))
         encoded = [job.tokens[int(r)] for r in rows]
         flops, _ = count_flops(lambda: self(job.pool.take(rows), encoded))
-        flops += self.projection.flops(self.features.parameters) * len(rows)
         return flops / max(1, sum(len(e.ids) for e in encoded))
 
 
@@ -274,7 +286,11 @@ def _write_store(scorer: Gradient, job: Job, step: Step) -> Artifact:
     }
 
     def make(part: Path) -> dict[str, Any]:
-        with _Collector(scorer, job, step, scorer.direction) as collect, Ledger(part).record("gradients") as entry:
+        ledger, name = Ledger(part), Path(step.path).name
+        with (
+            _Collector(scorer, job, step, scorer.direction) as collect,
+            ledger.record("gradients", name, scorer.pass_cost(job)) as entry,
+        ):
             template = f"{job.encoding.template}, {job.encoding.max_length} tokens"
             manifest = manifest_of(collect.features, Path(step.path).name, template, inputs["pool"])
             manifest["dtype"] = scorer.store_dtype
@@ -291,9 +307,12 @@ def _write_store(scorer: Gradient, job: Job, step: Step) -> Artifact:
                 return pack_rows(collect(job.pool.take(rows), [job.tokens[int(r)] for r in rows]), scorer.store_dtype)
 
             write_shards(part / "store", manifest, plan, compute, on_shard=advance)
-            flops = collect.flops_per_token() * job.tokens.total
-            entry.measured_flops, entry.tokens = flops, job.tokens.total
-        return {"examples": len(ids), "measured_flops": flops}
+            entry.measured_flops, entry.tokens = collect.flops_per_token() * job.tokens.total, job.tokens.total
+            projecting = collect.projection.flops(collect.features.parameters) * len(ids)
+        # Additions alone, done inside the passes above: counted by closed form, no seconds of its own.
+        with ledger.record("projection", name, Cost(projecting)) as line:
+            line.measured_flops = projecting
+        return {"examples": len(ids), "measured_flops": entry.measured_flops + projecting}
 
     place = job.shared / "gradients" / f"{Path(step.path).name}-{fingerprint([inputs, settings])}"
     artifact = build(place, "gradients", settings, inputs, make)
@@ -320,7 +339,8 @@ def _score_without_store(scorer: Gradient, job: Job, pairs: list[tuple[Step, Any
                 buffer = io.BytesIO()
                 np.save(buffer, (rows @ columns.T).numpy())
                 write_atomic(path, buffer.getvalue())
-            job.meter.add(collect.flops_per_token() * job.tokens.total)
+            projecting = collect.projection.flops(collect.features.parameters) * len(job.pool)
+            job.meter.add(collect.flops_per_token() * job.tokens.total + projecting)
     return job.scratch
 
 
