@@ -153,7 +153,9 @@ def model_fingerprint(path: str) -> str:
         return fingerprint({"hub": path})
     parts: dict[str, Any] = {}
     for file in sorted(root.iterdir()):
-        if file.suffix in {".safetensors", ".bin"} or file.name in {"config.json", "adapter_config.json"}:
+        # training_args.bin holds paths, not weights.
+        weights = file.suffix in {".safetensors", ".bin"} and file.name != "training_args.bin"
+        if weights or file.name in {"config.json", "adapter_config.json"}:
             parts[file.name] = _quick_digest(file)
     if is_adapter(path):
         parts["base"] = model_fingerprint(base_of(path))
