@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -37,3 +40,21 @@ def paydirt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     from support.command import call
 
     return lambda *arguments: call(monkeypatch, capsys, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The real data beside the repository; the test is skipped where there is none."""
+    return data.shared_data()
+
+
+@pytest.fixture
+def jsonl(tmp_path: Path) -> Callable[..., str]:
+    """Write records (dicts, or lines of text as they are) to `name`; returns the path."""
+
+    def write(name: str, *records: dict[str, Any] | str) -> str:
+        lines = [record if isinstance(record, str) else json.dumps(record) for record in records]
+        (tmp_path / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return str(tmp_path / name)
+
+    return write

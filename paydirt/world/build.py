@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from paydirt.artifacts import cache_root
 from paydirt.world.generate import World, generate_world
 from paydirt.world.pretraining import pretraining_documents
 
@@ -31,11 +32,6 @@ WORLD_VERSION = 2
 DOCUMENTS = 30_000
 
 
-def default_cache() -> Path:
-    """$PAYDIRT_CACHE, or ~/.cache/paydirt."""
-    return Path(os.environ.get("PAYDIRT_CACHE") or Path.home() / ".cache" / "paydirt")
-
-
 def world_dir(
     seed: int, cache: Path | None = None, pretrain: PretrainConfig | None = None, progress: bool = True
 ) -> Path:
@@ -44,7 +40,7 @@ def world_dir(
     It is built beside its place and renamed when whole, so a killed build is never taken for a world; of two processes
     that build at once the first to finish wins and the other takes its result.
     """
-    final = (cache or default_cache()) / f"world-v{WORLD_VERSION}-seed{seed}{_suffix(pretrain)}"
+    final = (cache or cache_root()) / f"world-v{WORLD_VERSION}-seed{seed}{_suffix(pretrain)}"
     if final.is_dir():
         return final
     part = final.with_name(f"{final.name}.{os.getpid()}.part")
