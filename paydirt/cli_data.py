@@ -187,9 +187,12 @@ def tiny(
     seed: Seed = 0,
     layers: Annotated[int, typer.Option(help="layers")] = 2,
     hidden: Annotated[int, typer.Option(help="width")] = 32,
+    vocabulary: Annotated[int, typer.Option(help="tokens that the tokenizer knows")] = 2048,
+    steps: Annotated[int, typer.Option(help="of pre-training on the pool, 4,096 tokens each; 0: random weights")] = 0,
     cache: Cache = None,
 ) -> None:
-    """Write a tiny random Llama with a tokenizer learnt on the pool, to try a recipe without any download."""
+    """Write a tiny Llama with a tokenizer learnt on the pool, to try a recipe without any download."""
     from paydirt.models.tiny import TinyConfig, tiny_model
 
-    report(tiny_model(open_files(pool, cache), out, seed, TinyConfig(layers=layers, hidden=hidden)))
+    config = TinyConfig(layers=layers, hidden=hidden, vocabulary=vocabulary, steps=steps)
+    report(tiny_model(open_files(pool, cache), out, seed, config))

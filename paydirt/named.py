@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from pydantic import SerializerFunctionWrapHandler, model_serializer
+from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from paydirt.config import Config, parse
 from paydirt.registry import Registry
@@ -24,6 +24,16 @@ class Named(Config):
         super().__init_subclass__(**kwargs)
         if cls.name and cls.registry is not None:
             cls.registry.add(cls.name, cls)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_name(cls, values: Any) -> Any:
+        """A config nested under its own type may carry its name, as it is written; another's name is an error."""
+        if isinstance(values, dict) and "name" in values and "name" not in cls.model_fields:
+            if values["name"] != cls.name:
+                raise ValueError(f"expected the settings of {cls.name!r}, found those of {values['name']!r}")
+            return {key: value for key, value in values.items() if key != "name"}
+        return values
 
     @model_serializer(mode="wrap")
     def _with_name(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from paydirt.artifacts import Artifact
+
 
 def count_flops(work: Callable[[], Any]) -> tuple[float, Any]:
     """FLOPs of one call of `work` (a multiply-add counts 2), and what it returned.
@@ -41,7 +43,11 @@ def _cpu_attention() -> dict[Any, Callable[..., int]]:
 
 
 class FlopMeter:
-    """Counts the first `sample` calls and scales by a weight (tokens) to all of them."""
+    """Counts the first `sample` calls and scales by a weight (tokens) to all of them.
+
+    `charges` are FLOPs of artifacts that were measured when they were made, by the artifact's place: whoever uses one is
+    charged for it in full, and once, however often it is used and whoever made it.
+    """
 
     def __init__(self, sample: int = 2) -> None:
         self._left = sample
@@ -49,6 +55,7 @@ class FlopMeter:
         self._counted_weight = 0.0
         self._weight = 0.0
         self._elsewhere = 0.0
+        self.charges: dict[str, float] = {}
 
     def run(self, work: Callable[[], Any], weight: float) -> Any:
         """Run `work`, whose cost is proportional to `weight`; return its result."""
@@ -62,11 +69,21 @@ class FlopMeter:
         return result
 
     def add(self, flops: float) -> None:
-        """Count work that was measured elsewhere, such as in a shared artifact."""
+        """Count work that was measured elsewhere."""
         self._elsewhere += flops
+
+    def charge(self, artifact: Artifact) -> None:
+        """Charge a shared artifact with the FLOPs that its notes state, unless it is charged already."""
+        place = f"{artifact.path.parent.name}/{artifact.path.name}"
+        self.charges[place] = float(artifact.notes["measured_flops"] or 0.0)
+
+    @property
+    def own_flops(self) -> float:
+        """FLOPs of all calls, by proportion, and of what was added; without charges."""
+        own = self._counted * self._weight / self._counted_weight if self._counted_weight else 0.0
+        return own + self._elsewhere
 
     @property
     def flops(self) -> float:
-        """FLOPs of all calls, by proportion."""
-        own = self._counted * self._weight / self._counted_weight if self._counted_weight else 0.0
-        return own + self._elsewhere
+        """All FLOPs, charges included."""
+        return self.own_flops + sum(self.charges.values())

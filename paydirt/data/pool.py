@@ -117,6 +117,10 @@ class Pool:
             raise ValueError(f"{len(missing)} of {len(wanted)} ids are not in this pool of {len(self)}: {shown}")
         return rows
 
+    def part(self, rows: npt.NDArray[np.integer]) -> PoolPart:
+        """Some rows as a pool of their own, in the same order; ids stay."""
+        return PoolPart(self, rows)
+
     def _slices(self, start: int, stop: int | None) -> Iterator[Any]:
         """The record batches that cover [start, stop), cut to it; IndexError outside the pool."""
         stop = len(self) if stop is None else min(stop, len(self))
@@ -133,6 +137,13 @@ class Pool:
     def _column(self, name: str, start: int, stop: int | None) -> list[Any]:
         return [value for batch in self._slices(start, stop) for value in batch.column(name).to_pylist()]
 
+    def _gather(self, rows: npt.NDArray[np.int64]) -> Iterator[Any]:
+        """Record batches of ascending `rows`."""
+        batch_of = np.searchsorted(self._starts, rows, side="right") - 1
+        for number in np.unique(batch_of).tolist():
+            inside = rows[batch_of == number] - self._starts[number]
+            yield self._batches[number].take(pa.array(inside))
+
     def _take(self, rows: Any, columns: list[str], convert: Callable[[Any], list[Any]]) -> list[Any]:
         wanted = np.asarray(rows, dtype=np.int64).reshape(-1)
         if len(wanted) and (wanted.min() < 0 or wanted.max() >= len(self)):
@@ -145,6 +156,47 @@ class Pool:
             for place, value in zip(places.tolist(), convert(batch)):
                 out[place] = value
         return out
+
+
+class PoolPart(Pool):
+    """Some rows of a pool, seen as a pool: nothing is copied, `rows` [n] are their rows in the whole one, ascending.
+
+    Its fingerprint is that of the whole pool and the set of ids, whatever their order.
+    """
+
+    def __init__(self, whole: Pool, rows: npt.NDArray[np.integer]) -> None:
+        self.whole, self.rows = whole, np.unique(np.asarray(rows, dtype=np.int64))
+        if not len(self.rows) or self.rows[0] < 0 or self.rows[-1] >= len(whole):
+            raise IndexError(f"a part needs rows of a pool of {len(whole)}")
+        self.path, self.fresh, self.form = whole.path, False, whole.form
+        sources, counts = np.unique(self.sources(), return_counts=True)
+        self.notes = {**whole.notes, "sources": dict(zip(sources.tolist(), counts.tolist()))}
+        self.fingerprint = fingerprint([whole.fingerprint, sorted(self.ids())])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def rows_of(self, ids: Iterable[str]) -> npt.NDArray[np.int64]:
+        found = self.whole.rows_of(ids)
+        at = np.minimum(np.searchsorted(self.rows, found), len(self) - 1)
+        if (wrong := np.flatnonzero(self.rows[at] != found)).size:
+            raise ValueError(f"the id {self.whole.id_at(int(found[wrong[0]]))!r} is not in this part of the pool")
+        return at.astype(np.int64)
+
+    def _slices(self, start: int, stop: int | None) -> Iterator[Any]:
+        stop = len(self) if stop is None else min(stop, len(self))
+        if start < 0 or (start > stop):
+            raise IndexError(f"rows {start} to {stop} of a pool of {len(self)}")
+        yield from self.whole._gather(self.rows[start:stop])
+
+    def _take(self, rows: Any, columns: list[str], convert: Callable[[Any], list[Any]]) -> list[Any]:
+        wanted = np.asarray(rows, dtype=np.int64).reshape(-1)
+        if len(wanted) and (wanted.min() < 0 or wanted.max() >= len(self)):
+            raise IndexError(f"rows {wanted.min()} to {wanted.max()} of a pool of {len(self)}")
+        return self.whole._take(self.rows[wanted], columns, convert)
+
+    def _gather(self, rows: npt.NDArray[np.int64]) -> Iterator[Any]:
+        yield from self.whole._gather(self.rows[rows])
 
 
 def _turns(batch: Any) -> Iterator[list[tuple[str, str]]]:

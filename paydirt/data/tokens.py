@@ -51,6 +51,35 @@ class TokenStore:
         return int(self.offsets[-1])
 
 
+class TokenPart(TokenStore):
+    """Some rows of a token store, seen as one; `notes` count this part."""
+
+    def __init__(self, whole: TokenStore, rows: np.ndarray) -> None:
+        self._whole, self._rows = whole, rows
+        self.supervised_lengths = np.asarray(whole.supervised_lengths[rows])
+        self._lengths = np.asarray(whole.offsets[rows + 1] - whole.offsets[rows])
+        self.notes = {
+            "examples": len(rows),
+            "tokens": self.total,
+            "supervised_tokens": int(self.supervised_lengths.sum(dtype=np.int64)),
+            "without_supervised_tokens": int(np.sum(self.supervised_lengths == 0)),
+        }
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, row: int) -> Encoded:
+        return self._whole[int(self._rows[row])]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return self._lengths
+
+    @property
+    def total(self) -> int:
+        return int(self._lengths.sum(dtype=np.int64))
+
+
 def row_key(pool: Pool) -> str:
     """Hash of the ids in row order: a pool's fingerprint does not depend on order, flat arrays do."""
     digest = hashlib.sha256()

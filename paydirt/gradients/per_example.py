@@ -114,6 +114,8 @@ class PerExample:
             if id(module) in done:
                 continue
             packed = id(module) in behind_head
+            if not any(p.requires_grad for p in module.parameters()):
+                continue  # a frozen adapter too: a tap would carry the backward pass below what is asked for
             if lora_adapter(module) is not None:
                 tap: Tap = LoraTap(name, module, self.layout, packed, self._receive, self.merge)
                 done.update(id(m) for m in module.modules())

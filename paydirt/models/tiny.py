@@ -1,12 +1,13 @@
-"""A tiny Llama on the spot: a byte-level tokenizer learnt on the pool's text and a random model, without any download.
+"""A tiny Llama on the spot: a byte-level tokenizer learnt on the pool's text and a model, without any download.
 
-What enters: a pool (or any texts) and a seed. What leaves: a model directory that every stage takes, in the form of a
-real one, so that a recipe can be tried from end to end before a real model is named in it. It knows nothing; its scores
-are those of chance.
+What enters: a pool and a seed. What leaves: a model directory that every stage takes, in the form of a real one, so that
+a recipe can be tried from end to end before a real model is named in it. With `steps` 0 its weights are random and its
+scores those of chance; with some hundreds it has learnt the pool's words, which gives gradients a direction.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,20 +28,48 @@ class TinyConfig(Config):
     layers: int = 2
     heads: int = 4
     length: int = 4096
+    steps: int = 0  # of pre-training on the pool, 4,096 tokens each
 
 
 def tiny_model(pool: Pool, out: Path, seed: int = 0, config: TinyConfig | None = None) -> Artifact:
-    """Write the model to `out/model`; the same pool, sizes and seed give the same bytes."""
+    """Write the model to `out/model`; the same pool, sizes and seed give the same bytes.
+
+    With `steps`, on the same number of threads.
+    """
     config = config or TinyConfig()
 
     def make(part: Path) -> dict[str, Any]:
         tokenizer = _tokenizer(_texts(pool), config.vocabulary, config.length)
         model = _model(config, len(tokenizer), seed)
+        loss = _pretrain(model, tokenizer, pool, config.steps, seed) if config.steps else None
         model.save_pretrained(part / "model")
         tokenizer.save_pretrained(part / "model")
-        return {"parameters": sum(p.numel() for p in model.parameters()), "vocabulary": len(tokenizer)}
+        facts = {"parameters": sum(p.numel() for p in model.parameters()), "vocabulary": len(tokenizer)}
+        return facts | {"training_loss": loss, "loss_of_chance": math.log(len(tokenizer))}
 
     return build(out, "tiny-model", {**config.to_dict(), "seed": seed}, {"pool": pool.fingerprint}, make)
+
+
+def _pretrain(model: Any, tokenizer: Any, pool: Pool, steps: int, seed: int) -> float:
+    """Pre-train in place on a seeded sample of the pool; returns the loss of the last tenth in nats."""
+    import numpy as np
+    import torch
+
+    from paydirt.models.pretrain import Schedule, pack, pretrain
+
+    schedule = Schedule(steps=steps)
+    order = np.random.default_rng(seed).permutation(len(pool))
+    documents: list[str] = []
+    for start in range(0, len(order), 4096):
+        examples = pool.take(order[start : start + 4096])
+        documents += ["\n".join(message.content for message in example.messages) for example in examples]
+        if sum(map(len, documents)) > 8 * schedule.tokens:  # a token is seldom longer than 8 characters
+            break
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        loss = pretrain(model, pack(documents, tokenizer, schedule), schedule)
+    model.eval()
+    return loss
 
 
 def _texts(pool: Pool) -> Iterator[str]:

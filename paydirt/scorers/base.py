@@ -8,7 +8,7 @@ shards, resume, progress, the ledger and the registry; a new file in this packag
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -23,8 +23,8 @@ from paydirt.cost.architecture import Architecture
 from paydirt.cost.ledger import Entry, Ledger
 from paydirt.cost.measure import FlopMeter
 from paydirt.data.encoding import Encoded, Encoder, EncodingConfig
-from paydirt.data.pool import Pool
-from paydirt.data.tokens import TokenStore, token_store
+from paydirt.data.pool import Pool, PoolPart
+from paydirt.data.tokens import TokenPart, TokenStore, token_store
 from paydirt.models.load import ModelConfig, load_tokenizer, model_fingerprint
 from paydirt.named import Named, make
 from paydirt.progress import track
@@ -53,6 +53,22 @@ class Job:
     convention: str = "architectural"
     meter: FlopMeter = field(default_factory=FlopMeter)
     shard_rows: int = SHARD_ROWS
+    whole: Job | None = None
+
+    @property
+    def root(self) -> Job:
+        """The job of the whole pool: this one, unless it is a part."""
+        return self.whole or self
+
+    def part(self, rows: np.ndarray, out: Path) -> Job:
+        """The same job for some rows of its pool (ascending), with a meter of its own. A part of a part is one too."""
+        rows = self.pool.rows[rows] if isinstance(self.pool, PoolPart) else rows
+        pool = self.root.pool.part(rows)
+        made = replace(self, pool=pool, out=out, meter=FlopMeter(), whole=self.root)
+        if self.model is not None:
+            for known in ("encoder", "references", "architecture"):
+                made.__dict__[known] = getattr(self, known)
+        return made
 
     @property
     def scratch(self) -> Path:
@@ -74,6 +90,8 @@ class Job:
     @cached_property
     def tokens(self) -> TokenStore:
         """The encoded pool, memory-mapped."""
+        if isinstance(self.pool, PoolPart) and self.whole is not None:
+            return TokenPart(self.whole.tokens, self.pool.rows)
         return token_store(self.pool, self.encoder, self.shared)
 
     @cached_property
@@ -169,6 +187,7 @@ class Scorer(Named):
         if self.needs_model:
             notes["selector_params"] = job.architecture.parameters
         notes["predicted_flops"] = predicted.flops
+        notes["charges"] = {k: v for e in job.ledger.entries() for k, v in e.notes.get("charges", {}).items()}
         return notes
 
     def _score(self, job: Job, missing: list[int], entry: Entry) -> None:
@@ -180,6 +199,7 @@ class Scorer(Named):
             values = np.asarray(self.score_rows(job, state, *shards[i]))
             write_shard(job.out, i, values.reshape(shards[i][1] - shards[i][0], -1))
         entry.measured_flops = job.meter.flops
+        entry.notes["charges"] = job.meter.charges
 
     def _write_rows(self, job: Job) -> str:
         """`rows.parquet`: id, source, tokens, supervised tokens (null without a tokenizer), in row order."""

@@ -60,7 +60,7 @@ class Embed(Scorer):
         settings = self.model_dump(include={"max_tokens", "text"})
         place = job.shared / "embeddings" / fingerprint([inputs, settings])
         store = build(place, "embed", settings, inputs, lambda part: self._embed_pool(job, model, part))
-        job.meter.add(float(store.notes["measured_flops"]))
+        job.meter.charge(store)
         return store.path, self._embed(job.meter, model, self._reference_texts(job))
 
     def score_rows(self, job: Job, state: tuple[Path, np.ndarray], start: int, stop: int) -> np.ndarray:

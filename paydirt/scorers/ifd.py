@@ -42,7 +42,7 @@ class IFD(Scorer):
 
     def prepare(self, job: Job) -> tuple[Artifact, Any]:
         losses = pool_losses(job, job.selector, "supervised", self.token_budget)
-        job.meter.add(float(losses.notes["measured_flops"]))
+        job.meter.charge(losses)
         return losses, load_model(job.selector)
 
     def score_rows(self, job: Job, state: tuple[Artifact, Any], start: int, stop: int) -> np.ndarray:

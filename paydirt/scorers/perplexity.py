@@ -92,10 +92,10 @@ class Perplexity(Scorer):
                 self.tune_seed,
                 job.convention,
             )
-            job.meter.add(float(tuned.notes["measured_flops"] or 0.0))
+            job.meter.charge(tuned)
             model = model.model_copy(update={"path": str(tuned.path / "model"), "tokenizer": None})
         losses = pool_losses(job, model, self.tokens, self.token_budget)
-        job.meter.add(float(losses.notes["measured_flops"]))
+        job.meter.charge(losses)
         return losses
 
     def score_rows(self, job: Job, state: Artifact, start: int, stop: int) -> np.ndarray:

@@ -68,7 +68,7 @@ class RDS(Scorer):
             return {"examples": len(job.pool), "measured_flops": meter.flops}
 
         store = build(job.shared / "rds" / fingerprint([inputs, settings]), "rds", settings, inputs, make)
-        job.meter.add(float(store.notes["measured_flops"]))
+        job.meter.charge(store)
         return store.path, self._represent(model, job.references, job, job.meter)
 
     def score_rows(self, job: Job, state: tuple[Path, np.ndarray], start: int, stop: int) -> np.ndarray:

@@ -20,19 +20,27 @@ from paydirt.scores import Scores
 from paydirt.stages import Workspace, predict_score
 
 # What a method must be told, or what makes it small enough for a test; `{root}` is the folder of the tiny files.
+CHEAP = {
+    "warmup_fraction": 0.2,
+    "warmup_epochs": 1,
+    "warmup_batch_size": 4,
+    "token_budget": 256,
+    "k": 256,
+    "lora": {"r": 4, "alpha": 8},
+}
+LEARNED = {"points": 30, "folds": 2, "refuse": False, "learner": "ridge", "gradient": CHEAP}
 OPTIONS: dict[str, dict[str, Any]] = {
     "oracle": {"labels": "{root}/labels.jsonl"},
     "embed": {"encoder": "minilm", "batch_size": 8},
     "ppl": {"tune_epochs": 1, "token_budget": 256},
     "rds": {"token_budget": 256},
     "ifd": {"token_budget": 256},
-    "gradient": {
-        "warmup_fraction": 0.2,
-        "warmup_epochs": 1,
-        "warmup_batch_size": 4,
-        "token_budget": 256,
-        "k": 256,
-        "lora": {"r": 4, "alpha": 8},
+    "gradient": CHEAP,
+    "learned": LEARNED,
+    "cascade": {
+        "stages": [{"name": "learned", **LEARNED, "rounds": 2}, {"name": "gradient", **CHEAP}],
+        "full": {**CHEAP, "warmup_epochs": 4},
+        "share": 0.3,
     },
 }
 # Sums over a batch depend on who shares it in the last bits of a float; whoever runs no model is exact.

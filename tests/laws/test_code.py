@@ -13,7 +13,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # DESIGN's direction: a layer may import those above it in this list, and its own.
 LAYERS = [
     {"types", "registry", "config", "named", "artifacts", "progress", "paydirt"},
-    {"cost"},
+    {"cost", "prediction"},
     {"data"},
     {"models", "targets"},
     {"scorers", "selection", "scores", "training", "evaluation", "gradients", "world", "analysis", "execution"},

@@ -1,0 +1,290 @@
+"""The passes of gradient influence: warm-up, the references' features, the pool's features in a store or matched at once.
+
+Everything that another target, another part of the pool or a continued run can use again is a shared artifact. A part of
+a pool (`Job.part`) warms up on the whole one, so that every part sees the same checkpoints.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from paydirt.artifacts import Artifact, build, fingerprint, write_atomic
+from paydirt.cost.ledger import Ledger
+from paydirt.cost.measure import count_flops
+from paydirt.data.encoding import Encoded
+from paydirt.data.tokens import row_key
+from paydirt.models.load import attach_lora, load_model, model_fingerprint
+from paydirt.progress import track
+from paydirt.scorers.base import Job, target_fingerprint
+from paydirt.training.shared import tuned_model
+from paydirt.types import Cost
+
+if TYPE_CHECKING:
+    from paydirt.scorers.gradient import Gradient
+
+LAYER_NUMBER = re.compile(r"\.(?:layers|h|blocks?)\.(\d+)\.")
+
+
+class Step(NamedTuple):
+    """One checkpoint: its directory, its weight eta, and where the optimizer's moments are (None without warm-up)."""
+
+    path: str
+    weight: float
+    moments: str | None
+
+
+def checkpoints(scorer: Gradient, job: Job) -> Iterator[Step]:
+    """Warm up (once; shared) and give its checkpoints in order of training."""
+    from paydirt.gradients.moments import checkpoint_weights
+
+    if not scorer.warmup_epochs:
+        if scorer.direction.startswith("adam"):
+            raise ValueError(
+                f"direction {scorer.direction!r} needs the moments of a warm-up; use sgd or sign without one"
+            )
+        yield Step(job.selector.path, 1.0, None)
+        return
+    root = job.root
+    rows = warmup_rows(root, scorer.warmup_fraction, scorer.warmup_seed)
+    ids = [root.pool.id_at(int(r)) for r in rows]
+    examples = [root.tokens[int(r)] for r in rows]
+    tuned = tuned_model(
+        job.shared,
+        "warmup",
+        job.selector,
+        job.encoder,
+        examples,
+        ids,
+        scorer.warmup(),
+        scorer.warmup_seed,
+        job.convention,
+    )
+    job.meter.charge(tuned)
+    folders = sorted((tuned.path / "checkpoints").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+    kept = folders[-scorer.checkpoints :] if scorer.checkpoints else folders
+    weights = checkpoint_weights(folders)[-len(kept) :]
+    for folder, weight in zip(kept, weights):
+        yield Step(str(folder), weight / sum(weights), str(folder))
+
+
+def warmup_rows(job: Job, fraction: float, seed: int) -> np.ndarray:
+    """A seeded random share of the pool in id order, so that no row order decides what is trained on, or when.
+
+    Examples that cannot train are passed over.
+    """
+    by_id = usable_by_id(job)
+    size = round(fraction * len(job.pool))
+    if size < 1:
+        raise ValueError(f"a warm-up on {fraction:g} of {len(job.pool)} examples is below one example; raise the share")
+    return by_id[np.sort(np.random.default_rng(seed).permutation(len(by_id))[:size])]
+
+
+def usable_by_id(job: Job) -> np.ndarray:
+    """Rows with a supervised token, in the order of their ids."""
+    usable = np.flatnonzero(job.tokens.supervised_lengths > 0)
+    ids = np.asarray(job.pool.ids(), dtype=object)[usable]
+    return usable[np.argsort(ids, kind="stable")]
+
+
+class Collector:
+    """Features of examples at one checkpoint: the model, its moments and the projection, loaded for a `with` block."""
+
+    def __init__(self, scorer: Gradient, job: Job, step: Step, direction: str) -> None:
+        from paydirt.gradients.features import Features
+        from paydirt.gradients.moments import load_moments
+        from paydirt.gradients.projection import Projection
+
+        self.job, self.max_tokens = job, scorer.max_tokens
+        config = job.selector.model_copy(update={"path": step.path, "tokenizer": None})
+        model = load_model(config, train_adapter=True)
+        if step.moments is None and scorer.warmup_method == "lora":
+            model = attach_lora(model, scorer.lora, scorer.warmup_seed).eval()
+        moments = load_moments(step.moments, model) if step.moments and direction.startswith("adam") else None
+        if scorer.layers is not None:
+            freeze_below(model, scorer.layers)
+        self.projection = Projection(scorer.k, scorer.projection, scorer.projection_seed)
+        self.features = Features(model, self.projection, direction, moments, scorer.token_budget)
+
+    def __enter__(self) -> Collector:
+        self.features.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.features.__exit__(*error)
+
+    def __call__(self, examples: Any, encoded: Any) -> Any:
+        """float32 [n, k]; examples without a supervised token get zeros, whose similarity is 0."""
+        import torch
+
+        from paydirt.gradients.batches import IGNORED
+        from paydirt.gradients.batches import Encoded as Item
+
+        usable = [i for i, e in enumerate(encoded) if e.n_supervised]
+        items = []
+        for i in usable:
+            labels = np.where(encoded[i].supervised, encoded[i].ids, IGNORED)
+            items.append(Item(examples[i].id, encoded[i].ids.tolist(), labels.tolist()))
+        out = torch.zeros(len(encoded), self.projection.k)
+        if items:
+            out[usable] = self.features(items)[0]
+        return out
+
+    def of_pool(self, rows: np.ndarray) -> Any:
+        """Features [n, k] of pool rows, in that order."""
+        return self(self.job.pool.take(rows), [window(self.job.tokens[int(r)], self.max_tokens) for r in rows])
+
+    def pool_flops(self) -> float:
+        """Of forward, backward and projection of the whole pool, counted on a few examples spread over it."""
+        rows = np.unique(np.linspace(0, len(self.job.pool) - 1, 16).astype(int))
+        # One at a time: side by side, a few unlike examples would be mostly padding, which sorted batches are not.
+        flops, _ = count_flops(lambda: [self.of_pool(rows[i : i + 1]) for i in range(len(rows))])
+        read = sum(len(window(self.job.tokens[int(r)], self.max_tokens).ids) for r in rows)
+        lengths = self.job.tokens.lengths
+        total = np.minimum(lengths, self.max_tokens).sum() if self.max_tokens else lengths.sum()
+        return flops / max(1, read) * float(total)
+
+    def projection_flops(self, examples: int) -> float:
+        """Of projecting so many examples: additions inside the passes, counted by closed form."""
+        return self.projection.flops(self.features.parameters) * examples
+
+
+def window(example: Encoded, most: int | None) -> Encoded:
+    """At most `most` tokens around the first supervised one: half before it, or less where the answer is long enough."""
+    if most is None or len(example.ids) <= most:
+        return example
+    first = int(np.argmax(example.supervised))
+    start = min(max(0, first - most // 2), len(example.ids) - most)
+    part = slice(start, start + most)
+    return Encoded(example.ids[part], example.supervised[part])
+
+
+def freeze_below(model: Any, layers: int) -> None:
+    """Leave gradients only to the parameters of the last `layers` layers; ValueError where layers have no number."""
+    numbers = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and (found := LAYER_NUMBER.search(name)):
+            numbers[name] = int(found.group(1))
+    if not numbers:
+        raise ValueError(
+            "gradient option layers: the model's trainable parameters name no numbered layer; leave it out"
+        )
+    first = max(numbers.values()) + 1 - layers
+    for name, parameter in model.named_parameters():
+        if numbers.get(name, -1) < first:
+            parameter.requires_grad_(False)
+
+
+def reference_columns(scorer: Gradient, job: Job, references: Any) -> Any:
+    """Unit reference rows [R, k], or subtask means [S, k]."""
+    from paydirt.gradients.influence import subtask_means, unit
+
+    rows = unit(references)
+    return subtask_means(rows, job.target.subtask_of) if scorer.per == "subtask" else rows
+
+
+def _identity(scorer: Gradient, job: Job, step: Step, skip: set[str]) -> tuple[dict[str, str], dict[str, Any]]:
+    """What features depend on: the checkpoint and the encoder; and the settings."""
+    fields = {"direction", "projection", "k", "projection_seed", "store_dtype", "token_budget", "warmup_method"}
+    fields |= {"warmup_seed", "lora", "layers", "max_tokens"}
+    inputs = {"encoder": job.encoder.fingerprint, "checkpoint": model_fingerprint(step.path)}
+    return inputs, scorer.model_dump(mode="json", include=fields - skip) | {"dtype": job.selector.dtype}
+
+
+def reference_features(scorer: Gradient, job: Job, step: Step) -> Any:
+    """Gradients of the references at one checkpoint, float32 [R, k]."""
+    import torch
+
+    inputs, settings = _identity(scorer, job, step, {"direction", "store_dtype", "max_tokens"})
+    inputs["target"] = target_fingerprint(job.target)
+
+    def make(part: Path) -> dict[str, Any]:
+        encoded, work = job.references, {}
+        with Collector(scorer, job, step, "sgd") as collect, Ledger(part).record("references", job.target.name) as line:
+            few = np.unique(np.linspace(0, len(encoded) - 1, 8).astype(int))
+            flops, _ = count_flops(lambda: [collect([job.target.references[i]], [encoded[i]]) for i in few])
+            work["features"] = collect(job.target.references, encoded)
+            line.tokens = sum(len(e.ids) for e in encoded)
+            line.measured_flops = flops / sum(len(encoded[i].ids) for i in few) * line.tokens
+            line.measured_flops += collect.projection_flops(len(encoded))
+        np.save(part / "features.npy", work["features"].numpy())
+        return {"references": len(encoded), "measured_flops": line.measured_flops}
+
+    place = job.shared / "references" / f"{Path(step.path).name}-{fingerprint([inputs, settings])}"
+    artifact = build(place, "references", settings, inputs, make)
+    job.meter.charge(artifact)
+    return torch.from_numpy(np.load(artifact.path / "features.npy"))
+
+
+def write_pool(scorer: Gradient, job: Job, step: Step) -> Artifact:
+    """The projected pool at one checkpoint, written shard by shard; found where it was written before."""
+    from paydirt.gradients.pool import manifest_of
+    from paydirt.gradients.store import pack_rows, plan_shards, write_shards
+
+    inputs, settings = _identity(scorer, job, step, set())
+    inputs |= {"pool": job.pool.fingerprint, "rows": row_key(job.pool)}
+    settings["shard_rows"] = job.shard_rows
+
+    def make(part: Path) -> dict[str, Any]:
+        ledger, name = Ledger(part), Path(step.path).name
+        with (
+            Collector(scorer, job, step, scorer.direction) as collect,
+            ledger.record("gradients", name, scorer.pass_cost(job)) as entry,
+        ):
+            template = f"{job.encoding.template}, {job.encoding.max_length} tokens"
+            manifest = manifest_of(collect.features, name, template, inputs["pool"], max_tokens=scorer.max_tokens)
+            manifest["dtype"] = scorer.store_dtype
+            ids = job.pool.ids()
+            plan = plan_shards(ids, job.shard_rows)
+            bar = iter(track(job.shards(), f"gradients {name}", job.shard_rows, len(ids)))
+            next(bar)
+
+            def advance(rows: int, computed: bool) -> None:
+                next(bar, None)
+
+            def compute(shard_ids: Any) -> Any:
+                return pack_rows(collect.of_pool(job.pool.rows_of(shard_ids)), scorer.store_dtype)
+
+            write_shards(part / "store", manifest, plan, compute, on_shard=advance)
+            entry.measured_flops, entry.tokens = collect.pool_flops(), scorer.pass_cost(job).tokens
+            projecting = collect.projection_flops(len(ids))
+        # Additions alone, done inside the passes above: no seconds of its own.
+        with ledger.record("projection", name, Cost(projecting)) as line:
+            line.measured_flops = projecting
+        return {"examples": len(ids), "measured_flops": entry.measured_flops + projecting}
+
+    place = job.shared / "gradients" / f"{Path(step.path).name}-{fingerprint([inputs, settings])}"
+    artifact = build(place, "gradients", settings, inputs, make)
+    job.meter.charge(artifact)
+    return artifact
+
+
+def score_without_store(scorer: Gradient, job: Job, pairs: list[tuple[Step, Any]]) -> Path:
+    """Similarities of each checkpoint in scratch files; features are dropped as soon as they are matched."""
+    from paydirt.gradients.influence import unit
+
+    for at, (step, references) in enumerate(pairs):
+        columns = reference_columns(scorer, job, references)
+        with Collector(scorer, job, step, scorer.direction) as collect, job.ledger.record("gradients", step.path):
+            shards = enumerate(track(job.shards(), f"gradients {at + 1}/{len(pairs)}", job.shard_rows, len(job.pool)))
+            for shard, (start, stop) in shards:
+                path = job.scratch / f"similarity-{at}-{shard:05d}.npy"
+                if path.exists():
+                    continue
+                rows = unit(collect.of_pool(np.arange(start, stop)))
+                buffer = io.BytesIO()
+                np.save(buffer, (rows @ columns.T).numpy())
+                write_atomic(path, buffer.getvalue())
+            job.meter.add(collect.pool_flops() + collect.projection_flops(len(job.pool)))
+    return job.scratch
+
+
+def sum_of_steps(folder: Path, shard: int, weights: list[float]) -> np.ndarray:
+    """The shard's similarities [n, C], weighted over checkpoints."""
+    parts = [weight * np.load(folder / f"similarity-{at}-{shard:05d}.npy") for at, weight in enumerate(weights)]
+    return np.sum(parts, axis=0)

@@ -1,0 +1,98 @@
+"""Learned influence: true gradient influence of some thousand points, predicted for all others from cheap features.
+
+Document 001 splits a source in two, computes true influence on one part, and predicts the other's with a fine-tuned
+encoder (METHODS section 2): `mode: regress` uses the prediction as the score, `mode: classify` predicts three levels of
+equal size and computes true gradients for what is predicted high. Here the points stay candidates, with their true
+influence, and what is predicted may be the influence on every subtask or reference, not only its aggregate. With
+`rounds` above 1 later points are chosen where the predictor expects most (`explore: high`) or its folds disagree
+(`uncertain`); `verify` computes the true influence of the best predicted.
+
+Diagnostics on points that the predictor has not seen are written beside the scores, and a predictor that is no better
+than its cheapest feature is refused. The work is in `learned_passes`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from paydirt.scorers.base import Job, Scorer
+from paydirt.scorers.embed import Embed
+from paydirt.scorers.gradient import Gradient
+from paydirt.scorers.rds import RDS
+from paydirt.scores import Column, Reduction
+from paydirt.types import Cost, Target
+
+if TYPE_CHECKING:
+    from paydirt.scorers.learned_passes import Outcome
+
+FeatureName = Literal["words", "length", "source", "bm25", "embed", "rds", "loss"]
+
+
+class Learned(Scorer):
+    """Gradient influence of some points, predicted for the rest from cheap features."""
+
+    name: ClassVar[str] = "learned"
+    needs_model: ClassVar[bool] = True
+    pairwise: ClassVar[bool] = True
+    cost_note: ClassVar[str] = "gradient's, for the points alone; features from 0 to 2 P T"
+    use_when: ClassVar[str] = "gradient quality over a pool that is too large for gradients"
+
+    mode: Literal["regress", "classify"] = Field("regress", description="predict influence, or its level of three")
+    points: int = Field(3000, ge=20, description="examples whose true influence is computed to learn from")
+    points_seed: int = Field(0, description="of the points' choice and of the learner")
+    rounds: int = Field(1, ge=1, description="the points are computed in so many; the first at random")
+    explore: Literal["high", "uncertain", "random"] = Field("high", description="which points later rounds take")
+    verify: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="share of the pool to verify, best predicted first; null: regress 0, classify all high",
+    )
+    predict: Literal["score", "subtasks", "references"] = Field(
+        "subtasks", description="one number, or the influence on every subtask or reference"
+    )
+    aggregation: Literal["subtasks", "mean", "max", "min"] = Field(
+        "subtasks", description="influence as one score: LESS's best subtask mean, or a statistic over all references"
+    )
+    features: tuple[FeatureName, ...] = Field(
+        ("words", "length", "source", "bm25"), description="words, length, source, bm25, embed, rds, loss"
+    )
+    learner: Literal["kernel", "ridge", "boosting", "mlp", "bert"] = Field(
+        "kernel", description="kernel ridge, ridge, boosted trees, 512 units, or a fine-tuned encoder (the seed's)"
+    )
+    folds: int = Field(5, ge=2, description="parts of the points for the diagnostics: each predicted by the others")
+    refuse: bool = Field(True, description="stop where the predictor does not beat its cheapest feature")
+    gradient: Gradient = Field(default_factory=Gradient, description="the true influence")
+    embed: Embed = Field(default_factory=Embed, description="encoder of the feature embed, and of the learner bert")
+    rds: RDS = Field(default_factory=RDS, description="settings of the feature rds")
+
+    @property
+    def reduction(self) -> Reduction:  # type: ignore[override]
+        """How the predicted columns become one score."""
+        if self.aggregation == "subtasks":
+            return Reduction(within="mean", across="max")
+        return Reduction(within=self.aggregation, across="pooled")
+
+    def columns(self, target: Target) -> list[Column]:
+        if self.predict == "score":
+            return [Column("score", "all")]
+        if self.predict == "subtasks":
+            return [Column(name, name) for name in target.subtasks]
+        return super().columns(target)
+
+    def predict_cost(self, job: Job) -> Cost:
+        """Gradients of the points and of what is verified, the features of the whole pool, and the learner."""
+        from paydirt.scorers.learned_passes import predict_cost
+
+        return predict_cost(self, job)
+
+    def prepare(self, job: Job) -> Outcome:
+        from paydirt.scorers.learned_passes import learn
+
+        return learn(self, job)
+
+    def score_rows(self, job: Job, state: Any, start: int, stop: int) -> np.ndarray:
+        return state.values(start, stop)
