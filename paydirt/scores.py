@@ -45,6 +45,20 @@ def apply_statistic(name: Statistic, values: np.ndarray) -> np.ndarray:
     return np.asarray(values.max(axis=1) if name == "max" else values.min(axis=1))
 
 
+def by_subtask(values: np.ndarray, columns: Sequence[Column], within: Statistic) -> np.ndarray:
+    """[n, C] -> [n, S], subtasks in order of first appearance."""
+    names = list(dict.fromkeys(c.subtask for c in columns))
+    groups = [[i for i, c in enumerate(columns) if c.subtask == name] for name in names]
+    return np.stack([apply_statistic(within, values[:, group]) for group in groups], axis=1)
+
+
+def reduced(values: np.ndarray, columns: Sequence[Column], how: Reduction) -> np.ndarray:
+    """[n, C] -> [n]."""
+    if how.across == "pooled":
+        return apply_statistic(how.within, np.asarray(values))
+    return apply_statistic(how.across, by_subtask(values, columns, how.within))
+
+
 class Scores:
     """The finished score directory `path`."""
 
@@ -95,18 +109,16 @@ class Scores:
     def reduce(self, reduction: Reduction | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Score float64 [N] and per-subtask scores float32 [N, S]."""
         how = reduction or self.reduction
-        groups = [[i for i, c in enumerate(self.columns) if c.subtask == name] for name in self.subtasks]
         score = np.empty(len(self))
-        by_subtask = np.empty((len(self), len(groups)), dtype=np.float32)
+        parts = np.empty((len(self), len(self.subtasks)), dtype=np.float32)
         for start, block in self.blocks():
             rows = slice(start, start + len(block))
-            parts = np.stack([apply_statistic(how.within, block[:, group]) for group in groups], axis=1)
-            by_subtask[rows] = parts
+            parts[rows] = here = by_subtask(block, self.columns, how.within)
             if how.across == "pooled":
                 score[rows] = apply_statistic(how.within, np.asarray(block))
             else:
-                score[rows] = apply_statistic(how.across, parts)
-        return score, by_subtask
+                score[rows] = apply_statistic(how.across, here)
+        return score, parts
 
 
 def shard_path(root: Path, shard: int) -> Path:

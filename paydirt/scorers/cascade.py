@@ -23,8 +23,9 @@ from paydirt.progress import say
 from paydirt.scorers.base import Job, Method, Scorer, make_scorer
 from paydirt.scorers.gradient import Gradient
 from paydirt.scorers.learned import Learned
-from paydirt.scorers.learned_passes import affordable, feature_cost, learn, reduced
+from paydirt.scorers.learned_passes import affordable, feature_cost, learn
 from paydirt.scorers.truth import Truth
+from paydirt.scores import reduced
 from paydirt.types import Cost
 
 COMMON = 0.5  # part of what is left that the next stage may take where others follow it

@@ -2,15 +2,16 @@
 
 `words` (TF-IDF of prompts and of answers, reduced to their main directions), `length`, `source` and `bm25` use no
 accelerator; `embed` and `rds` give the vectors that those scorers compare, `loss` the selector's loss on the answer: a
-pass over the pool each. All but `words`, `source` also have a score of their own, which a predictor has to beat.
+pass over the pool each. `proxy` is influence itself from a few tokens of every example, or from the last layers. All but
+`words`, `source` also have a score of their own, which a predictor has to beat.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -20,12 +21,27 @@ from paydirt.data.tokens import row_key
 from paydirt.progress import track
 from paydirt.registry import did_you_mean
 from paydirt.scorers.base import Job, Scorer
+from paydirt.scores import reduced
 from paydirt.types import Cost
+
+if TYPE_CHECKING:
+    from paydirt.scorers.gradient import Gradient
 
 Rows = Callable[[int, int], np.ndarray]
 HASHES = 1 << 16  # columns that words are hashed into, for prompts and for answers
 SAMPLE = 20_000  # examples that the main directions are found on
 DIRECTIONS = 192  # of prompts, and as many of answers
+
+
+class Settings(Protocol):
+    """The scorers that features are made with, as the config of `learned` holds them."""
+
+    @property
+    def embed(self) -> Scorer: ...
+    @property
+    def rds(self) -> Scorer: ...
+    @property
+    def proxy(self) -> Gradient: ...
 
 
 @dataclass(frozen=True)
@@ -36,24 +52,26 @@ class Feature:
     alone: Rows | None = None
 
 
-def open_feature(name: str, job: Job, embed: Scorer, rds: Scorer) -> Feature:
+def open_feature(name: str, job: Job, config: Settings) -> Feature:
     """Compute a feature of the whole pool, or find what it needs; ValueError for an unknown one."""
     if name not in FEATURES:
         raise ValueError(f"unknown feature {name!r}; {did_you_mean(name, FEATURES)}")
-    return FEATURES[name](job, embed, rds)
+    return FEATURES[name](job, config)
 
 
-def feature_cost(name: str, job: Job, embed: Scorer, rds: Scorer) -> Cost:
+def feature_cost(name: str, job: Job, config: Settings) -> Cost:
     """FLOPs of a feature by closed form; CPU work on words is not counted, as for BM25."""
     if name in ("embed", "rds"):
-        return (embed if name == "embed" else rds).predict_cost(job)
+        return (config.embed if name == "embed" else config.rds).predict_cost(job)
+    if name == "proxy":
+        return Cost(config.proxy.predict_cost(job).flops - config.proxy.fixed_cost(job).parts.get("warmup", 0.0))
     if name == "loss":
         total = job.tokens.total
         return Cost(forward_flops(job.architecture, total, total / max(1, len(job.tokens)), job.convention), total)
     return Cost()
 
 
-def _length(job: Job, embed: Scorer, rds: Scorer) -> Feature:
+def _length(job: Job, config: Settings) -> Feature:
     lengths, supervised = job.tokens.lengths, job.tokens.supervised_lengths
 
     def rows(start: int, stop: int) -> np.ndarray:
@@ -64,7 +82,7 @@ def _length(job: Job, embed: Scorer, rds: Scorer) -> Feature:
     return Feature(rows, lambda start, stop: np.asarray(supervised[start:stop], dtype=np.float64))
 
 
-def _source(job: Job, embed: Scorer, rds: Scorer) -> Feature:
+def _source(job: Job, config: Settings) -> Feature:
     names = np.asarray(sorted(job.pool.source_counts(), key=lambda s: (-job.pool.source_counts()[s], s))[:32])
 
     def rows(start: int, stop: int) -> np.ndarray:
@@ -73,7 +91,7 @@ def _source(job: Job, embed: Scorer, rds: Scorer) -> Feature:
     return Feature(rows)
 
 
-def _bm25(job: Job, embed: Scorer, rds: Scorer) -> Feature:
+def _bm25(job: Job, config: Settings) -> Feature:
     from paydirt.scorers.bm25 import BM25
 
     scorer = BM25()
@@ -96,7 +114,22 @@ def _vectors(scorer: Scorer, job: Job) -> Feature:
     return Feature(rows, lambda start, stop: rows(start, stop) @ centre)
 
 
-def _loss(job: Job, embed: Scorer, rds: Scorer) -> Feature:
+def _proxy(job: Job, config: Settings) -> Feature:
+    """Influence on every subtask by cheap gradients."""
+    scorer = config.proxy
+    out = job.scratch / "proxy"
+    out.mkdir(exist_ok=True)
+    state = scorer.prepare(replace(job, out=out))
+    values = np.concatenate([scorer.score_rows(job, state, start, stop) for start, stop in job.shards()])
+    columns = scorer.columns(job.target)
+
+    def alone(start: int, stop: int) -> np.ndarray:
+        return reduced(values[start:stop], columns, scorer.reduction)
+
+    return Feature(lambda start, stop: np.asarray(values[start:stop], dtype=np.float64), alone)
+
+
+def _loss(job: Job, config: Settings) -> Feature:
     from paydirt.scorers.perplexity import pool_losses, read_mean_losses
 
     artifact = pool_losses(job, job.selector, "supervised", 4096)
@@ -108,7 +141,7 @@ def _loss(job: Job, embed: Scorer, rds: Scorer) -> Feature:
     return Feature(lambda start, stop: np.stack([v := alone(start, stop), v**2, np.log1p(v)], axis=1), alone)
 
 
-def _words(job: Job, embed: Scorer, rds: Scorer) -> Feature:
+def _words(job: Job, config: Settings) -> Feature:
     store = word_directions(job)
 
     def rows(start: int, stop: int) -> np.ndarray:
@@ -118,14 +151,15 @@ def _words(job: Job, embed: Scorer, rds: Scorer) -> Feature:
     return Feature(rows)
 
 
-FEATURES: dict[str, Callable[[Job, Scorer, Scorer], Feature]] = {
+FEATURES: dict[str, Callable[[Job, Settings], Feature]] = {
     "words": _words,
     "length": _length,
     "source": _source,
     "bm25": _bm25,
-    "embed": lambda job, embed, rds: _vectors(embed, job),
-    "rds": lambda job, embed, rds: _vectors(rds, job),
+    "embed": lambda job, config: _vectors(config.embed, job),
+    "rds": lambda job, config: _vectors(config.rds, job),
     "loss": _loss,
+    "proxy": _proxy,
 }
 
 

@@ -28,7 +28,7 @@ from paydirt.types import Cost, Target
 if TYPE_CHECKING:
     from paydirt.scorers.learned_passes import Outcome
 
-FeatureName = Literal["words", "length", "source", "bm25", "embed", "rds", "loss"]
+FeatureName = Literal["words", "length", "source", "bm25", "embed", "rds", "loss", "proxy"]
 
 
 class Learned(Scorer):
@@ -58,16 +58,26 @@ class Learned(Scorer):
         "subtasks", description="influence as one score: LESS's best subtask mean, or a statistic over all references"
     )
     features: tuple[FeatureName, ...] = Field(
-        ("words", "length", "source", "bm25"), description="words, length, source, bm25, embed, rds, loss"
+        ("words", "length", "source", "bm25"), description="words, length, source, bm25, embed, rds, loss, proxy"
     )
     learner: Literal["kernel", "ridge", "boosting", "mlp", "bert"] = Field(
         "kernel", description="kernel ridge, ridge, boosted trees, 512 units, or a fine-tuned encoder (the seed's)"
     )
     folds: int = Field(5, ge=2, description="parts of the points for the diagnostics: each predicted by the others")
     refuse: bool = Field(True, description="stop where the predictor does not beat its cheapest feature")
+    proxy_tokens: int | None = Field(
+        None, ge=8, description="of each example, for the feature proxy; null: 64, or what a budget can pay for"
+    )
+    proxy_layers: int | None = Field(None, ge=1, description="last layers, for the feature proxy")
     gradient: Gradient = Field(default_factory=Gradient, description="the true influence")
     embed: Embed = Field(default_factory=Embed, description="encoder of the feature embed, and of the learner bert")
     rds: RDS = Field(default_factory=RDS, description="settings of the feature rds")
+
+    @property
+    def proxy(self) -> Gradient:
+        """The cheap gradients that are a feature: the last checkpoint, few tokens, perhaps few layers."""
+        cheap = {"max_tokens": self.proxy_tokens or 64, "layers": self.proxy_layers, "checkpoints": 1, "per": "subtask"}
+        return self.gradient.model_copy(update=cheap)
 
     @property
     def reduction(self) -> Reduction:  # type: ignore[override]

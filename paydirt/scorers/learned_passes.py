@@ -20,14 +20,15 @@ from paydirt.scorers import features as blocks
 from paydirt.scorers.base import Job
 from paydirt.scorers.gradient_passes import usable_by_id
 from paydirt.scorers.truth import Truth
-from paydirt.scores import Reduction, apply_statistic
+from paydirt.scores import apply_statistic, by_subtask, reduced
 from paydirt.types import Cost
 
 if TYPE_CHECKING:
     from paydirt.scorers.learned import Learned
 
 RANDOM_SHARE = 0.4  # of an allowance: the random points, which diagnostics are of
-VERIFIED_SHARE = 0.2  # of the pool: a guess for prediction, where classify verifies all that is predicted high
+FEATURE_SHARE = 0.4  # of an allowance, at most, for features
+PROXY_TOKENS = (512, 256, 128, 96, 64, 48, 32, 16)
 
 
 @dataclass
@@ -63,7 +64,7 @@ class Inputs:
         self.config, self.job = config, job
         self.blocks: dict[str, blocks.Feature] = {}
         if config.learner != "bert":
-            self.blocks = {name: blocks.open_feature(name, job, config.embed, config.rds) for name in config.features}
+            self.blocks = {name: blocks.open_feature(name, job, config) for name in config.features}
 
     def rows(self, start: int, stop: int) -> Any:
         if self.config.learner == "bert":
@@ -112,20 +113,6 @@ def one_score(config: Learned, truth: Truth, values: np.ndarray) -> np.ndarray:
     return apply_statistic(across, values)
 
 
-def by_subtask(values: np.ndarray, columns: list[Any], within: str) -> np.ndarray:
-    """[n, C] -> [n, S]."""
-    names = list(dict.fromkeys(c.subtask for c in columns))
-    groups = [[i for i, c in enumerate(columns) if c.subtask == name] for name in names]
-    return np.stack([apply_statistic(within, values[:, group]) for group in groups], axis=1)  # type: ignore[arg-type]
-
-
-def reduced(values: np.ndarray, columns: list[Any], how: Reduction) -> np.ndarray:
-    """[n, C] -> [n]."""
-    if how.across == "pooled":
-        return apply_statistic(how.within, values)
-    return apply_statistic(how.across, by_subtask(values, columns, how.within))
-
-
 def truth_of(config: Learned, job: Job) -> Truth:
     """Influence on subtasks where their means are all that is asked for, else on references."""
     coarse = config.predict != "references" and config.aggregation == "subtasks"
@@ -135,7 +122,7 @@ def truth_of(config: Learned, job: Job) -> Truth:
 def feature_cost(config: Learned, job: Job) -> dict[str, float]:
     """Closed form of every feature, by name."""
     names = () if config.learner == "bert" else config.features
-    return {name: blocks.feature_cost(name, job, config.embed, config.rds).flops for name in names}
+    return {name: blocks.feature_cost(name, job, config).flops for name in names}
 
 
 def predict_cost(config: Learned, job: Job) -> Cost:
@@ -172,6 +159,8 @@ def learner_flops(config: Learned, job: Job, points: int) -> float:
 
 def learn(config: Learned, job: Job, allowance: float | None = None) -> Outcome:
     """Points, truth, predictor, diagnostics, verification; ValueError where the predictor is refused."""
+    if allowance is not None:
+        config = affordable_features(config, job, allowance)
     truth, inputs = truth_of(config, job), Inputs(config, job)
     outcome = Outcome(config, job, inputs, truth)
     usable = usable_by_id(job)
@@ -204,6 +193,26 @@ def learn(config: Learned, job: Job, allowance: float | None = None) -> Outcome:
     }
     write_atomic(job.out / "diagnostics.json", json.dumps(outcome.report, indent=1))
     return outcome
+
+
+def affordable_features(config: Learned, job: Job, allowance: float) -> Learned:
+    """The config with what `FEATURE_SHARE` of the allowance can pay for: the longest proxy, and no dearer feature."""
+    most = FEATURE_SHARE * allowance
+    kept = []
+    for name in config.features:
+        if name == "proxy":
+            lengths = [n for n in PROXY_TOKENS if n <= config.proxy_tokens] if config.proxy_tokens else PROXY_TOKENS
+            for tokens in lengths:
+                config = config.model_copy(update={"proxy_tokens": tokens})
+                if blocks.feature_cost(name, job, config).flops <= most:
+                    break
+        cost = blocks.feature_cost(name, job, config).flops
+        if cost <= most:
+            most -= cost
+            kept.append(name)
+        else:
+            say(f"learned: the feature {name!r} would cost {cost:.3g} of {allowance:.3g} FLOPs, so it is left out")
+    return config.model_copy(update={"features": tuple(kept)})
 
 
 class Purse:
@@ -342,6 +351,8 @@ def diagnose(config: Learned, outcome: Outcome, held: np.ndarray) -> dict[str, A
         "predictor": found,
         "features_alone": {name: checks.spearman(true, scores) for name, scores in alone.items()},
         "points": len(outcome.truth),
+        "features": list(config.features),
+        "proxy_tokens": config.proxy.max_tokens if "proxy" in config.features else None,
         "held_out_points": len(held),
         "aggregation": config.aggregation,
     }

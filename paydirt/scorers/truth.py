@@ -37,7 +37,7 @@ class Truth:
 
     def known(self, rows: np.ndarray) -> np.ndarray:
         """Influence [n, C] of rows that are known."""
-        return np.stack([self._values[int(row)] for row in rows])
+        return np.array([self._values[int(row)] for row in rows]).reshape(len(rows), len(self.columns))
 
     def cost(self, rows: np.ndarray) -> float:
         """FLOPs by closed form of those of `rows` that are not known; warm-up and references with the first ones."""

@@ -1,0 +1,251 @@
+"""How much of the full gradients' selection a cheaper method finds, for what share of their FLOPs, on the real pool.
+
+    python benchmarks/selection_cost.py --work /tmp/selection-cost          # about two hours on two cores
+    python benchmarks/selection_cost.py --work /tmp/selection-cost --only table
+    python benchmarks/selection_cost.py --work /tmp/quick --examples 1024 --steps 60 --points 256
+
+A sample of the pool beside this repository, a small Llama pre-trained on that pool on the spot, BBH and MMLU as targets.
+Full gradients are LESS's: a warm-up of four epochs on 5 %, four checkpoints. Everything is an artifact under --work:
+a second run finds it. Shares are of counted FLOPs, warm-up, references, features and predictor included. Three parts:
+
+- `variants`: each way to make gradients cheaper, on a third of the pool, costs as for the whole;
+- `learned`: document 001's table, predictor points and diagnostics;
+- `frontier`: every method's recall of the true top 5 % against its share of the cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paydirt.artifacts import write_atomic
+from paydirt.config import parse
+from paydirt.data.encoding import EncodingConfig
+from paydirt.data.pool import PoolConfig, open_pool
+from paydirt.data.subset import write_rows
+from paydirt.models.load import ModelConfig
+from paydirt.models.tiny import TinyConfig, tiny_model
+from paydirt.prediction.diagnostics import recall_of_top, spearman
+from paydirt.progress import say
+from paydirt.scorers.base import Job, make_scorer
+from paydirt.scorers.cascade import run_part
+from paydirt.scorers.learned_passes import learn, one_score
+from paydirt.scores import Reduction, reduced
+from paydirt.targets import TargetConfig, load_target
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+FULL = {
+    "name": "gradient",
+    "warmup_learning_rate": 1e-3,
+    "k": 32768,
+    "lora": {"r": 16, "alpha": 64},
+    "token_budget": 1024,
+}
+FIXED = ("tuned", "references")  # what is paid however few examples are scored
+# How each variant differs from FULL; the selector model "small" has two layers of half the width.
+ONE = {"checkpoints": 1}
+SHORT = {"warmup_epochs": 1, "warmup_fraction": 0.02}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "2 checkpoints": {"checkpoints": 2},
+    "1 checkpoint": ONE,
+    "1 checkpoint, 1 epoch on 5 %": {"warmup_epochs": 1},
+    "1 checkpoint, 1 epoch on 2 %": SHORT,
+    "no warm-up (sgd)": {"warmup_epochs": 0, "direction": "sgd"},
+    "1 checkpoint, k 1024": ONE | {"k": 1024},
+    "1 checkpoint, last 3 of 6 layers": ONE | {"layers": 3},
+    "1 checkpoint, last layer": ONE | {"layers": 1},
+    "1 checkpoint, 256 tokens": ONE | {"max_tokens": 256},
+    "1 checkpoint, 64 tokens": ONE | {"max_tokens": 64},
+    "smaller selector (2 layers, width 64)": {"model": "small"},
+    "all of it: 1 epoch on 2 %, 3 layers, 128 tokens": SHORT | {"layers": 3, "max_tokens": 128},
+}
+
+
+class Bench:
+    """The sample, the models and the jobs of one work folder; measurements are kept in `rows.json`."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options, self.work = options, options.work.absolute()
+        self.shared = self.work / "cache"
+        source = open_pool(PoolConfig(files=[str(SHARED / "train" / "*.jsonl.gz")]), self.shared)
+        sample = self.work / "pool"
+        if not sample.exists():
+            rows = np.random.default_rng(0).permutation(len(source))[: options.examples]
+            write_rows(source, np.sort(rows), sample)
+        self.pool = open_pool(PoolConfig(files=[str(sample / "*.jsonl")]), self.shared)
+        sizes = {"selector": TinyConfig(vocabulary=4096, hidden=128, layers=6, steps=options.steps)}
+        sizes["small"] = TinyConfig(vocabulary=4096, hidden=64, layers=2, steps=options.steps)
+        self.models = {name: tiny_model(source, self.work / name, 0, size) for name, size in sizes.items()}
+        for name, model in self.models.items():
+            say(f"{name}: {model.notes['parameters']} parameters, loss {model.notes['training_loss']:.2f} of "
+                f"{model.notes['loss_of_chance']:.2f} nats by chance")  # fmt: skip
+        self.file = self.work / "rows.json"
+        self.rows: dict[str, dict[str, Any]] = json.loads(self.file.read_text()) if self.file.exists() else {}
+
+    def job(self, target: str, name: str, model: str = "selector") -> Job:
+        out = self.work / "jobs" / target / name.replace("/", "-").replace(" ", "_")
+        out.mkdir(parents=True, exist_ok=True)
+        config = ModelConfig(path=str(self.models[model].path / "model"), device="cpu")
+        loaded = load_target(parse(TargetConfig, {"name": target, "data": str(SHARED / "eval")}))
+        return Job(self.pool, loaded, out, self.shared, config, EncodingConfig(max_length=2048))
+
+    def full(self, target: str) -> tuple[np.ndarray, float]:
+        """True influence [N, R] and its cost."""
+        path = self.work / f"truth-{target}.npz"
+        if not path.exists():
+            job, method = self.job(target, "full"), make_scorer(FULL)
+            state = method.prepare(job)
+            values = np.concatenate([method.score_rows(job, state, a, b) for a, b in job.shards()])
+            with open(path, "wb") as file:
+                np.savez(file, values=values, flops=job.meter.flops)
+        with np.load(path) as stored:
+            return stored["values"], float(stored["flops"])
+
+    def score(self, target: str, values: np.ndarray, how: Reduction | None = None) -> np.ndarray:
+        """[N] by LESS's reduction, or another."""
+        job = self.job(target, "full")
+        return reduced(values, make_scorer(FULL).columns(job.target), how or make_scorer(FULL).reduction)
+
+    def row(self, key: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        if key not in self.rows:
+            started = time.perf_counter()
+            self.rows[key] = measure() | {"seconds": round(time.perf_counter() - started, 1)}
+            write_atomic(self.file, json.dumps(self.rows, indent=1))
+            say(f"{key}: {self.rows[key]}")
+        return self.rows[key]
+
+
+def compare(true: np.ndarray, found: np.ndarray) -> dict[str, float]:
+    recalls = {f"recall {share:.0%}": recall_of_top(true, found, share) for share in (0.05, 0.1, 0.25)}
+    return recalls | {"spearman": spearman(true, found)}
+
+
+def variants(bench: Bench, target: str) -> None:
+    """Each cheaper gradient on a third of the pool; its cost as it would be for the whole."""
+    values, whole = bench.full(target)
+    true = bench.score(target, values)
+    rows = np.sort(np.random.default_rng(1).permutation(len(true))[: len(true) // 3])
+    for name, change in VARIANTS.items():
+
+        def measure(name: str = name, change: dict[str, Any] = change) -> dict[str, Any]:
+            model = change.get("model", "selector")
+            method = make_scorer(FULL | {k: v for k, v in change.items() if k != "model"})
+            part = bench.job(target, name, model)
+            part = part.part(rows, part.out)
+            found = run_part(part, method)
+            fixed = sum(v for k, v in part.meter.charges.items() if k.split("/")[0] in FIXED)
+            cost = fixed + (part.meter.flops - fixed) * len(true) / len(rows)
+            return compare(true[rows], found) | {"share": cost / whole}
+
+        bench.row(f"variants/{target}/{name}", measure)
+
+
+def frontier(bench: Bench, target: str) -> None:
+    """Recall against cost for the methods as a user runs them, on the whole pool."""
+    values, whole = bench.full(target)
+    true = bench.score(target, values)
+
+    def method(name: str, config: dict[str, Any] | str) -> None:
+        def measure() -> dict[str, Any]:
+            job = bench.job(target, name)
+            found = run_part(job, make_scorer(config))
+            return compare(true, found) | {"share": job.meter.flops / whole}
+
+        bench.row(f"frontier/{target}/{name}", measure)
+
+    method("random", "random")
+    method("length", {"name": "length", "part": "supervised"})
+    method("bm25", "bm25")
+    method("embed", {"name": "embed", "encoder": "minilm"})
+    method("rds", "rds")
+    for used in (2, 1):
+        method(f"gradient, last {used}", FULL | {"checkpoints": used})
+    points = bench.options.points
+    last = {k: v for k, v in FULL.items() if k != "name"} | ONE
+    for n in (points // 4, points // 2, points):
+        plain = {
+            "name": "learned",
+            "points": n,
+            "gradient": {k: v for k, v in FULL.items() if k != "name"},
+            "refuse": False,
+        }
+        method(f"learned, {n} points", plain)
+        method(f"learned, {n} points, 1 checkpoint", plain | {"gradient": last})
+    for share in (0.05, 0.075, 0.1, 0.15, 0.25, 0.4):
+        method(f"cascade, {share:.1%}", cascade(share))
+
+
+def cascade(share: float) -> dict[str, Any]:
+    """The default cascade with this benchmark's gradients."""
+    from paydirt.scorers.cascade import Cascade
+
+    shape = {k: v for k, v in FULL.items() if k != "name"}
+    stages = []
+    for stage in Cascade().stages:
+        values = stage.method.to_dict()
+        cheap = (values["gradient"] if values["name"] == "learned" else values) | shape
+        keep = Cascade().final.gradient.to_dict()  # what the default makes cheaper stays as it is
+        for option in ("warmup_epochs", "warmup_fraction", "checkpoints", "layers", "max_tokens"):
+            cheap[option] = keep[option]
+        stages.append(values | ({"gradient": cheap} if values["name"] == "learned" else cheap))
+    return {"name": "cascade", "stages": stages, "share": share, "full": FULL}
+
+
+def learned(bench: Bench, target: str) -> None:
+    """Document 001's table: aggregations of the influence over all references, three levels and the value itself."""
+    values, whole = bench.full(target)
+    for aggregation in ("mean", "max", "min", "subtasks"):
+        for predict in ("score", "references"):
+            for learner in ("kernel", "ridge", "boosting", "mlp"):
+                if predict == "references" and learner == "boosting":
+                    continue
+
+                def measure(how: str = aggregation, predict: str = predict, learner: str = learner) -> dict[str, Any]:
+                    config = {"name": "learned", "points": bench.options.points, "aggregation": how, "refuse": False}
+                    config |= {"predict": predict, "learner": learner}
+                    config |= {"gradient": {k: v for k, v in FULL.items() if k != "name"}}
+                    job = bench.job(target, f"learned-{how}-{predict}-{learner}")
+                    scorer = make_scorer(config)
+                    outcome = learn(scorer, job)
+                    true = bench.score(target, values, scorer.reduction)
+                    report = outcome.report["predictor"]
+                    kept = {k: v for k, v in report.items() if k != "calibration"}
+                    kept |= {"slope": report["calibration"]["slope"], "alone": outcome.report["features_alone"]}
+                    parts = [outcome.predictor.predict(outcome.inputs.rows(a, b)) for a, b in job.shards()]
+                    found = one_score(scorer, outcome.truth, np.concatenate(parts))
+                    rest = np.setdiff1d(np.arange(len(true)), outcome.truth.rows)
+                    unseen = compare(true[rest], found[rest])
+                    spread = ((true[rest] - true[rest].mean()) ** 2).sum()
+                    unseen["r2"] = float(1 - ((true[rest] - found[rest]) ** 2).sum() / spread)
+                    return {"cross-validated": kept, "unseen": unseen, "share": job.meter.flops / whole}
+
+                bench.row(f"learned/{target}/{aggregation}/{predict}/{learner}", measure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder of everything that is made")
+    parser.add_argument("--targets", nargs="+", default=["bbh", "mmlu"])
+    parser.add_argument("--examples", type=int, default=12_288, help="sampled from the pool")
+    parser.add_argument("--steps", type=int, default=800, help="of pre-training")
+    parser.add_argument("--points", type=int, default=3000, help="of the predictor")
+    parser.add_argument("--only", choices=["full", "variants", "learned", "frontier", "table"])
+    options = parser.parse_args()
+    bench = Bench(options)
+    for target in options.targets:
+        if options.only in (None, "full"):
+            values, flops = bench.full(target)
+            say(f"{target}: full gradients {values.shape}, {flops:.3g} FLOPs")
+        for name, part in (("variants", variants), ("learned", learned), ("frontier", frontier)):
+            if options.only in (None, name):
+                part(bench, target)
+
+
+if __name__ == "__main__":
+    main()
