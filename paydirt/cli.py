@@ -15,7 +15,7 @@ from rich.console import Console
 
 from paydirt import __version__, cli_analysis, cli_data, cli_evaluate
 from paydirt.artifacts import Artifact, cache_root
-from paydirt.cli_options import options_of, with_options
+from paydirt.cli_options import options_of, with_options, with_settings
 from paydirt.config import parse
 from paydirt.progress import results_console, say
 
@@ -40,6 +40,10 @@ Seed = Annotated[int, typer.Option(help="random seed")]
 Cache = Annotated[Path | None, typer.Option(help="where imported pools and tokens live; default $PAYDIRT_CACHE")]
 Precision = Annotated[str, typer.Option(help="dtype of the model weights: float32, bfloat16, float16")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="any option by its YAML key, such as lora.r=16 or gradient.k=4096; repeat"),
+]
 
 
 def _pool(files: list[str], form: str = "auto", on_bad: str = "raise", prefix_ids: bool = False) -> dict[str, Any]:
@@ -98,6 +102,7 @@ def _add_score_commands() -> None:
             model_device: Device = "auto",
             cache: Cache = None,
             dry_run: Annotated[bool, typer.Option("--dry-run", help="print the predicted cost and stop")] = False,
+            settings: Set = None,
             options: dict[str, Any] | None = None,
             name: str = name,
         ) -> None:
@@ -108,7 +113,7 @@ def _add_score_commands() -> None:
                 {
                     "pool": _pool(pool, form, on_bad, prefix_ids),
                     "target": _target(target, data, references, None),
-                    "method": {"name": name, **(options or {})},
+                    "method": {"name": name, **with_settings(options, settings)},
                     "model": _model(model, dtype, model_device),
                     "encoding": {"template": template, "max_length": max_length},
                     "seed": seed,
@@ -188,6 +193,7 @@ def _train(
     dtype: Precision = "float32",
     device: Device = "auto",
     cache: Cache = None,
+    settings: Set = None,
     options: dict[str, Any] | None = None,
 ) -> None:
     """Fine-tune a model (LoRA or full) on a file of examples."""
@@ -199,7 +205,7 @@ def _train(
             "pool": _pool(data),
             "model": _model(model, dtype, device),
             "encoding": {"template": template, "max_length": max_length},
-            "training": options or {},
+            "training": with_settings(options, settings),
             "seed": seed,
         },
         where="train",

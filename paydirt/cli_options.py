@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
+import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
@@ -52,6 +53,29 @@ def _option_type(annotation: Any) -> Any:
     if origin is dict or (inspect.isclass(annotation) and issubclass(annotation, BaseModel)):
         return None
     return annotation if annotation in (str, int, float, bool) else None
+
+
+def with_settings(options: dict[str, Any] | None, settings: list[str] | None) -> dict[str, Any]:
+    """Options with `--set KEY=VALUE` merged in: a key may reach inside (`gradient.k`), a value is YAML.
+
+    Raises ValueError for a setting without "=" or that is not YAML.
+    """
+    out = dict(options or {})
+    for setting in settings or []:
+        key, equals, text = setting.partition("=")
+        if not equals or not key:
+            raise ValueError(f"--set {setting}: expected KEY=VALUE, such as gradient.k=4096")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(f"--set {setting}: the value is not YAML ({str(error).splitlines()[0]})") from None
+        *path, last = key.replace("-", "_").split(".")
+        inside = out
+        for name in path:
+            inside[name] = dict(inside.get(name) or {})
+            inside = inside[name]
+        inside[last] = value
+    return out
 
 
 def with_options(function: Callable[..., Any], extra: list[inspect.Parameter]) -> Callable[..., Any]:

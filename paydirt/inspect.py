@@ -30,10 +30,37 @@ def _artifact(artifact: Artifact) -> list[str]:
     lines += [f"  input {k}: {v}" for k, v in m["inputs"].items()]
     lines += [f"  {len(m['outputs'])} files, fingerprint {m['fingerprint']}"]
     lines += [f"  versions: {', '.join(f'{k} {v}' for k, v in m['versions'].items())}"]
+    for name in ("cascade.json", "diagnostics.json"):
+        if (artifact.path / name).exists():
+            lines += _told(json.loads((artifact.path / name).read_text(encoding="utf-8")))
     ledger = artifact.path / "ledger.jsonl"
     if ledger.exists():
         lines += [_ledger_line(json.loads(line)) for line in ledger.read_text().splitlines()]
     return [*lines, f"  run again with: paydirt run {artifact.path / 'config.yaml'}"]
+
+
+def _told(report: dict[str, Any]) -> list[str]:
+    """What a cascade spent where, or how well a predictor does on points that it has not seen."""
+    if "stages" in report:
+        lines = [f"  cascade: spent {report['spent']:.3g} of {report['budget']:.3g} FLOPs"]
+        for stage in report["stages"]:
+            lines.append(
+                f"    {stage['method']}: saw {stage['seen']}, {stage['kept']} kept or computed, {stage['flops']:.3g} FLOPs "
+                f"(counted {stage['counted']:.3g})"
+            )
+        return lines
+    found = report["predictor"]
+    recalls = ", ".join(f"{k.removeprefix('recall_top_')} {v:.2f}" for k, v in found.items() if k.startswith("recall"))
+    features, held = ", ".join(report["features"]) or "texts", report["held_out_points"]
+    lines = [
+        f"  predictor from {features}, on {held} points held out in turn:",
+        f"    accuracy on three levels {found['accuracy']:.3f} (chance {found['accuracy_of_chance']:.3f}), "
+        f"R2 {found['r2']:.3f}, rank correlation {found['spearman']:.3f}, "
+        f"slope of truth on prediction {found['calibration']['slope']:.2f}",
+        f"    recall of the true top: {recalls}",
+    ]
+    alone = ", ".join(f"{name} {value:.3f}" for name, value in report["features_alone"].items())
+    return [*lines, f"    rank correlation of features alone: {alone}"] if alone else lines
 
 
 def _ledger_line(entry: dict[str, Any]) -> str:

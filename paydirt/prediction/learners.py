@@ -7,7 +7,7 @@ weighted by their probabilities, so that both can be ranked, mixed with true val
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -138,36 +138,49 @@ CLASSIFIERS: dict[str, Callable[[int], Any]] = {
 }
 
 
-def fit_values(learner: str, features: Array, values: Array, seed: int = 0) -> Scaled:
-    """A regressor of `values` [m, C] from `features` [m, F]; ValueError for an unknown learner."""
+def fit_values(
+    learner: str, features: Array, values: Array, seed: int = 0, widths: Sequence[int] | None = None
+) -> Scaled:
+    """A regressor of `values` [m, C] from `features` [m, F]; ValueError for an unknown learner.
+
+    `widths` cut the columns into blocks that weigh the same, however many columns they have.
+    """
     if learner not in REGRESSORS:
         raise ValueError(f"unknown learner {learner!r}; {did_you_mean(learner, REGRESSORS)}")
-    fitted = _scaled(features)
+    fitted = _scaled(features, widths)
     fitted.estimator = REGRESSORS[learner](seed).fit(fitted.inside(features), np.asarray(values, dtype=np.float64))
     return fitted
 
 
-def refit_values(fitted: Scaled, learner: str, features: Array, values: Array, seed: int = 0) -> Scaled:
+def refit_values(
+    fitted: Scaled, learner: str, features: Array, values: Array, seed: int = 0, widths: Sequence[int] | None = None
+) -> Scaled:
     """The same learner on other points, with the settings that were found before where finding them is dear."""
     if not hasattr(fitted.estimator, "refitted"):
-        return fit_values(learner, features, values, seed)
-    again = _scaled(features)
+        return fit_values(learner, features, values, seed, widths)
+    again = _scaled(features, widths)
     again.estimator = fitted.estimator.refitted(again.inside(features), np.asarray(values, dtype=np.float64))
     return again
 
 
-def fit_levels(learner: str, features: Array, values: Array, scores: Array, seed: int = 0) -> Levels:
+def fit_levels(
+    learner: str, features: Array, values: Array, scores: Array, seed: int = 0, widths: Sequence[int] | None = None
+) -> Levels:
     """A classifier of the level of `scores` [m]; `values` [m, C] give each level its mean."""
     if learner not in CLASSIFIERS:
         raise ValueError(f"unknown learner {learner!r}; {did_you_mean(learner, CLASSIFIERS)}")
     levels = levels_of(scores)
-    fitted = _scaled(features)
+    fitted = _scaled(features, widths)
     fitted.estimator = CLASSIFIERS[learner](seed).fit(fitted.inside(features), levels)
     return Levels(fitted, np.stack([values[levels == level].mean(axis=0) for level in range(3)]))
 
 
-def _scaled(features: Array) -> Scaled:
+def _scaled(features: Array, widths: Sequence[int] | None) -> Scaled:
+    """Standardised columns; each block of `widths` then has the same share of the variance, columns' mean still 1."""
     mean, scale = features.mean(axis=0), features.std(axis=0)
+    if widths:
+        block = np.repeat(np.asarray(widths, dtype=np.float64), widths)
+        scale = scale * np.sqrt(block * len(widths) / len(block))
     return Scaled(None, mean, np.where(scale > 0, scale, np.inf))
 
 

@@ -23,7 +23,8 @@ from paydirt.progress import say
 from paydirt.scorers.base import Job, Method, Scorer, make_scorer
 from paydirt.scorers.gradient import Gradient
 from paydirt.scorers.learned import Learned
-from paydirt.scorers.learned_passes import affordable, feature_cost, learn
+from paydirt.scorers.learned_budget import affordable, feature_cost
+from paydirt.scorers.learned_passes import learn
 from paydirt.scorers.truth import Truth
 from paydirt.scores import reduced
 from paydirt.types import Cost

@@ -108,7 +108,7 @@ def _vectors(scorer: Scorer, job: Job) -> Feature:
     store, references = scorer.prepare(job)
 
     def rows(start: int, stop: int) -> np.ndarray:
-        return np.asarray(np.load(store / f"{start // job.shard_rows:05d}.npy", mmap_mode="r"))
+        return _stored(store, job, start, stop)
 
     centre = references.mean(axis=0)
     return Feature(rows, lambda start, stop: rows(start, stop) @ centre)
@@ -144,11 +144,14 @@ def _loss(job: Job, config: Settings) -> Feature:
 def _words(job: Job, config: Settings) -> Feature:
     store = word_directions(job)
 
-    def rows(start: int, stop: int) -> np.ndarray:
-        found = np.load(store.path / f"{start // job.shard_rows:05d}.npy", mmap_mode="r")
-        return np.asarray(found, dtype=np.float64)
+    return Feature(lambda start, stop: _stored(store.path, job, start, stop).astype(np.float64))
 
-    return Feature(rows)
+
+def _stored(folder: Path, job: Job, start: int, stop: int) -> np.ndarray:
+    """Rows [start, stop) of one shard of vectors."""
+    shard = start // job.shard_rows
+    first = shard * job.shard_rows
+    return np.asarray(np.load(folder / f"{shard:05d}.npy", mmap_mode="r")[start - first : stop - first])
 
 
 FEATURES: dict[str, Callable[[Job, Settings], Feature]] = {

@@ -52,13 +52,14 @@ class Learned(Scorer):
         description="share of the pool to verify, best predicted first; null: regress 0, classify all high",
     )
     predict: Literal["score", "subtasks", "references"] = Field(
-        "subtasks", description="one number, or the influence on every subtask or reference"
+        "score", description="one number, or the influence on every subtask or reference"
     )
     aggregation: Literal["subtasks", "mean", "max", "min"] = Field(
         "subtasks", description="influence as one score: LESS's best subtask mean, or a statistic over all references"
     )
     features: tuple[FeatureName, ...] = Field(
-        ("words", "length", "source", "bm25"), description="words, length, source, bm25, embed, rds, loss, proxy"
+        ("words", "length", "source", "bm25", "proxy"),
+        description="words, length, source, bm25, embed, rds, loss, proxy",
     )
     learner: Literal["kernel", "ridge", "boosting", "mlp", "bert"] = Field(
         "kernel", description="kernel ridge, ridge, boosted trees, 512 units, or a fine-tuned encoder (the seed's)"
@@ -95,7 +96,7 @@ class Learned(Scorer):
 
     def predict_cost(self, job: Job) -> Cost:
         """Gradients of the points and of what is verified, the features of the whole pool, and the learner."""
-        from paydirt.scorers.learned_passes import predict_cost
+        from paydirt.scorers.learned_budget import predict_cost
 
         return predict_cost(self, job)
 

@@ -1,7 +1,6 @@
 """How influence is learnt: choose points, compute their truth, fit, diagnose, verify.
 
-`allowance` is what may be spent in FLOPs by closed form (a cascade's budget); without it the config's own numbers hold.
-Where counted FLOPs exceed the closed form, later work is charged by the count, so that neither passes the allowance.
+`allowance` is what may be spent (see `learned_budget`); without it the config's own numbers hold.
 """
 
 from __future__ import annotations
@@ -19,16 +18,12 @@ from paydirt.progress import say
 from paydirt.scorers import features as blocks
 from paydirt.scorers.base import Job
 from paydirt.scorers.gradient_passes import usable_by_id
+from paydirt.scorers.learned_budget import Purse, affordable_features, feature_cost, learner_flops, truth_of
 from paydirt.scorers.truth import Truth
 from paydirt.scores import apply_statistic, by_subtask, reduced
-from paydirt.types import Cost
 
 if TYPE_CHECKING:
     from paydirt.scorers.learned import Learned
-
-RANDOM_SHARE = 0.4  # of an allowance: the random points, which diagnostics are of
-FEATURE_SHARE = 0.4  # of an allowance, at most, for features
-PROXY_TOKENS = (512, 256, 128, 96, 64, 48, 32, 16)
 
 
 @dataclass
@@ -62,6 +57,7 @@ class Inputs:
 
     def __init__(self, config: Learned, job: Job) -> None:
         self.config, self.job = config, job
+        self.widths: list[int] = []
         self.blocks: dict[str, blocks.Feature] = {}
         if config.learner != "bert":
             self.blocks = {name: blocks.open_feature(name, job, config) for name in config.features}
@@ -69,7 +65,14 @@ class Inputs:
     def rows(self, start: int, stop: int) -> Any:
         if self.config.learner == "bert":
             return self.job.pool.texts(start, stop, "full")
-        return np.concatenate([b.rows(start, stop) for b in self.blocks.values()], axis=1)
+        parts = self._parts(start, stop)
+        self.widths = [part.shape[1] for part in parts]
+        return np.concatenate(parts, axis=1)
+
+    def _parts(self, start: int, stop: int) -> list[np.ndarray]:
+        """The features' columns; what a feature would score by itself is a block of its own."""
+        parts = [b.rows(start, stop) for b in self.blocks.values()]
+        return parts + [b.alone(start, stop)[:, None] for b in self.blocks.values() if b.alone is not None]
 
     def at(self, rows: np.ndarray) -> Any:
         """Of ascending rows, read shard by shard."""
@@ -113,50 +116,6 @@ def one_score(config: Learned, truth: Truth, values: np.ndarray) -> np.ndarray:
     return apply_statistic(across, values)
 
 
-def truth_of(config: Learned, job: Job) -> Truth:
-    """Influence on subtasks where their means are all that is asked for, else on references."""
-    coarse = config.predict != "references" and config.aggregation == "subtasks"
-    return Truth(job, config.gradient.model_copy(update={"per": "subtask" if coarse else "reference"}))
-
-
-def feature_cost(config: Learned, job: Job) -> dict[str, float]:
-    """Closed form of every feature, by name."""
-    names = () if config.learner == "bert" else config.features
-    return {name: blocks.feature_cost(name, job, config).flops for name in names}
-
-
-def predict_cost(config: Learned, job: Job) -> Cost:
-    """See `Learned.predict_cost`: gradients by the pool's mean length."""
-    truth = truth_of(config, job)
-    variable = truth.gradient.predict_cost(job).flops - truth.fixed
-    verified = config.verify if config.verify is not None else (1 / 3 if config.mode == "classify" else 0.0)
-    share = min(1.0, config.points / len(job.pool) + verified * (1 - config.points / len(job.pool)))
-    parts = {"warm-up and references": truth.fixed, "points": variable * share}
-    parts |= {f"feature {name}": flops for name, flops in feature_cost(config, job).items()}
-    parts["learner"] = learner_flops(config, job, config.points)
-    return Cost(sum(parts.values()), round(job.tokens.total * share), parts)
-
-
-def learner_flops(config: Learned, job: Job, points: int) -> float:
-    """Of fitting and predicting, folds included: dense algebra by its closed form; trees are not counted."""
-    width, outputs, n = 300, len(config.columns(job.target)), len(job.pool)
-    if config.learner == "bert":
-        from paydirt.prediction.encoder import EPOCHS
-
-        forward = config.embed.predict_cost(job).flops  # a forward pass of the encoder over the pool
-        return forward * (1 + 3 * EPOCHS * (1 + config.folds) * points / n)
-    if config.learner == "kernel":
-        searched = min(points, 2000)
-        fit = 2 * points**2 * (width + outputs) + points**3 / 3
-        return 3 * 10 * searched**3 + (1 + config.folds) * fit + 2.0 * n * points * (width + outputs)
-    if config.learner == "ridge":
-        return (1 + config.folds) * 4.0 * points * width * min(points, width) + 2.0 * n * width * outputs
-    if config.learner == "mlp":
-        weights = 512 * (width + outputs)
-        return (1 + config.folds) * 30 * 6.0 * points * weights + 2.0 * n * weights
-    return 0.0
-
-
 def learn(config: Learned, job: Job, allowance: float | None = None) -> Outcome:
     """Points, truth, predictor, diagnostics, verification; ValueError where the predictor is refused."""
     if allowance is not None:
@@ -174,14 +133,14 @@ def learn(config: Learned, job: Job, allowance: float | None = None) -> Outcome:
         chosen = purse.cut(ranked, turn)
         if len(chosen):
             truth.of(chosen)
-            outcome.predictor = fit(config, outcome)
+            outcome.predictor = fit(config, outcome, like=outcome.predictor)
     outcome.report = diagnose(config, outcome, np.sort(random))
     refuse(config, job, outcome.report)
     chosen = purse.last(rank(config, outcome, order, "high"), outcome)
     if len(chosen):
         truth.of(chosen)
         if config.mode == "regress":
-            outcome.predictor = fit(config, outcome)
+            outcome.predictor = fit(config, outcome, like=outcome.predictor)
     flops = learner_flops(config, job, len(truth))
     job.meter.add(flops)
     outcome.report["cost"] = {
@@ -193,92 +152,6 @@ def learn(config: Learned, job: Job, allowance: float | None = None) -> Outcome:
     }
     write_atomic(job.out / "diagnostics.json", json.dumps(outcome.report, indent=1))
     return outcome
-
-
-def affordable_features(config: Learned, job: Job, allowance: float) -> Learned:
-    """The config with what `FEATURE_SHARE` of the allowance can pay for: the longest proxy, and no dearer feature."""
-    most = FEATURE_SHARE * allowance
-    kept = []
-    for name in config.features:
-        if name == "proxy":
-            lengths = [n for n in PROXY_TOKENS if n <= config.proxy_tokens] if config.proxy_tokens else PROXY_TOKENS
-            for tokens in lengths:
-                config = config.model_copy(update={"proxy_tokens": tokens})
-                if blocks.feature_cost(name, job, config).flops <= most:
-                    break
-        cost = blocks.feature_cost(name, job, config).flops
-        if cost <= most:
-            most -= cost
-            kept.append(name)
-        else:
-            say(f"learned: the feature {name!r} would cost {cost:.3g} of {allowance:.3g} FLOPs, so it is left out")
-    return config.model_copy(update={"features": tuple(kept)})
-
-
-class Purse:
-    """How many rows a batch may have: by the config's numbers, or by what is left of an allowance."""
-
-    def __init__(self, config: Learned, job: Job, truth: Truth, allowance: float | None, usable: int) -> None:
-        self.config, self.job, self.truth, self.usable = config, job, truth, usable
-        self.allowance = allowance
-        self.rounds = config.rounds
-        self.other = sum(feature_cost(config, job).values()) + learner_flops(config, job, min(config.points, usable))
-        if allowance is None and config.points > usable:
-            raise ValueError(
-                f"learned: {config.points} points of {usable} examples that can train; lower points, or use gradient"
-            )
-
-    @property
-    def left(self) -> float:
-        """Of the allowance, by closed form or by count, whichever has taken more."""
-        assert self.allowance is not None
-        by_form = self.truth.predicted
-        counted = sum(v for k, v in self.job.meter.charges.items() if k.split("/")[0] in GRADIENT_WORK)
-        return (self.allowance - self.other - max(by_form, counted)) * min(1.0, by_form / counted if counted else 1.0)
-
-    def cut(self, ranked: np.ndarray, turn: int) -> np.ndarray:
-        """The first rows of `ranked` that this turn may compute."""
-        if self.allowance is None:
-            size = self.config.points // self.rounds
-            return ranked[: size if turn else self.config.points - size * (self.rounds - 1)]
-        turns = self.rounds - turn + (1 if self.rounds == 1 or turn else 0)
-        share = RANDOM_SHARE if turn == 0 else 1 / max(1, turns)
-        fixed = 0.0 if len(self.truth) else self.truth.fixed
-        chosen = affordable(self.truth, ranked, fixed + share * (self.left - fixed))
-        if turn == 0 and len(chosen) < 20:
-            least = self.truth.cost(ranked[:50]) / RANDOM_SHARE + self.other
-            raise ValueError(
-                f"a selection budget of {self.allowance:.3g} FLOPs leaves {len(chosen)} points to learn from: features "
-                f"take {self.other:.3g}, warm-up and references {self.truth.fixed:.3g}; give at least {least:.3g}, or a "
-                "cheaper gradient (fewer warmup_epochs, a smaller warmup_fraction, one checkpoint)"
-            )
-        return chosen
-
-    def last(self, ranked: np.ndarray, outcome: Outcome) -> np.ndarray:
-        """The rows to verify."""
-        if self.allowance is not None:
-            return affordable(self.truth, ranked, self.left)
-        verify = self.config.verify
-        if self.config.mode == "classify":
-            high = [outcome.predictor.levels(outcome.inputs.rows(a, b)) == 2 for a, b in self.job.shards()]
-            ranked = ranked[np.concatenate(high)[ranked]]
-            return ranked if verify is None else ranked[: round(verify * len(self.job.pool))]
-        return ranked[: round((verify or 0.0) * len(self.job.pool))]
-
-
-GRADIENT_WORK = ("gradients", "references", "tuned")
-
-
-def affordable(truth: Truth, ranked: np.ndarray, flops: float) -> np.ndarray:
-    """The longest prefix of `ranked` whose true influence costs at most `flops` by closed form."""
-    low, high = 0, len(ranked)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if truth.cost(ranked[:middle]) <= flops:
-            low = middle
-        else:
-            high = middle - 1
-    return ranked[:low]
 
 
 def rank(config: Learned, outcome: Outcome, order: np.ndarray, by: str | None = None) -> np.ndarray:
@@ -307,6 +180,7 @@ def fit(config: Learned, outcome: Outcome, rows: np.ndarray | None = None, like:
     """A predictor fitted on `rows` (default: all that are known)."""
     rows = outcome.truth.rows if rows is None else rows
     features = outcome.inputs.at(rows)
+    widths = outcome.inputs.widths
     values = as_predicted(config, outcome.truth, outcome.truth.known(rows))
     if config.learner == "bert":
         from paydirt.models.load import resolve_device
@@ -318,10 +192,10 @@ def fit(config: Learned, outcome: Outcome, rows: np.ndarray | None = None, like:
         return fit_encoder(path, config.embed.max_tokens, device, config.points_seed, features, values, scores)
     if config.mode == "classify":
         scores = one_score(config, outcome.truth, values)
-        return learners.fit_levels(config.learner, features, values, scores, config.points_seed)
+        return learners.fit_levels(config.learner, features, values, scores, config.points_seed, widths)
     if like is not None:
-        return learners.refit_values(like, config.learner, features, values, config.points_seed)
-    return learners.fit_values(config.learner, features, values, config.points_seed)
+        return learners.refit_values(like, config.learner, features, values, config.points_seed, widths)
+    return learners.fit_values(config.learner, features, values, config.points_seed, widths)
 
 
 def _fold_predictors(config: Learned, outcome: Outcome, held: np.ndarray) -> list[tuple[Any, np.ndarray]]:
@@ -351,7 +225,7 @@ def diagnose(config: Learned, outcome: Outcome, held: np.ndarray) -> dict[str, A
         "predictor": found,
         "features_alone": {name: checks.spearman(true, scores) for name, scores in alone.items()},
         "points": len(outcome.truth),
-        "features": list(config.features),
+        "features": list(config.features) if config.learner != "bert" else [],
         "proxy_tokens": config.proxy.max_tokens if "proxy" in config.features else None,
         "held_out_points": len(held),
         "aggregation": config.aggregation,

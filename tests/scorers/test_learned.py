@@ -14,7 +14,8 @@ from paydirt.cost.ledger import Ledger
 from paydirt.scorers.base import Job, make_scorer
 from paydirt.scorers.cascade import run_part
 from paydirt.scorers.features import open_feature
-from paydirt.scorers.learned_passes import GRADIENT_WORK, affordable, learn, rank
+from paydirt.scorers.learned_budget import GRADIENT_WORK, affordable
+from paydirt.scorers.learned_passes import learn, rank
 from paydirt.scorers.truth import Truth
 from paydirt.scores import Scores, reduced
 from paydirt.stages import Workspace
@@ -183,7 +184,7 @@ def test_more_points_than_examples_is_an_error(tiny, workspace, tmp_path) -> Non
         learn(make_scorer(LEARNED | {"points": 61}), job_of(tiny, tmp_path, workspace, LEARNED))
 
 
-@pytest.mark.parametrize("share", [0.4, 0.6, 0.9])
+@pytest.mark.parametrize("share", [0.65, 0.8, 0.95])
 def test_an_allowance_is_not_passed_by_form_or_by_count(tiny, workspace, tmp_path, share: float) -> None:
     config = make_scorer(LEARNED | {"rounds": 3})
     job = job_of(tiny, tmp_path, workspace, LEARNED)
