@@ -8,7 +8,7 @@ A sample of the pool beside this repository, a small Llama pre-trained on that p
 Full gradients are LESS's: a warm-up of four epochs on 5 %, four checkpoints. Everything is an artifact under --work:
 a second run finds it. Shares are of counted FLOPs, warm-up, references, features and predictor included. Three parts:
 
-- `variants`: each way to make gradients cheaper, on a third of the pool, costs as for the whole;
+- `variants`: each way to make gradients cheaper, on a quarter of the pool, costs as for the whole;
 - `learned`: document 001's table, predictor points and diagnostics;
 - `frontier`: every method's recall of the true top 5 % against its share of the cost.
 """
@@ -127,16 +127,19 @@ def compare(true: np.ndarray, found: np.ndarray) -> dict[str, float]:
 
 
 def variants(bench: Bench, target: str) -> None:
-    """Each cheaper gradient on a third of the pool; its cost as it would be for the whole."""
+    """Each cheaper gradient on a quarter of the pool; its cost as it would be for the whole."""
     values, whole = bench.full(target)
     true = bench.score(target, values)
-    rows = np.sort(np.random.default_rng(1).permutation(len(true))[: len(true) // 3])
+    rows = np.sort(np.random.default_rng(1).permutation(len(true))[: len(true) // 4])
     for name, change in VARIANTS.items():
 
         def measure(name: str = name, change: dict[str, Any] = change) -> dict[str, Any]:
             model = change.get("model", "selector")
             method = make_scorer(FULL | {k: v for k, v in change.items() if k != "model"})
             part = bench.job(target, name, model)
+            if change.keys() == {"checkpoints"}:  # the whole pool's store is there
+                found = run_part(part, method)
+                return compare(true[rows], found[rows]) | {"share": part.meter.flops / whole}
             part = part.part(rows, part.out)
             found = run_part(part, method)
             fixed = sum(v for k, v in part.meter.charges.items() if k.split("/")[0] in FIXED)
@@ -228,6 +231,66 @@ def learned(bench: Bench, target: str) -> None:
                 bench.row(f"learned/{target}/{aggregation}/{predict}/{learner}", measure)
 
 
+def tables(bench: Bench, target: str) -> None:
+    """The measurements of a target as Markdown."""
+
+    def lines(prefix: str) -> list[tuple[str, dict[str, Any]]]:
+        start = f"{prefix}/{target}/"
+        return [(k.removeprefix(start), v) for k, v in bench.rows.items() if k.startswith(start)]
+
+    print(f"\n{target}: cheaper gradients\n")
+    print("| gradients | share of FLOPs | recall of top 5 % | 10 % | 25 % | rank correlation |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for prefix in ("variants", "frontier"):
+        if prefix == "frontier":
+            print(f"\n{target}: methods\n")
+            print("| method | share of FLOPs | recall of top 5 % | 10 % | 25 % | rank correlation |")
+            print("| --- | --- | --- | --- | --- | --- |")
+        for name, v in lines(prefix):
+            recalls = " | ".join(f"{v[f'recall {share}']:.2f}" for share in ("5%", "10%", "25%"))
+            print(f"| {name} | {v['share']:.1%} | {recalls} | {v['spearman']:.2f} |")
+    print(f"\n{target}: predicting influence (cross-validated on the points; R2 and correlation on all unseen)\n")
+    print(
+        "| influence | predicts | learner | accuracy | R2 | rank correlation | top 5 % | unseen R2 | unseen correlation |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    for name, v in lines("learned"):
+        how, predicts, learner = name.split("/")
+        c, u = v["cross-validated"], v["unseen"]
+        print(f"| {how} | {predicts} | {learner} | {c['accuracy']:.3f} | {c['r2']:.3f} | {c['spearman']:.3f} | "
+              f"{c['recall_top_5%']:.2f} | {u['r2']:.3f} | {u['spearman']:.3f} |")  # fmt: skip
+
+
+def figure(bench: Bench, targets: list[str]) -> None:
+    """Recall of the true top 5 % against the share of the full gradients' FLOPs, a panel a target."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    fig, axes = plt.subplots(1, len(targets), figsize=(6 * len(targets), 4.5), sharey=True, squeeze=False)
+    for axis, target in zip(axes[0], targets):
+        groups: dict[str, list[tuple[float, float, str]]] = {}
+        for key, v in bench.rows.items():
+            part, of, name = key.split("/", 2)
+            if of == target and part in ("frontier", "variants"):
+                kind = "cheaper gradients" if part == "variants" or name.startswith("gradient") else name.split(",")[0]
+                groups.setdefault(kind, []).append((100 * v["share"], v["recall 5%"], name))
+        for number, (kind, points) in enumerate(groups.items()):
+            x, y, _ = zip(*sorted(points))
+            x = [max(value, 0.02) for value in x]
+            axis.plot(x, y, "o-" if kind in ("cascade",) else "o", color=f"C{number}", label=kind, ms=5)
+        axis.plot([10, 25], [0.8, 0.9], "k*", ms=11, label="aim")
+        axis.set(
+            xscale="log", xlabel="share of full gradients' FLOPs, % (free methods at 0.02)", title=target, ylim=(0, 1)
+        )
+        axis.grid(alpha=0.3)
+    axes[0][0].set_ylabel("recall of the true top 5 %")
+    axes[0][-1].legend(fontsize=8, loc="upper left")
+    fig.tight_layout()
+    fig.savefig(bench.work / "recall.png", dpi=110)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder of everything that is made")
@@ -245,6 +308,8 @@ def main() -> None:
         for name, part in (("variants", variants), ("learned", learned), ("frontier", frontier)):
             if options.only in (None, name):
                 part(bench, target)
+        tables(bench, target)
+    figure(bench, options.targets)
 
 
 if __name__ == "__main__":

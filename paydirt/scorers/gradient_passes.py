@@ -18,6 +18,7 @@ from paydirt.artifacts import Artifact, build, fingerprint, write_atomic
 from paydirt.cost.ledger import Ledger
 from paydirt.cost.measure import count_flops
 from paydirt.data.encoding import Encoded
+from paydirt.data.pool import Pool
 from paydirt.data.tokens import row_key
 from paydirt.models.load import attach_lora, load_model, model_fingerprint
 from paydirt.progress import track
@@ -222,46 +223,94 @@ def reference_features(scorer: Gradient, job: Job, step: Step) -> Any:
 
 
 def write_pool(scorer: Gradient, job: Job, step: Step) -> Artifact:
-    """The projected pool at one checkpoint, written shard by shard; found where it was written before."""
-    from paydirt.gradients.pool import manifest_of
-    from paydirt.gradients.store import pack_rows, plan_shards, write_shards
+    """The projected pool at one checkpoint, written shard by shard; found where it was written before.
+
+    A part of a pool whose whole store exists takes its rows from there, and is charged as if it had computed them.
+    """
+    from paydirt.gradients.store import plan_shards, write_shards
 
     inputs, settings = _identity(scorer, job, step, set())
-    inputs |= {"pool": job.pool.fingerprint, "rows": row_key(job.pool)}
     settings["shard_rows"] = job.shard_rows
+    name = Path(step.path).name
+
+    def place(pool: Pool) -> tuple[Path, dict[str, str]]:
+        found = inputs | {"pool": pool.fingerprint, "rows": row_key(pool)}
+        return job.shared / "gradients" / f"{name}-{fingerprint([found, settings])}", found
 
     def make(part: Path) -> dict[str, Any]:
-        ledger, name = Ledger(part), Path(step.path).name
+        ids, rows, ledger = job.pool.ids(), len(job.pool), Ledger(part)
+        whole = place(job.root.pool)[0]
+        plan = plan_shards(ids, job.shard_rows)
+        bar = iter(track(job.shards(), f"gradients {name}", job.shard_rows, rows))
+        next(bar)
+
+        def advance(rows: int, computed: bool) -> None:
+            next(bar, None)
+
+        if job.whole is not None and (whole / "manifest.json").exists():
+            from paydirt.gradients.store import Store
+
+            made, store = Artifact(whole), Store(whole / "store")
+            share = scorer.pass_cost(job).tokens / max(1, scorer.pass_cost(job.root).tokens)
+            with ledger.record("gradients", f"{name}, from the whole store", scorer.pass_cost(job)) as entry:
+                pick = _picker(store, job)
+                manifest = {k: v for k, v in store.manifest.items() if k != "shards"}
+                write_shards(part / "store", manifest | {"data": job.pool.fingerprint}, plan, pick, on_shard=advance)
+                entry.measured_flops = float(made.notes["measured_flops"]) * share
+            return {"examples": rows, "measured_flops": entry.measured_flops}
         with (
             Collector(scorer, job, step, scorer.direction) as collect,
             ledger.record("gradients", name, scorer.pass_cost(job)) as entry,
         ):
-            template = f"{job.encoding.template}, {job.encoding.max_length} tokens"
-            manifest = manifest_of(collect.features, name, template, inputs["pool"], max_tokens=scorer.max_tokens)
-            manifest["dtype"] = scorer.store_dtype
-            ids = job.pool.ids()
-            plan = plan_shards(ids, job.shard_rows)
-            bar = iter(track(job.shards(), f"gradients {name}", job.shard_rows, len(ids)))
-            next(bar)
-
-            def advance(rows: int, computed: bool) -> None:
-                next(bar, None)
+            manifest = _store_manifest(scorer, job, collect, name)
 
             def compute(shard_ids: Any) -> Any:
+                from paydirt.gradients.store import pack_rows
+
                 return pack_rows(collect.of_pool(job.pool.rows_of(shard_ids)), scorer.store_dtype)
 
             write_shards(part / "store", manifest, plan, compute, on_shard=advance)
             entry.measured_flops, entry.tokens = collect.pool_flops(), scorer.pass_cost(job).tokens
-            projecting = collect.projection_flops(len(ids))
+            projecting = collect.projection_flops(rows)
         # Additions alone, done inside the passes above: no seconds of its own.
         with ledger.record("projection", name, Cost(projecting)) as line:
             line.measured_flops = projecting
-        return {"examples": len(ids), "measured_flops": entry.measured_flops + projecting}
+        return {"examples": rows, "measured_flops": entry.measured_flops + projecting}
 
-    place = job.shared / "gradients" / f"{Path(step.path).name}-{fingerprint([inputs, settings])}"
-    artifact = build(place, "gradients", settings, inputs, make)
+    out, inputs = place(job.pool)
+    artifact = build(out, "gradients", settings, inputs, make)
     job.meter.charge(artifact)
     return artifact
+
+
+def _store_manifest(scorer: Gradient, job: Job, collect: Collector, name: str) -> dict[str, Any]:
+    from paydirt.gradients.pool import manifest_of
+
+    template = f"{job.encoding.template}, {job.encoding.max_length} tokens"
+    manifest = manifest_of(collect.features, name, template, job.pool.fingerprint, max_tokens=scorer.max_tokens)
+    return manifest | {"dtype": scorer.store_dtype}
+
+
+def _picker(store: Any, job: Job) -> Any:
+    """Shards of a part's rows out of the whole pool's store, whose shards are in row order."""
+
+    def pick(shard_ids: Any) -> Any:
+        import torch
+
+        rows = job.root.pool.rows_of(shard_ids)
+        out: dict[str, Any] = {}
+        for shard in np.unique(rows // job.shard_rows).tolist():
+            at = np.flatnonzero(rows // job.shard_rows == shard)
+            ids, tensors = store.tensors(shard)
+            inside = torch.from_numpy(rows[at] - shard * job.shard_rows)
+            for key, tensor in tensors.items():
+                if key not in out:
+                    out[key] = torch.empty(len(rows), *tensor.shape[1:], dtype=tensor.dtype)
+                out[key][torch.from_numpy(at)] = tensor[inside]
+            assert [ids[i] for i in inside.tolist()] == [shard_ids[i] for i in at.tolist()]
+        return out
+
+    return pick
 
 
 def score_without_store(scorer: Gradient, job: Job, pairs: list[tuple[Step, Any]]) -> Path:

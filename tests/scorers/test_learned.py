@@ -57,13 +57,19 @@ def truth(tiny: Tiny, workspace: Workspace, tmp_path_factory: pytest.TempPathFac
     return np.concatenate([b for _, b in Scores(artifact.path).blocks()])
 
 
-def test_influence_of_a_part_is_that_of_the_whole(tiny, workspace, truth, tmp_path) -> None:
-    """The warm-up is the whole pool's, so parts of any size and order give the same numbers."""
-    job = job_of(tiny, tmp_path, workspace, LEARNED)
-    found = Truth(job, make_scorer({"name": "gradient", **CHEAP}))
+@pytest.mark.parametrize("found", [True, False], ids=["from the whole store", "computed"])
+def test_influence_of_a_part_is_that_of_the_whole(tiny, workspace, truth, tmp_path, found: bool) -> None:
+    """The warm-up is the whole pool's, so parts of any size and order give the same numbers, at the same charge."""
+    job = job_of(tiny, tmp_path, workspace if found else Workspace(tmp_path / "shared"), LEARNED)
+    part = Truth(job, make_scorer({"name": "gradient", **CHEAP}))
     for rows in ([7, 3, 41], [3, 59, 0, 12]):
-        np.testing.assert_allclose(found.of(np.array(rows)), truth[rows], atol=1e-5)
-    assert found.rows.tolist() == [0, 3, 7, 12, 41, 59]
+        np.testing.assert_allclose(part.of(np.array(rows)), truth[rows], atol=1e-5)
+    assert part.rows.tolist() == [0, 3, 7, 12, 41, 59]
+    ledgers = [Ledger(p) for p in (job.shared / "gradients").iterdir()]
+    copied = [e for ledger in ledgers for e in ledger.entries() if "whole store" in e.what]
+    assert bool(copied) == found
+    counted = sum(v for k, v in job.meter.charges.items() if k.startswith("gradients"))
+    assert 0.5 < counted / (part.predicted - part.fixed) < 2
 
 
 def test_a_part_is_a_pool(tiny, workspace, tmp_path) -> None:
