@@ -72,7 +72,7 @@ def write(table: pa.Table, out: Path) -> None:
 
 
 def cost(
-    method: Annotated[str, typer.Argument(help="random, bm25, embed, ppl, ifd, rds, gradient")],
+    method: Annotated[str, typer.Argument(help="random, bm25, embed, ppl, ifd, rds, gradient, learned, cascade")],
     model: Annotated[str, typer.Option(help="directory or config.json of the model to tune")],
     pool_tokens: Annotated[float, typer.Option(help="tokens in the pool")],
     selector: Annotated[

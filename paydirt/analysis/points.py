@@ -17,7 +17,7 @@ ALL = "everything"  # the method of a run on the whole pool: it selected nothing
 
 # Families share strength: a new method starts from its family, an unknown family from "selected at all".
 FAMILY_WORDS: dict[str, tuple[str, ...]] = {
-    "gradient": ("less", "grad", "influence", "learned", "datainf", "trak"),
+    "gradient": ("less", "grad", "influence", "learned", "cascade", "datainf", "trak"),
     "perplexity": ("ppl", "perplex", "ifd", "loss", "superfilter", "cherry"),
     "lexical": ("bm25", "tfidf", "tf-idf", "lexic", "dsir", "gram"),
     "embedding": ("embed", "rds", "gtr", "minilm", "sbert", "knn", "cosine", "repres"),

@@ -17,7 +17,7 @@ training is 2 forwards plus the adapters' own 6 P_lora T (Hu et al., arXiv 2106.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from paydirt.cost.architecture import Architecture
 from paydirt.cost.lookup import find
@@ -132,6 +132,9 @@ class SelectionWork:
     checkpoints: int = 4
     projection_dim: int = 8192
     tasks: int = 1
+    points: float = 3000  # learned: examples whose true influence is computed
+    proxy_tokens: float = 64  # learned: tokens of every other example that its proxy reads
+    budget_share: float = 0.1  # cascade: budget as a share of what gradients cost
 
     def __post_init__(self) -> None:
         if self.pool_tokens < 0 or self.reference_tokens < 0:
@@ -204,6 +207,22 @@ def _gradient(work: SelectionWork, arch: Architecture, convention: str) -> Parts
     }
 
 
+def _learned(work: SelectionWork, arch: Architecture, convention: str) -> Parts:
+    """Gradients of `points` alone, and of `proxy_tokens` of every example; the learner itself is left out."""
+    share = min(1.0, work.points / work.pool_examples) if work.pool_examples else 1.0
+    some = replace(work, pool_tokens=work.pool_tokens * share, pool_examples=work.pool_examples * share)
+    whole, parts = _gradient(work, arch, convention), _gradient(some, arch, convention)
+    read = min(work.pool_tokens, work.proxy_tokens * work.pool_examples)
+    proxy = replace(work, pool_tokens=read, checkpoints=1)
+    parts["proxy"] = _gradient(proxy, arch, convention)["pool gradients"]
+    return parts | {"warm-up": whole["warm-up"]}
+
+
+def _cascade(work: SelectionWork, arch: Architecture, convention: str) -> Parts:
+    """What it is given: a share of what gradients cost."""
+    return {"budget": work.budget_share * sum(_gradient(work, arch, convention).values())}
+
+
 FAMILIES: Mapping[str, Callable[..., Parts]] = {
     "random": _free,
     "length": _free,
@@ -214,6 +233,8 @@ FAMILIES: Mapping[str, Callable[..., Parts]] = {
     "ppl": _perplexity,
     "ifd": _ifd,
     "gradient": _gradient,
+    "learned": _learned,
+    "cascade": _cascade,
 }
 ALIASES = {"perplexity": "ppl", "less": "gradient", "rds+": "rds", "lexicon": "bm25", "embedding": "embed"}
 

@@ -98,6 +98,15 @@ def test_gradient_parts_are_passes() -> None:
     assert cost.flops == pytest.approx(sum(cost.parts.values()))
 
 
+def test_learned_pays_for_its_points_and_a_cascade_its_share() -> None:
+    work = SelectionWork(pool_tokens=1e6, pool_examples=4000, references=10, points=1000, proxy_tokens=50)
+    full, learned = (selection_flops(name, work, LLAMA_7B) for name in ("gradient", "learned"))
+    assert learned.parts["pool gradients"] == pytest.approx(full.parts["pool gradients"] / 4)
+    assert learned.parts["warm-up"] == full.parts["warm-up"]
+    assert learned.parts["proxy"] == pytest.approx(full.parts["pool gradients"] / 4 * 0.2)  # a checkpoint, a fifth of T
+    assert selection_flops("cascade", work, LLAMA_7B).flops == pytest.approx(0.1 * full.flops)
+
+
 def test_every_family_predicts_and_the_free_ones_are_free() -> None:
     work = SelectionWork(1e6, 1e3, 1e3, 10, 4e5)
     for name in ("random", "length", "bm25", "dsir"):
