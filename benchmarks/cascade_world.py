@@ -3,8 +3,8 @@
     python benchmarks/cascade_world.py --out runs/cascade-world                 # three worlds, about 40 minutes on two cores
     python benchmarks/cascade_world.py --out runs/cascade-world --worlds 0 --only table
 
-For each world (its own facts, pool, base model and truth) a study of random, bm25, full gradients and cascades at a tenth
-and a quarter of their cost, both targets, two training seeds. Printed: scores at each fraction side by side, precision,
+For each world (its own facts, pool, base model and truth) a study of random, bm25, full gradients and a cascade at a tenth
+of their cost, both targets, two training seeds. Printed: scores at each fraction side by side, precision,
 what selecting cost by closed form and by count, which runs are on the Pareto front of total compute, and the number of
 tasks that must share a selection before it reaches the others' front, by the three definitions of `analysis.breakeven`.
 """
@@ -31,7 +31,7 @@ from paydirt.study.run import run_study
 
 TARGETS = ["worded", "paraphrased"]
 FRACTIONS = [0.025, 0.05, 0.1, 0.25, 1.0]
-SHARES = (0.1, 0.25)
+SHARES = (0.1,)
 
 
 def cascade(share: float) -> dict[str, Any]:

@@ -52,9 +52,11 @@ FIXED = ("tuned", "references")  # what is paid however few examples are scored
 ONE = {"checkpoints": 1}
 SHORT = {"warmup_epochs": 1, "warmup_fraction": 0.02}
 VARIANTS: dict[str, dict[str, Any]] = {
+    "full, another warm-up seed": {"warmup_seed": 1},
     "2 checkpoints": {"checkpoints": 2},
     "1 checkpoint": ONE,
     "1 checkpoint, 1 epoch on 2 %": SHORT,
+    "1 checkpoint, 4 epochs on 1 %": ONE | {"warmup_fraction": 0.01},
     "no warm-up (sgd)": {"warmup_epochs": 0, "direction": "sgd"},
     "1 checkpoint, k 1024": ONE | {"k": 1024},
     "1 checkpoint, last 3 of 6 layers": ONE | {"layers": 3},
@@ -204,7 +206,7 @@ def learned(bench: Bench, target: str) -> None:
     """Document 001's table: aggregations of the influence over all references, three levels and the value itself."""
     values, whole = bench.full(target)
     for aggregation in ("mean", "max", "min", "subtasks"):
-        for predict, names in (("score", ("kernel", "ridge", "boosting", "mlp")), ("references", ("kernel",))):
+        for predict, names in (("score", ("kernel", "boosting", "ridge")), ("references", ("kernel",))):
             for learner in names:
 
                 def measure(how: str = aggregation, predict: str = predict, learner: str = learner) -> dict[str, Any]:

@@ -48,6 +48,8 @@ def _option_type(annotation: Any) -> Any:
         return _option_type(inner[0]) | None if len(inner) == 1 and _option_type(inner[0]) else None
     if origin is Literal:
         return str  # pydantic checks the value and names the choices
+    if origin in (list, tuple) and get_origin(get_args(annotation)[0]) is Literal:
+        return list[str]
     if origin in (list, tuple) and all(a in (str, int, float, ...) for a in get_args(annotation)):
         return list[get_args(annotation)[0]]  # type: ignore[misc]
     if origin is dict or (inspect.isclass(annotation) and issubclass(annotation, BaseModel)):
