@@ -5,8 +5,9 @@
     python benchmarks/selection_cost.py --work /tmp/quick --examples 1024 --steps 60 --points 256
 
 A sample of the pool beside this repository, a small Llama pre-trained on that pool on the spot, BBH and MMLU as targets.
-Full gradients are LESS's: a warm-up of four epochs on 5 %, four checkpoints. Everything is an artifact under --work:
-a second run finds it. Shares are of counted FLOPs, warm-up, references, features and predictor included. Three parts:
+Full gradients are LESS's: a warm-up of four epochs on 5 %, four checkpoints. Everything is an artifact under --work: a
+second run finds it. Shares are of FLOPs, warm-up, references, features and predictor included, by closed form over the
+real tokens. Three parts:
 
 - `variants`: each way to make gradients cheaper, on a sixth of the pool, costs as for the whole;
 - `learned`: document 001's table, predictor points and diagnostics;
@@ -47,7 +48,6 @@ FULL = {
     "lora": {"r": 16, "alpha": 64},
     "token_budget": 1024,
 }
-FIXED = ("tuned", "references")  # what is paid however few examples are scored
 # How each variant differs from FULL; the selector model "small" has two layers of half the width.
 ONE = {"checkpoints": 1}
 SHORT = {"warmup_epochs": 1, "warmup_fraction": 0.02}
@@ -97,16 +97,16 @@ class Bench:
         return Job(self.pool, loaded, out, self.shared, config, EncodingConfig(max_length=2048))
 
     def full(self, target: str) -> tuple[np.ndarray, float]:
-        """True influence [N, R] and its cost."""
+        """True influence [N, R] and its cost by closed form."""
         path = self.work / f"truth-{target}.npz"
         if not path.exists():
             job, method = self.job(target, "full"), make_scorer(FULL)
             state = method.prepare(job)
             values = np.concatenate([method.score_rows(job, state, a, b) for a, b in job.shards()])
             with open(path, "wb") as file:
-                np.savez(file, values=values, flops=job.meter.flops)
+                np.savez(file, values=values, counted=job.meter.flops)
         with np.load(path) as stored:
-            return stored["values"], float(stored["flops"])
+            return stored["values"], make_scorer(FULL).predict_cost(self.job(target, "full")).flops
 
     def score(self, target: str, values: np.ndarray, how: Reduction | None = None) -> np.ndarray:
         """[N] by LESS's reduction, or another."""
@@ -120,6 +120,18 @@ class Bench:
             write_atomic(self.file, json.dumps(self.rows, indent=1))
             say(f"{key}: {self.rows[key]}")
         return self.rows[key]
+
+
+def spent(job: Job, scorer: Any) -> float:
+    """FLOPs by closed form of what a method has done."""
+    if scorer.name == "cascade":
+        stages = json.loads((job.out / "cascade.json").read_text())["stages"]
+        return float(sum(stage["flops"] for stage in stages))
+    if scorer.name == "learned":
+        cost = json.loads((job.out / "diagnostics.json").read_text())["cost"]
+        features = sum(cost["features by closed form"].values())
+        return float(cost["gradients by closed form"] + features + cost["learner"])
+    return float(scorer.predict_cost(job).flops)
 
 
 def compare(true: np.ndarray, found: np.ndarray) -> dict[str, float]:
@@ -138,14 +150,10 @@ def variants(bench: Bench, target: str) -> None:
             model = change.get("model", "selector")
             method = make_scorer(FULL | {k: v for k, v in change.items() if k != "model"})
             part = bench.job(target, name, model)
+            share = method.predict_cost(part).flops / whole
             if change.keys() == {"checkpoints"}:  # the whole pool's store is there
-                found = run_part(part, method)
-                return compare(true[rows], found[rows]) | {"share": part.meter.flops / whole}
-            part = part.part(rows, part.out)
-            found = run_part(part, method)
-            fixed = sum(v for k, v in part.meter.charges.items() if k.split("/")[0] in FIXED)
-            cost = fixed + (part.meter.flops - fixed) * len(true) / len(rows)
-            return compare(true[rows], found) | {"share": cost / whole}
+                return compare(true[rows], run_part(part, method)[rows]) | {"share": share}
+            return compare(true[rows], run_part(part.part(rows, part.out), method)) | {"share": share}
 
         bench.row(f"variants/{target}/{name}", measure)
 
@@ -159,7 +167,7 @@ def frontier(bench: Bench, target: str) -> None:
         def measure() -> dict[str, Any]:
             job = bench.job(target, name)
             found = run_part(job, make_scorer(config))
-            return compare(true, found) | {"share": job.meter.flops / whole}
+            return compare(true, found) | {"share": spent(job, make_scorer(config)) / whole}
 
         bench.row(f"frontier/{target}/{name}", measure)
 
@@ -226,7 +234,7 @@ def learned(bench: Bench, target: str) -> None:
                     unseen = compare(true[rest], found[rest])
                     spread = ((true[rest] - true[rest].mean()) ** 2).sum()
                     unseen["r2"] = float(1 - ((true[rest] - found[rest]) ** 2).sum() / spread)
-                    return {"cross-validated": kept, "unseen": unseen, "share": job.meter.flops / whole}
+                    return {"cross-validated": kept, "unseen": unseen, "share": spent(job, scorer) / whole}
 
                 bench.row(f"learned/{target}/{aggregation}/{predict}/{learner}", measure)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -141,18 +142,36 @@ class Collector:
         return self(self.job.pool.take(rows), [window(self.job.tokens[int(r)], self.max_tokens) for r in rows])
 
     def pool_flops(self) -> float:
-        """Of forward, backward and projection of the whole pool, counted on a few examples spread over it."""
-        rows = np.unique(np.linspace(0, len(self.job.pool) - 1, 16).astype(int))
-        # One at a time: side by side, a few unlike examples would be mostly padding, which sorted batches are not.
-        flops, _ = count_flops(lambda: [self.of_pool(rows[i : i + 1]) for i in range(len(rows))])
-        read = sum(len(window(self.job.tokens[int(r)], self.max_tokens).ids) for r in rows)
+        """Of forward and backward of the whole pool, counted on a few examples of all lengths (see `extrapolated`)."""
         lengths = self.job.tokens.lengths
-        total = np.minimum(lengths, self.max_tokens).sum() if self.max_tokens else lengths.sum()
-        return flops / max(1, read) * float(total)
+        if self.max_tokens:
+            lengths = np.minimum(lengths, self.max_tokens)
+        some = spread_over(lengths)
+        counts = [count_flops(partial(self.of_pool, np.asarray([row])))[0] for row in some]
+        answers = np.minimum(self.job.tokens.supervised_lengths, lengths)
+        return extrapolated(lengths, answers, some, counts)
 
     def projection_flops(self, examples: int) -> float:
         """Of projecting so many examples: additions inside the passes, counted by closed form."""
         return self.projection.flops(self.features.parameters) * examples
+
+
+def spread_over(lengths: np.ndarray, count: int = 12) -> np.ndarray:
+    """Rows of the shortest, the longest and those between, evenly by rank."""
+    order = np.argsort(lengths, kind="stable")
+    return np.unique(order[np.linspace(0, len(order) - 1, min(count, len(order))).astype(int)])
+
+
+def extrapolated(lengths: np.ndarray, answers: np.ndarray, some: np.ndarray, counts: list[float]) -> float:
+    """FLOPs of all examples from the `counts` of `some`: linear in tokens, their square and supervised tokens.
+
+    That is what a transformer's cost is made of, so a dozen examples determine it; a mean over a dozen would be off by
+    a third where a few long texts hold most of the tokens.
+    """
+    terms = np.stack([lengths, np.square(lengths, dtype=np.float64), answers, np.ones(len(lengths))], axis=1)
+    scale = np.abs(terms).max(axis=0).clip(1)
+    weights, *_ = np.linalg.lstsq((terms / scale)[some], np.asarray(counts), rcond=1e-9)
+    return float(np.clip((terms / scale) @ weights, 0, None).sum())
 
 
 def window(example: Encoded, most: int | None) -> Encoded:
@@ -207,11 +226,12 @@ def reference_features(scorer: Gradient, job: Job, step: Step) -> Any:
     def make(part: Path) -> dict[str, Any]:
         encoded, work = job.references, {}
         with Collector(scorer, job, step, "sgd") as collect, Ledger(part).record("references", job.target.name) as line:
-            few = np.unique(np.linspace(0, len(encoded) - 1, 8).astype(int))
-            flops, _ = count_flops(lambda: [collect([job.target.references[i]], [encoded[i]]) for i in few])
-            work["features"] = collect(job.target.references, encoded)
-            line.tokens = sum(len(e.ids) for e in encoded)
-            line.measured_flops = flops / sum(len(encoded[i].ids) for i in few) * line.tokens
+            lengths, answers = (np.asarray(v) for v in zip(*((len(e.ids), e.n_supervised) for e in encoded)))
+            few, examples = spread_over(lengths), job.target.references
+            counts = [count_flops(partial(collect, [examples[i]], [encoded[i]]))[0] for i in few]
+            work["features"] = collect(examples, encoded)
+            line.tokens = int(lengths.sum())
+            line.measured_flops = extrapolated(lengths, answers, few, counts)
             line.measured_flops += collect.projection_flops(len(encoded))
         np.save(part / "features.npy", work["features"].numpy())
         return {"references": len(encoded), "measured_flops": line.measured_flops}

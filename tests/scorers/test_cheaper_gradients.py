@@ -14,7 +14,15 @@ from paydirt.data.encoding import Encoded
 from paydirt.gradients.projection import Projection
 from paydirt.models.load import ModelConfig, load_model
 from paydirt.scorers.base import Job, make_scorer
-from paydirt.scorers.gradient_passes import Collector, Step, checkpoints, freeze_below, window
+from paydirt.scorers.gradient_passes import (
+    Collector,
+    Step,
+    checkpoints,
+    extrapolated,
+    freeze_below,
+    spread_over,
+    window,
+)
 from paydirt.stages import Workspace
 from scorers.test_gradient import loop_gradient, projected
 from scorers.test_learned import CHEAP
@@ -92,3 +100,24 @@ def test_the_window_holds_the_start_of_the_answer(length: int, first: int, answe
     cut = window(example(length, first, answer), 16)
     assert cut.ids.tolist() == list(range(*span))
     assert cut.n_supervised > 0
+
+
+def test_a_dozen_counts_tell_the_cost_of_all(tiny: Tiny, tmp_path: Path, workspace: Workspace) -> None:
+    """Against counting every example of the pool, one at a time."""
+    from paydirt.cost.measure import count_flops
+
+    scorer = make_scorer({"name": "gradient", **CHEAP, "direction": "sgd"})
+    job = tiny.job(scorer, tmp_path, workspace)
+    with Collector(scorer, job, list(checkpoints(scorer, job))[-1], "sgd") as collect:
+        every = sum(count_flops(lambda row=row: collect.of_pool(np.asarray([row])))[0] for row in range(60))
+        assert collect.pool_flops() == pytest.approx(every, rel=0.01)
+
+
+def test_extrapolation_is_exact_for_what_is_quadratic_in_length() -> None:
+    lengths = np.random.default_rng(0).lognormal(5, 1, 500).astype(int) + 4
+    answers = lengths // 3
+    cost = 7.0 * lengths + 0.01 * lengths**2 + 3.0 * answers + 50
+    some = spread_over(lengths)
+    assert extrapolated(lengths, answers, some, cost[some].tolist()) == pytest.approx(cost.sum(), rel=1e-6)
+    same = np.full(30, 8)
+    assert extrapolated(same, same, spread_over(same), [5.0] * len(spread_over(same))) == pytest.approx(150)
