@@ -56,6 +56,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "2 checkpoints": {"checkpoints": 2},
     "1 checkpoint": ONE,
     "1 checkpoint, 1 epoch on 2 %": SHORT,
+    "smaller selector (2 layers, width 64)": {"model": "small"},
     "1 checkpoint, 4 epochs on 1 %": ONE | {"warmup_fraction": 0.01},
     "no warm-up (sgd)": {"warmup_epochs": 0, "direction": "sgd"},
     "1 checkpoint, k 1024": ONE | {"k": 1024},
@@ -63,7 +64,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "1 checkpoint, last layer": ONE | {"layers": 1},
     "1 checkpoint, 256 tokens": ONE | {"max_tokens": 256},
     "1 checkpoint, 64 tokens": ONE | {"max_tokens": 64},
-    "smaller selector (2 layers, width 64)": {"model": "small"},
     "all of it: 1 epoch on 2 %, 3 layers, 128 tokens": SHORT | {"layers": 3, "max_tokens": 128},
 }
 
@@ -178,7 +178,7 @@ def frontier(bench: Bench, target: str) -> None:
     method("rds", "rds")
     for used in (2, 1):
         method(f"gradient, last {used}", FULL | {"checkpoints": used})
-    method("gradient, 1 epoch on 2 %", FULL | SHORT)
+    method("gradient, 1 epoch on 2 %", FULL | ONE | SHORT)
     points = bench.options.points
     last = {k: v for k, v in FULL.items() if k != "name"} | ONE
     for n in (points // 4, points // 2, points):
@@ -190,23 +190,19 @@ def frontier(bench: Bench, target: str) -> None:
         }
         method(f"learned, {n} points", plain)
         method(f"learned, {n} points, 1 checkpoint", plain | {"gradient": last})
-    for share in (0.05, 0.075, 0.1, 0.15, 0.25, 0.4):
-        method(f"cascade, {share:.1%}", cascade(share))
+    for share in (0.05, 0.1, 0.25, 0.5):
+        method(f"cascade, {share:.0%}", cascade(share, ONE | SHORT))
+        if share > 0.05:
+            method(f"cascade on the full warm-up, {share:.0%}", cascade(share, ONE))
 
 
-def cascade(share: float) -> dict[str, Any]:
-    """The default cascade with this benchmark's gradients."""
+def cascade(share: float, cheaper: dict[str, Any]) -> dict[str, Any]:
+    """The default cascade with this benchmark's gradients, made cheaper."""
     from paydirt.scorers.cascade import Cascade
 
-    shape = {k: v for k, v in FULL.items() if k != "name"}
-    stages = []
-    for stage in Cascade().stages:
-        values = stage.method.to_dict()
-        cheap = (values["gradient"] if values["name"] == "learned" else values) | shape
-        keep = Cascade().final.gradient.to_dict()  # what the default makes cheaper stays as it is
-        for option in ("warmup_epochs", "warmup_fraction", "checkpoints", "layers", "max_tokens"):
-            cheap[option] = keep[option]
-        stages.append(values | ({"gradient": cheap} if values["name"] == "learned" else cheap))
+    learned = next(stage.method for stage in Cascade().stages if stage.method.name == "learned")
+    gradient = FULL | cheaper
+    stages = [learned.to_dict() | {"gradient": gradient}, gradient]
     return {"name": "cascade", "stages": stages, "share": share, "full": FULL}
 
 
