@@ -15,6 +15,7 @@ from paydirt.artifacts import file_digest, fingerprint, write_atomic
 from paydirt.config import Config
 from paydirt.data.forms import FormName
 from paydirt.data.readers import READERS, file_kind, is_hub_id, load_hub, stem
+from paydirt.registry import did_you_mean
 
 # A file changed less than this before we looked may change again within the clock's grain; its digest is not kept.
 SETTLED_SECONDS = 2.0
@@ -72,6 +73,9 @@ def _expand(path: str) -> list[str]:
         if not matches:
             raise ValueError(f"{path}: no file matches")
         return matches
+    if is_hub_id(path) and folder.parent.is_dir() and str(folder.parent) != ".":
+        near = did_you_mean(folder.name, [p.name for p in folder.parent.iterdir()])
+        raise ValueError(f"{path}: no such file in the folder {folder.parent}; {near}")
     if not is_hub_id(path):
         file_kind(path)  # missing or unknown files are named before anything is read
     return [path]

@@ -312,3 +312,11 @@ def test_the_real_pool_round_trips(shared: Path, tmp_path: Path) -> None:
     pool = open_pool(PoolConfig(files=str(path)), tmp_path)
     with gzip.open(path) as handle:
         assert pool.records(range(len(pool))) == [json.loads(line) for line in handle]
+
+
+def test_a_misspelt_folder_is_not_looked_for_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`world/poool` has the form of a hub id; the folder `world` tells that it is none."""
+    (tmp_path / "world" / "pool").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"world/poool: no such file in the folder world; did you mean 'pool'\?"):
+        open_pool(PoolConfig(files=["world/poool"]), tmp_path / "cache")
