@@ -209,30 +209,30 @@ def cascade(share: float, cheaper: dict[str, Any]) -> dict[str, Any]:
 def learned(bench: Bench, target: str) -> None:
     """Document 001's table: aggregations of the influence over all references, three levels and the value itself."""
     values, whole = bench.full(target)
-    for aggregation in ("mean", "max", "min", "subtasks"):
-        for predict, names in (("score", ("kernel", "boosting", "ridge")), ("references", ("kernel",))):
-            for learner in names:
+    cases = [(how, "score", "kernel") for how in ("mean", "max", "min", "subtasks")]
+    cases += [("mean", "score", "ridge"), ("mean", "score", "boosting"), ("mean", "references", "kernel")]
+    for aggregation, predict, learner in cases:
 
-                def measure(how: str = aggregation, predict: str = predict, learner: str = learner) -> dict[str, Any]:
-                    config = {"name": "learned", "points": bench.options.points, "aggregation": how, "refuse": False}
-                    config |= {"predict": predict, "learner": learner}
-                    config |= {"gradient": {k: v for k, v in FULL.items() if k != "name"}}
-                    job = bench.job(target, f"learned-{how}-{predict}-{learner}")
-                    scorer = make_scorer(config)
-                    outcome = learn(scorer, job)
-                    true = bench.score(target, values, scorer.reduction)
-                    report = outcome.report["predictor"]
-                    kept = {k: v for k, v in report.items() if k != "calibration"}
-                    kept |= {"slope": report["calibration"]["slope"], "alone": outcome.report["features_alone"]}
-                    parts = [outcome.predictor.predict(outcome.inputs.rows(a, b)) for a, b in job.shards()]
-                    found = one_score(scorer, outcome.truth, np.concatenate(parts))
-                    rest = np.setdiff1d(np.arange(len(true)), outcome.truth.rows)
-                    unseen = compare(true[rest], found[rest])
-                    spread = ((true[rest] - true[rest].mean()) ** 2).sum()
-                    unseen["r2"] = float(1 - ((true[rest] - found[rest]) ** 2).sum() / spread)
-                    return {"cross-validated": kept, "unseen": unseen, "share": spent(job, scorer) / whole}
+        def measure(how: str = aggregation, predict: str = predict, learner: str = learner) -> dict[str, Any]:
+            config = {"name": "learned", "points": bench.options.points, "aggregation": how, "refuse": False}
+            config |= {"predict": predict, "learner": learner}
+            config |= {"gradient": {k: v for k, v in FULL.items() if k != "name"}}
+            job = bench.job(target, f"learned-{how}-{predict}-{learner}")
+            scorer = make_scorer(config)
+            outcome = learn(scorer, job)
+            true = bench.score(target, values, scorer.reduction)
+            report = outcome.report["predictor"]
+            kept = {k: v for k, v in report.items() if k != "calibration"}
+            kept |= {"slope": report["calibration"]["slope"], "alone": outcome.report["features_alone"]}
+            parts = [outcome.predictor.predict(outcome.inputs.rows(a, b)) for a, b in job.shards()]
+            found = one_score(scorer, outcome.truth, np.concatenate(parts))
+            rest = np.setdiff1d(np.arange(len(true)), outcome.truth.rows)
+            unseen = compare(true[rest], found[rest])
+            spread = ((true[rest] - true[rest].mean()) ** 2).sum()
+            unseen["r2"] = float(1 - ((true[rest] - found[rest]) ** 2).sum() / spread)
+            return {"cross-validated": kept, "unseen": unseen, "share": spent(job, scorer) / whole}
 
-                bench.row(f"learned/{target}/{aggregation}/{predict}/{learner}", measure)
+        bench.row(f"learned/{target}/{aggregation}/{predict}/{learner}", measure)
 
 
 def tables(bench: Bench, target: str) -> None:

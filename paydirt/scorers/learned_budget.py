@@ -116,6 +116,8 @@ class Purse:
         self.config, self.job, self.truth, self.usable = config, job, truth, usable
         self.allowance = allowance
         self.rounds = config.rounds
+        # A proxy's gradients are among the features; its warm-up and references serve the true influence too.
+        self.proxy = sum(v for k, v in job.meter.charges.items() if k.startswith("gradients/"))
         points = config.points if allowance is None else expected_points(config, job, allowance)
         self.other = sum(feature_cost(config, job).values()) + learner_flops(config, job, points)
         if allowance is None and config.points > usable:
@@ -128,7 +130,10 @@ class Purse:
         """Of the allowance, by closed form or by count, whichever has taken more."""
         assert self.allowance is not None
         by_form = self.truth.predicted
+        if not by_form:
+            return self.allowance - self.other
         counted = sum(v for k, v in self.job.meter.charges.items() if k.split("/")[0] in GRADIENT_WORK)
+        counted -= self.proxy
         return (self.allowance - self.other - max(by_form, counted)) * min(1.0, by_form / counted if counted else 1.0)
 
     def cut(self, ranked: np.ndarray, turn: int) -> np.ndarray:

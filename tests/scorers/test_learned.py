@@ -204,6 +204,18 @@ def test_an_allowance_is_not_passed_by_form_or_by_count(tiny, workspace, tmp_pat
     assert max(spent, counted) > 0.7 * allowance, "and it is made use of"
 
 
+def test_a_proxy_is_charged_once(tiny, workspace, tmp_path) -> None:
+    """As a feature, and not again as true influence: the budget is used up to the cost of one example or two."""
+    config = make_scorer(LEARNED | {"rounds": 3, "features": ["length", "proxy"], "proxy_tokens": 16})
+    job = job_of(tiny, tmp_path, workspace, LEARNED)
+    allowance = 1.1 * make_scorer({"name": "gradient", **CHEAP}).predict_cost(job).flops
+    outcome = learn(config, job, allowance)
+    assert outcome.config.features == ("length", "proxy")
+    cost = outcome.report["cost"]
+    spent = cost["gradients by closed form"] + cost["learner"] + sum(cost["features by closed form"].values())
+    assert 0.85 * allowance < spent <= allowance
+
+
 def test_too_small_an_allowance_says_what_would_do(tiny, workspace, tmp_path) -> None:
     job = job_of(tiny, tmp_path, workspace, LEARNED)
     with pytest.raises(ValueError, match=r"leaves 0 points to learn from.*give at least"):
