@@ -181,19 +181,10 @@ def frontier(bench: Bench, target: str) -> None:
     method("gradient, 1 epoch on 2 %", FULL | ONE | SHORT)
     points = bench.options.points
     last = {k: v for k, v in FULL.items() if k != "name"} | ONE
-    for n in (points // 4, points // 2, points):
-        plain = {
-            "name": "learned",
-            "points": n,
-            "gradient": {k: v for k, v in FULL.items() if k != "name"},
-            "refuse": False,
-        }
-        method(f"learned, {n} points", plain)
-        method(f"learned, {n} points, 1 checkpoint", plain | {"gradient": last})
-    for share in (0.05, 0.1, 0.25, 0.5):
+    for n in (points // 10, points):
+        method(f"learned, {n} points", {"name": "learned", "points": n, "gradient": last, "refuse": False})
+    for share in (0.1, 0.25):
         method(f"cascade, {share:.0%}", cascade(share, ONE | SHORT))
-        if share > 0.05:
-            method(f"cascade on the full warm-up, {share:.0%}", cascade(share, ONE))
 
 
 def cascade(share: float, cheaper: dict[str, Any]) -> dict[str, Any]:
