@@ -36,7 +36,6 @@ class Learned(Scorer):
 
     name: ClassVar[str] = "learned"
     needs_model: ClassVar[bool] = True
-    pairwise: ClassVar[bool] = True
     cost_note: ClassVar[str] = "gradient's, for the points alone; features from 0 to 2 P T"
     use_when: ClassVar[str] = "gradient quality over a pool that is too large for gradients"
 
@@ -73,6 +72,11 @@ class Learned(Scorer):
     gradient: Gradient = Field(default_factory=Gradient, description="the true influence")
     embed: Embed = Field(default_factory=Embed, description="encoder of the feature embed, and of the learner bert")
     rds: RDS = Field(default_factory=RDS, description="settings of the feature rds")
+
+    @property
+    def pairwise(self) -> bool:  # type: ignore[override]
+        """Whether a column stands for a subtask or reference."""
+        return self.predict != "score"
 
     @property
     def proxy(self) -> Gradient:
