@@ -40,7 +40,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "cascade": {
         "stages": [{"name": "learned", **LEARNED, "rounds": 2}, {"name": "gradient", **CHEAP}],
         "full": {**CHEAP, "warmup_epochs": 4},
-        "share": 0.3,
+        "share": 0.8,
     },
 }
 # Sums over a batch depend on who shares it in the last bits of a float; whoever runs no model is exact.
