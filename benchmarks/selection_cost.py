@@ -68,6 +68,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
+KINDS = ["random", "length", "bm25", "embed", "rds", "cheaper gradients", "learned", "cascade"]
+
+
 class Bench:
     """The sample, the models and the jobs of one work folder; measurements are kept in `rows.json`."""
 
@@ -183,17 +186,17 @@ def frontier(bench: Bench, target: str) -> None:
     last = {k: v for k, v in FULL.items() if k != "name"} | ONE
     for n in (points // 10, points):
         method(f"learned, {n} points", {"name": "learned", "points": n, "gradient": last, "refuse": False})
-    for share in (0.1, 0.25):
-        method(f"cascade, {share:.0%}", cascade(share, ONE | SHORT))
+    for share in (0.15, 0.25):
+        method(f"cascade, {share:.0%}", cascade(share, ONE, proxy_tokens=64, learner="ridge"))
 
 
-def cascade(share: float, cheaper: dict[str, Any]) -> dict[str, Any]:
-    """The default cascade with this benchmark's gradients, made cheaper."""
+def cascade(share: float, cheaper: dict[str, Any], **options: Any) -> dict[str, Any]:
+    """The default cascade with this benchmark's gradients, made cheaper, and options of its predictor."""
     from paydirt.scorers.cascade import Cascade
 
     learned = next(stage.method for stage in Cascade().stages if stage.method.name == "learned")
     gradient = FULL | cheaper
-    stages = [learned.to_dict() | {"gradient": gradient}, gradient]
+    stages = [learned.to_dict() | {"gradient": gradient} | options, gradient]
     return {"name": "cascade", "stages": stages, "share": share, "full": FULL}
 
 
@@ -271,17 +274,17 @@ def figure(bench: Bench, targets: list[str]) -> None:
             if of == target and part in ("frontier", "variants"):
                 kind = "cheaper gradients" if part == "variants" or name.startswith("gradient") else name.split(",")[0]
                 groups.setdefault(kind, []).append((100 * v["share"], v["recall 5%"], name))
-        for number, (kind, points) in enumerate(groups.items()):
+        for kind, points in groups.items():
             x, y, _ = zip(*sorted(points))
             x = [max(value, 0.02) for value in x]
-            axis.plot(x, y, "o-" if kind in ("cascade",) else "o", color=f"C{number}", label=kind, ms=5)
+            axis.plot(x, y, "o-" if kind in ("cascade",) else "o", color=f"C{KINDS.index(kind)}", label=kind, ms=5)
         axis.plot([10, 25], [0.8, 0.9], "k*", ms=11, label="aim")
         axis.set(
             xscale="log", xlabel="share of full gradients' FLOPs, % (free methods at 0.02)", title=target, ylim=(0, 1)
         )
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("recall of the true top 5 %")
-    axes[0][-1].legend(fontsize=8, loc="upper left")
+    axes[0][0].legend(fontsize=8, loc="upper left")
     fig.tight_layout()
     fig.savefig(bench.work / "recall.png", dpi=110)
 
