@@ -36,6 +36,7 @@ from paydirt.prediction.diagnostics import recall_of_top, spearman
 from paydirt.progress import say
 from paydirt.scorers.base import Job, make_scorer
 from paydirt.scorers.cascade import run_part
+from paydirt.scorers.learned_budget import closed_form
 from paydirt.scorers.learned_passes import learn, one_score
 from paydirt.scores import Reduction, reduced
 from paydirt.targets import TargetConfig, load_target
@@ -104,8 +105,7 @@ class Bench:
         path = self.work / f"truth-{target}.npz"
         if not path.exists():
             job, method = self.job(target, "full"), make_scorer(FULL)
-            state = method.prepare(job)
-            values = np.concatenate([method.score_rows(job, state, a, b) for a, b in job.shards()])
+            values = method.values(job)
             with open(path, "wb") as file:
                 np.savez(file, values=values, counted=job.meter.flops)
         with np.load(path) as stored:
@@ -131,9 +131,7 @@ def spent(job: Job, scorer: Any) -> float:
         stages = json.loads((job.out / "cascade.json").read_text())["stages"]
         return float(sum(stage["flops"] for stage in stages))
     if scorer.name == "learned":
-        cost = json.loads((job.out / "diagnostics.json").read_text())["cost"]
-        features = sum(cost["features by closed form"].values())
-        return float(cost["gradients by closed form"] + features + cost["learner"])
+        return closed_form(json.loads((job.out / "diagnostics.json").read_text())["cost"])
     return float(scorer.predict_cost(job).flops)
 
 

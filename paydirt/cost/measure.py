@@ -77,6 +77,11 @@ class FlopMeter:
         place = f"{artifact.path.parent.name}/{artifact.path.name}"
         self.charges[place] = float(artifact.notes["measured_flops"] or 0.0)
 
+    def absorb(self, other: FlopMeter) -> None:
+        """Take over what another meter counted for a part of this work; what both were charged with stays charged once."""
+        self.charges |= other.charges
+        self.add(other.own_flops)
+
     @property
     def own_flops(self) -> float:
         """FLOPs of all calls, by proportion, and of what was added; without charges."""

@@ -61,7 +61,12 @@ class Job:
         return self.whole or self
 
     def part(self, rows: np.ndarray, out: Path) -> Job:
-        """The same job for some rows of its pool (ascending), with a meter of its own. A part of a part is one too."""
+        """The same job for some rows of its pool (ascending), with a meter of its own; all rows are no part, but the pool.
+
+        A part of a part is a part of the whole.
+        """
+        if len(rows) == len(self.pool):
+            return replace(self, out=out, meter=FlopMeter())
         rows = self.pool.rows[rows] if isinstance(self.pool, PoolPart) else rows
         pool = self.root.pool.part(rows)
         made = replace(self, pool=pool, out=out, meter=FlopMeter(), whole=self.root)
@@ -200,6 +205,12 @@ class Scorer(Named):
             write_shard(job.out, i, values.reshape(shards[i][1] - shards[i][0], -1))
         entry.measured_flops = job.meter.flops
         entry.notes["charges"] = job.meter.charges
+
+    def values(self, job: Job) -> np.ndarray:
+        """Values [N, C] of the job's pool in memory, for a scorer that works for another one."""
+        state = self.prepare(job)
+        parts = [np.asarray(self.score_rows(job, state, start, stop)) for start, stop in job.shards()]
+        return np.concatenate([part.reshape(len(part), -1) for part in parts])
 
     def _write_rows(self, job: Job) -> str:
         """`rows.parquet`: id, source, tokens, supervised tokens (null without a tokenizer), in row order."""

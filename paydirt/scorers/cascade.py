@@ -23,7 +23,7 @@ from paydirt.progress import say
 from paydirt.scorers.base import Job, Method, Scorer, make_scorer
 from paydirt.scorers.gradient import Gradient
 from paydirt.scorers.learned import Learned
-from paydirt.scorers.learned_budget import affordable, feature_cost
+from paydirt.scorers.learned_budget import affordable, closed_form, feature_cost
 from paydirt.scorers.learned_passes import learn
 from paydirt.scorers.truth import Truth
 from paydirt.scores import reduced
@@ -52,7 +52,7 @@ StageField = Annotated[Stage, BeforeValidator(make_stage)]
 
 
 def default_stages() -> list[Stage]:
-    """A predictor from features that cost nothing, and gradients at the last checkpoint of a short warm-up."""
+    """A predictor from cheap features, and gradients at the last checkpoint of a short warm-up."""
     cheap = Gradient(warmup_epochs=1, checkpoints=1)
     return [Stage(method=Learned(rounds=4, gradient=cheap)), Stage(method=cheap)]
 
@@ -128,7 +128,7 @@ class Cascade(Scorer):
                     f"{left:.3g} of the budget are left; raise the budget or keep less before it"
                 )
             scores = run_part(part, stage.method)
-            _add(job, part)
+            job.meter.absorb(part.meter)
             left -= max(cost, part.meter.flops)
             keep = stage.keep if stage.keep is not None else self._share(part, number + 1, left)
             order = np.argsort(-scores, kind="stable")
@@ -146,7 +146,7 @@ class Cascade(Scorer):
         else:
             part = self._part(job, rows, "last")
             scores, cost = run_part(part, final), final.predict_cost(part).flops
-            _add(job, part)
+            job.meter.absorb(part.meter)
             line = _line(final.name, len(rows), len(rows), cost, part.meter.flops)
         told.append(line)
         spent = max(sum(line["flops"] for line in told), sum(line["counted"] for line in told))
@@ -180,13 +180,11 @@ class Cascade(Scorer):
 
     def _learn(self, final: Learned, job: Job, rows: np.ndarray, left: float) -> tuple[np.ndarray, dict[str, Any]]:
         """Scores [n] of ascending rows: true or predicted influence, for at most `left` FLOPs."""
-        part = job if len(rows) == len(job.pool) else job.part(rows, job.out)
+        part = job.part(rows, job.out)
         outcome = learn(final, part, left)
+        job.meter.absorb(part.meter)
         cost = outcome.report["cost"]
-        flops = cost["gradients by closed form"] + cost["learner"] + sum(cost["features by closed form"].values())
-        if part is not job:
-            _add(job, part)
-        return outcome.scores(), _line(final.name, len(rows), len(outcome.truth), flops, cost["counted"])
+        return outcome.scores(), _line(final.name, len(rows), len(outcome.truth), closed_form(cost), cost["counted"])
 
     def _verify(
         self, final: Gradient, job: Job, ranked: np.ndarray, left: float
@@ -210,7 +208,7 @@ class Cascade(Scorer):
                 f"cascade: {left:.3g} FLOPs are left for {final.name}, whose warm-up and references alone cost "
                 f"{truth.fixed:.3g}; raise the budget, or use fewer warmup_epochs or a smaller warmup_fraction"
             )
-        _add(job, part)
+        job.meter.absorb(part.meter)
         scores = reduced(truth.known(ranked[:done]), truth.columns, final.reduction)
         return (
             ranked[:done],
@@ -224,17 +222,9 @@ def _line(name: str, seen: int, kept: int, flops: float, counted: float) -> dict
     return {"method": name, "seen": seen, "kept": kept, "flops": flops, "counted": counted}
 
 
-def _add(job: Job, part: Job) -> None:
-    """Charge a job for its part."""
-    job.meter.charges |= part.meter.charges
-    job.meter.add(part.meter.own_flops)
-
-
 def run_part(part: Job, method: Scorer) -> np.ndarray:
     """One score [n] of every row of a part, by the method's own reduction."""
-    state = method.prepare(part)
-    values = [np.asarray(method.score_rows(part, state, a, b)).reshape(b - a, -1) for a, b in part.shards()]
-    return reduced(np.concatenate(values), method.columns(part.target), method.reduction)
+    return reduced(method.values(part), method.columns(part.target), method.reduction)
 
 
 def tiers(size: int, kept: np.ndarray, scores: np.ndarray, dropped: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:

@@ -119,8 +119,7 @@ def _proxy(job: Job, config: Settings) -> Feature:
     scorer = config.proxy
     out = job.scratch / "proxy"
     out.mkdir(exist_ok=True)
-    state = scorer.prepare(replace(job, out=out))
-    values = np.concatenate([scorer.score_rows(job, state, start, stop) for start, stop in job.shards()])
+    values = scorer.values(replace(job, out=out))
     columns = scorer.columns(job.target)
 
     def alone(start: int, stop: int) -> np.ndarray:

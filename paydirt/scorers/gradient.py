@@ -86,12 +86,7 @@ class Gradient(Scorer):
 
     def predict_cost(self, job: Job) -> Cost:
         """Warm-up, then forward and backward over pool and references at each checkpoint; projection and matching."""
-        parts = {**self.fixed_cost(job).parts}
-        tokens = seen_tokens(job.tokens.lengths, self.max_tokens)
-        parts["gradients"] = self.passes * self.pass_cost(job).flops
-        parts["matching"] = 2.0 * len(job.tokens) * self.passes * self.k * len(self.columns(job.target))
-        total = self.passes * (int(tokens.sum()) + sum(len(e.ids) for e in job.references))
-        return Cost(sum(parts.values()), total, parts)
+        return self.fixed_cost(job) + self.variable_cost(job, job.tokens.lengths)
 
     def fixed_cost(self, job: Job) -> Cost:
         """What is paid however few examples are scored: the warm-up and the references' gradients."""
@@ -104,13 +99,23 @@ class Gradient(Scorer):
             parts["warmup"] = predict_training_cost(self.warmup(), job.architecture, share, n, job.convention).flops
         lengths = np.asarray([len(e.ids) for e in job.references])
         parts["references"] = self.passes * self._pass_flops(job, float(lengths.sum()), float(lengths.mean()))
-        return Cost(sum(parts.values()), parts=parts)
+        return Cost(sum(parts.values()), self.passes * int(lengths.sum()), parts)
+
+    def variable_cost(self, job: Job, lengths: np.ndarray) -> Cost:
+        """What pool examples of `lengths` tokens add: their gradients at every checkpoint, and matching."""
+        one = self._pass_cost(job, lengths)
+        parts = {"gradients": self.passes * one.flops}
+        parts["matching"] = 2.0 * len(lengths) * self.passes * self.k * len(self.columns(job.target))
+        return Cost(sum(parts.values()), self.passes * one.tokens, parts)
 
     def pass_cost(self, job: Job) -> Cost:
         """Forward and backward over the pool at one checkpoint."""
-        lengths = seen_tokens(job.tokens.lengths, self.max_tokens)
-        total = int(lengths.sum())
-        return Cost(self._pass_flops(job, total, total / max(1, len(lengths))), total)
+        return self._pass_cost(job, job.tokens.lengths)
+
+    def _pass_cost(self, job: Job, lengths: np.ndarray) -> Cost:
+        seen = np.minimum(lengths, self.max_tokens) if self.max_tokens else lengths
+        total = int(seen.sum())
+        return Cost(self._pass_flops(job, total, total / max(1, len(seen))), total)
 
     def _pass_flops(self, job: Job, tokens: float, length: float) -> float:
         """Forward through all layers, backward through those whose gradients are asked for."""
@@ -162,8 +167,3 @@ class _State(NamedTuple):
     steps: list[tuple[Any, Any]]
     stores: list[Artifact | None]
     similarities: Path | None
-
-
-def seen_tokens(lengths: np.ndarray, most: int | None) -> np.ndarray:
-    """Tokens [n] that a pass reads of examples of `lengths`."""
-    return np.minimum(lengths, most) if most else np.asarray(lengths)

@@ -6,7 +6,8 @@ charged by the count, so that neither passes the allowance.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -40,10 +41,16 @@ def feature_cost(config: Learned, job: Job) -> dict[str, float]:
     return {name: blocks.feature_cost(name, job, config).flops for name in names}
 
 
+def closed_form(cost: Mapping[str, Any]) -> float:
+    """FLOPs of all that was done, from the account `cost` of a report."""
+    features = sum(cost["features by closed form"].values())
+    return float(cost["gradients by closed form"] + features + cost["learner"])
+
+
 def predict_cost(config: Learned, job: Job) -> Cost:
     """See `Learned.predict_cost`: gradients by the pool's mean length."""
     truth = truth_of(config, job)
-    variable = truth.gradient.predict_cost(job).flops - truth.fixed
+    variable = truth.gradient.variable_cost(job, job.tokens.lengths).flops
     verified = config.verify if config.verify is not None else (1 / 3 if config.mode == "classify" else 0.0)
     share = min(1.0, config.points / len(job.pool) + verified * (1 - config.points / len(job.pool)))
     parts = {"warm-up and references": truth.fixed, "points": variable * share}
@@ -92,7 +99,8 @@ def affordable_features(config: Learned, job: Job, allowance: float) -> Learned:
             say(f"learned: the feature {name!r} would cost {cost:.3g} of {allowance:.3g} FLOPs, so it is left out")
     config = config.model_copy(update={"features": tuple(kept)})
     if config.learner in ("kernel", "mlp"):
-        cost = learner_flops(config, job, expected_points(config, job, allowance))
+        features = FEATURE_SHARE * allowance - most
+        cost = learner_flops(config, job, expected_points(config, job, allowance, features))
         if cost > LEARNER_SHARE * allowance:
             say(
                 f"learned: the learner {config.learner!r} would cost {cost:.3g} of {allowance:.3g} FLOPs; ridge instead"
@@ -101,25 +109,25 @@ def affordable_features(config: Learned, job: Job, allowance: float) -> Learned:
     return config
 
 
-def expected_points(config: Learned, job: Job, allowance: float) -> int:
-    """Examples whose true influence an allowance pays for, of mean length."""
+def expected_points(config: Learned, job: Job, allowance: float, features: float) -> int:
+    """Examples of mean length whose true influence an allowance pays for, `features` FLOPs being taken."""
     truth = truth_of(config, job)
-    each = (truth.gradient.predict_cost(job).flops - truth.fixed) / len(job.pool)
-    left = allowance - truth.fixed - sum(feature_cost(config, job).values())
+    each = truth.gradient.variable_cost(job, job.tokens.lengths).flops / len(job.pool)
+    left = allowance - truth.fixed - features
     return int(np.clip(left / each, 0, len(job.pool)))
 
 
 class Purse:
     """How many rows a batch may have: by the config's numbers, or by what is left of an allowance."""
 
-    def __init__(self, config: Learned, job: Job, truth: Truth, allowance: float | None, usable: int) -> None:
-        self.config, self.job, self.truth, self.usable = config, job, truth, usable
-        self.allowance = allowance
-        self.rounds = config.rounds
+    def __init__(
+        self, config: Learned, job: Job, truth: Truth, allowance: float | None, features: float, usable: int
+    ) -> None:
+        self.config, self.job, self.truth, self.allowance = config, job, truth, allowance
         # A proxy's gradients are among the features; its warm-up and references serve the true influence too.
         self.proxy = sum(v for k, v in job.meter.charges.items() if k.startswith("gradients/"))
-        points = config.points if allowance is None else expected_points(config, job, allowance)
-        self.other = sum(feature_cost(config, job).values()) + learner_flops(config, job, points)
+        points = config.points if allowance is None else expected_points(config, job, allowance, features)
+        self.other = features + learner_flops(config, job, points)
         if allowance is None and config.points > usable:
             raise ValueError(
                 f"learned: {config.points} points of {usable} examples that can train; lower points, or use gradient"
@@ -139,10 +147,9 @@ class Purse:
     def cut(self, ranked: np.ndarray, turn: int) -> np.ndarray:
         """The first rows of `ranked` that this turn may compute."""
         if self.allowance is None:
-            size = self.config.points // self.rounds
-            return ranked[: size if turn else self.config.points - size * (self.rounds - 1)]
-        turns = self.rounds - turn + (1 if self.rounds == 1 or turn else 0)
-        share = RANDOM_SHARE if turn == 0 else 1 / max(1, turns)
+            size = self.config.points // self.config.rounds
+            return ranked[: size if turn else self.config.points - size * (self.config.rounds - 1)]
+        share = RANDOM_SHARE if turn == 0 else 1 / (self.config.rounds - turn + 1)  # verification is a round too
         fixed = 0.0 if len(self.truth) else self.truth.fixed
         chosen = affordable(self.truth, ranked, fixed + share * (self.left - fixed) if self.left > fixed else 0.0)
         if turn == 0 and len(chosen) < LEAST:

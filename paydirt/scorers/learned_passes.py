@@ -124,18 +124,19 @@ def learn(config: Learned, job: Job, allowance: float | None = None) -> Outcome:
     outcome = Outcome(config, job, inputs, truth)
     usable = usable_by_id(job)
     order = usable[np.random.default_rng(config.points_seed).permutation(len(usable))]
-    purse = Purse(config, job, truth, allowance, len(order))
+    costs = feature_cost(config, job)
+    purse = Purse(config, job, truth, allowance, sum(costs.values()), len(order))
     random = purse.cut(order, 0)
     truth.of(random)
     outcome.predictor = fit(config, outcome)
-    for turn in range(1, purse.rounds):
+    for turn in range(1, config.rounds):
         ranked = rank(config, outcome, order)
         chosen = purse.cut(ranked, turn)
         if len(chosen):
             truth.of(chosen)
             outcome.predictor = fit(config, outcome, like=outcome.predictor)
     outcome.report = diagnose(config, outcome, np.sort(random))
-    refuse(config, job, outcome.report)
+    refuse(config, costs, outcome.report)
     chosen = purse.last(rank(config, outcome, order, "high"), outcome)
     if len(chosen):
         truth.of(chosen)
@@ -146,7 +147,7 @@ def learn(config: Learned, job: Job, allowance: float | None = None) -> Outcome:
     outcome.report["cost"] = {
         "true influence computed": len(truth),
         "gradients by closed form": truth.predicted,
-        "features by closed form": feature_cost(config, job),
+        "features by closed form": costs,
         "learner": flops,
         "counted": job.meter.flops,
     }
@@ -232,10 +233,9 @@ def diagnose(config: Learned, outcome: Outcome, held: np.ndarray) -> dict[str, A
     }
 
 
-def refuse(config: Learned, job: Job, report: dict[str, Any]) -> None:
+def refuse(config: Learned, costs: dict[str, float], report: dict[str, Any]) -> None:
     """ValueError, or a line to the person, where the best of the cheapest features ranks as well by itself."""
-    cost = feature_cost(config, job)
-    cheapest = [name for name, flops in cost.items() if flops == min(cost.values())]
+    cheapest = [name for name, flops in costs.items() if flops == min(costs.values())]
     better, rival, height = checks.beats(report["predictor"], report["features_alone"], cheapest)
     report["beats_cheapest_feature"] = better
     if better:

@@ -44,7 +44,7 @@ class Truth:
         new = np.asarray([row for row in rows if int(row) not in self._values], dtype=np.int64)
         if not len(new):
             return 0.0
-        variable = self.gradient.predict_cost(self.job.part(np.sort(new), self.job.out)).flops - self.fixed
+        variable = self.gradient.variable_cost(self.job, self.job.tokens.lengths[new]).flops
         return variable + (0.0 if self._values else self.fixed)
 
     def of(self, rows: np.ndarray) -> np.ndarray:
@@ -55,12 +55,8 @@ class Truth:
             out = self.job.scratch / f"truth-{self._calls}"
             out.mkdir(exist_ok=True)
             part = self.job.part(new, out)
-            state = self.gradient.prepare(part)
-            for start, stop in part.shards():
-                values = self.gradient.score_rows(part, state, start, stop)
-                self._values.update(zip(new[start:stop].tolist(), values))
+            self._values.update(zip(new.tolist(), self.gradient.values(part)))
             self._calls += 1
             self.predicted += cost
-            self.job.meter.charges |= part.meter.charges
-            self.job.meter.add(part.meter.own_flops)
+            self.job.meter.absorb(part.meter)
         return self.known(rows)
