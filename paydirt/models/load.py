@@ -6,21 +6,21 @@ its tokenizer. No remote code runs unless asked for; weights are read from safet
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from paydirt.artifacts import fingerprint
 from paydirt.config import Config
+from paydirt.models.identity import adapter_config as adapter_config
+from paydirt.models.identity import base_of as base_of
+from paydirt.models.identity import is_adapter as is_adapter
+from paydirt.models.identity import model_fingerprint as model_fingerprint
+from paydirt.models.identity import resolved_revision as resolved_revision
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-WHOLE_FILE = 1 << 28  # files beyond 256 MB are fingerprinted by size, head and tail
 
 
 class ModelConfig(Config):
@@ -33,6 +33,7 @@ class ModelConfig(Config):
     quantization: Literal["none", "8bit", "4bit"] = Field("none", description="bitsandbytes, CUDA only")
     attention: str | None = Field(None, description="attention backend: eager, sdpa, flash_attention_2")
     trust_remote_code: bool = Field(False, description="run code that comes with the model")
+    revision: str | None = Field(None, description="branch, tag or commit of a hub id; null takes the local snapshot's")
 
 
 class LoraSpec(Config):
@@ -51,11 +52,6 @@ def resolve_device(device: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
-def is_adapter(path: str) -> bool:
-    """An adapter directory is known by its `adapter_config.json`, never by its name."""
-    return (Path(path) / "adapter_config.json").is_file()
-
-
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     """The tokenizer beside the model, or beside the base model that an adapter names."""
     from transformers import AutoTokenizer
@@ -64,16 +60,15 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     if not config.tokenizer and is_adapter(path) and not (Path(path) / "tokenizer_config.json").exists():
         path = base_of(path)
     try:
-        return AutoTokenizer.from_pretrained(path, trust_remote_code=config.trust_remote_code)
+        return AutoTokenizer.from_pretrained(
+            path,
+            trust_remote_code=config.trust_remote_code,
+            **_pinned(path, config.revision if path == config.path else None),
+        )
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{path}: no tokenizer could be loaded ({_first_line(error)}); give one as tokenizer"
         ) from error
-
-
-def base_of(adapter: str) -> str:
-    """The base model that an adapter was trained on."""
-    return str(json.loads((Path(adapter) / "adapter_config.json").read_text())["base_model_name_or_path"])
 
 
 def load_model(config: ModelConfig, train_adapter: bool = False) -> PreTrainedModel:
@@ -92,9 +87,11 @@ def load_model(config: ModelConfig, train_adapter: bool = False) -> PreTrainedMo
         options["attn_implementation"] = config.attention
     if config.quantization != "none":
         options |= _quantization(config, device)
-    path = base_of(config.path) if is_adapter(config.path) else config.path
+    path, revision = config.path, config.revision
+    if is_adapter(path):
+        path, revision = base_of(path), adapter_config(path).get("revision")
     try:
-        model = AutoModelForCausalLM.from_pretrained(path, **options)
+        model = AutoModelForCausalLM.from_pretrained(path, **options, **_pinned(path, revision))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: no causal language model could be loaded ({_first_line(error)})") from error
     if is_adapter(config.path):
@@ -104,6 +101,12 @@ def load_model(config: ModelConfig, train_adapter: bool = False) -> PreTrainedMo
     if config.quantization == "none":
         model = model.to(device)
     return model.eval()
+
+
+def _pinned(path: str, revision: str | None) -> dict[str, str]:
+    """The commit that identifies a hub id is the one that is loaded; nothing for a directory."""
+    commit = resolved_revision(path, revision) or revision
+    return {"revision": commit} if commit else {}
 
 
 def _quantization(config: ModelConfig, device: str) -> dict[str, Any]:
@@ -143,37 +146,16 @@ def trainable(model: torch.nn.Module) -> list[tuple[str, torch.nn.Parameter]]:
     return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
 
 
-def model_fingerprint(path: str) -> str:
-    """Identity of a model's weights and config; of a hub id, the id itself.
-
-    Files beyond 256 MB count by size and their first and last MB, so that a 70B model is identified in a second.
-    """
-    root = Path(path)
-    if not root.is_dir():
-        return fingerprint({"hub": path})
-    parts: dict[str, Any] = {}
-    for file in sorted(root.iterdir()):
-        # training_args.bin holds paths, not weights.
-        weights = file.suffix in {".safetensors", ".bin"} and file.name != "training_args.bin"
-        if weights or file.name in {"config.json", "adapter_config.json"}:
-            parts[file.name] = _quick_digest(file)
-    if is_adapter(path):
-        parts["base"] = model_fingerprint(base_of(path))
-    return fingerprint(parts)
-
-
-def _quick_digest(file: Path) -> str:
-    size = file.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
-    with open(file, "rb") as handle:
-        if size <= WHOLE_FILE:
-            while block := handle.read(1 << 22):
-                digest.update(block)
-        else:
-            digest.update(handle.read(1 << 20))
-            handle.seek(-(1 << 20), 2)
-            digest.update(handle.read())
-    return digest.hexdigest()
+def model_identity(config: ModelConfig) -> dict[str, Any]:
+    """Everything about a model that decides numbers: what any key made with one holds. Neither device nor path counts."""
+    return {
+        "weights": model_fingerprint(config.path, config.revision),
+        "tokenizer": model_fingerprint(config.tokenizer) if config.tokenizer else None,
+        "dtype": config.dtype,
+        "quantization": config.quantization,
+        "attention": config.attention,
+        "trust_remote_code": config.trust_remote_code,
+    }
 
 
 def _first_line(error: Exception) -> str:
