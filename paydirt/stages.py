@@ -21,12 +21,13 @@ from paydirt.data.encoding import Encoder, EncodingConfig
 from paydirt.data.pool import Pool, PoolConfig, open_pool
 from paydirt.data.tokens import TokenStore, token_store
 from paydirt.evaluation.base import BenchmarkField, make_benchmark
-from paydirt.models.load import ModelConfig, load_tokenizer, model_fingerprint
+from paydirt.models.load import ModelConfig, load_tokenizer, model_fingerprint, model_identity
 from paydirt.scorers.base import Job, Method, score_inputs, target_fingerprint
 from paydirt.scores import Scores
 from paydirt.selection.budget import Budget
 from paydirt.selection.select import SelectionConfig, choose, selected_ids, write_selection
 from paydirt.targets import TargetConfig, load_target
+from paydirt.training.config import VERSION as TRAINING_VERSION
 from paydirt.training.config import TrainConfig
 from paydirt.types import Cost, EvalResult, Target
 
@@ -150,7 +151,12 @@ def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
     ids = selected_ids(Path(config.selection)) if config.selection else pool.ids()
     encoder = workspace.encoder(config.model, config.encoding)
     inputs = train_inputs(config, pool, ids, encoder, workspace)
-    identity = {"training": config.training.to_dict(), "seed": config.seed, "dtype": config.model.dtype}
+    identity = {
+        "training": config.training.to_dict(),
+        "seed": config.seed,
+        "model": model_identity(config.model),
+        "version": TRAINING_VERSION,
+    }
 
     def make(part: Path) -> dict[str, Any]:
         tokens = workspace.tokens(config.pool, config.model, config.encoding)

@@ -14,6 +14,8 @@ from paydirt.config import Config
 from paydirt.models.load import LoraSpec
 from paydirt.registry import did_you_mean
 
+VERSION = 2  # raise when the same config, examples and seed train another model: tuned models are then stale
+
 RECIPES: dict[str, dict[str, Any]] = {
     "seeds": {
         "method": "lora",

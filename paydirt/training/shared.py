@@ -5,14 +5,15 @@ Perplexity tunes its selector on the references; gradient influence warms one up
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from paydirt.artifacts import Artifact, build, fingerprint
 from paydirt.data.encoding import Encoded, Encoder
-from paydirt.models.load import ModelConfig, model_fingerprint
-from paydirt.training.config import TrainConfig
+from paydirt.models.load import ModelConfig, model_identity
+from paydirt.training.config import VERSION, TrainConfig
 
 
 def tuned_model(
@@ -30,13 +31,15 @@ def tuned_model(
 
     The artifact holds `model/`, and `checkpoints/` when the config keeps them.
     """
+    who = model_identity(model)
     inputs = {
-        "model": model_fingerprint(model.path),
+        "model": who["weights"],
         "encoder": encoder.fingerprint,
-        "examples": fingerprint([ids, [e.ids.tolist() for e in examples[:8]]]),
+        "examples": examples_fingerprint(examples, ids),
     }
-    identity = {"training": config.to_dict(), "seed": seed, "dtype": model.dtype}
-    settings: dict[str, Any] = {"purpose": purpose, "model": model.to_dict(), **identity}
+    training = {"training": config.to_dict(), "seed": seed}
+    identity = {**training, "model": who, "version": VERSION}
+    settings: dict[str, Any] = {"purpose": purpose, "model": model.to_dict(), **training}
 
     def make(part: Path) -> dict[str, Any]:
         from paydirt.training.train import train_model
@@ -45,3 +48,12 @@ def tuned_model(
 
     place = shared / "tuned" / f"{purpose}-{fingerprint([inputs, identity])}"
     return build(place, "tune", settings, inputs, make, identity)
+
+
+def examples_fingerprint(examples: Sequence[Encoded], ids: Sequence[str]) -> str:
+    """Every id, token and mask in order: references may change under the same ids, and a mask under the same tokens."""
+    digest = hashlib.sha256()
+    for id, example in zip(ids, examples, strict=True):
+        digest.update(fingerprint([id, len(example.ids)]).encode())
+        digest.update(example.ids.astype("<i8").tobytes() + example.supervised.astype("u1").tobytes())
+    return digest.hexdigest()[:16]
