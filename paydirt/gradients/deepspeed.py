@@ -56,6 +56,14 @@ def load(path: Path, model: nn.Module) -> Moments:
     return moments
 
 
+def files(path: Path) -> list[Path]:
+    """The files that `load` reads, in order of name."""
+    root = _step_directory(path)
+    if (root / "zero").is_dir():
+        return sorted((root / "zero").rglob("*.pt"))
+    return sorted([*root.glob("*optim_states.pt"), *root.glob("*model_states.pt")])
+
+
 def _step_directory(path: Path) -> Path:
     latest = path / "latest"
     if latest.exists():

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from paydirt.gradients.batches import Batch, Encoded, collate, plan_batches
 from paydirt.gradients.directions import NEEDS_MOMENTS, AdamSettings, find_direction
-from paydirt.gradients.hashing import key_of
 from paydirt.gradients.moments import Moments
 from paydirt.gradients.per_example import Consume, PerExample, UsedTwice, clean_name, trainable
 from paydirt.gradients.plain import example_gradients
@@ -54,6 +53,7 @@ class Features:
         self.device = next(iter(trainable(model).values())).device
         self.sizes = {clean_name(name): p.numel() for name, p in trainable(model).items()}
         self.adam = moments.settings if moments is not None else AdamSettings()
+        self._moments_digest = moments.digest if moments is not None else str
         self.moments: dict[str, tuple[Tensor, Tensor]] = {}
         if direction in NEEDS_MOMENTS:
             assert moments is not None
@@ -76,11 +76,8 @@ class Features:
         return str(next(self.model.parameters()).dtype).removeprefix("torch.")
 
     def direction_settings(self) -> dict[str, object]:
-        """Constants of an optimizer's direction and a hash of its moments: what else decides the rows."""
-        if not self.moments:
-            return {}
-        sums = [(name, float(m.double().sum()), float(v.double().sum())) for name, (m, v) in self.moments.items()]
-        return {**asdict(self.adam), "moments": f"{key_of(*sums) & (2**64 - 1):016x}"}
+        """Constants of an optimizer's direction and a digest of its moments: what else decides the rows."""
+        return {**asdict(self.adam), "moments": self._moments_digest()} if self.moments else {}
 
     def __enter__(self) -> Features:
         try:

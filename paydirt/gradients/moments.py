@@ -7,18 +7,21 @@ checked. Files are read with `weights_only=True`: nothing that a file contains i
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from paydirt.artifacts import fingerprint
 from paydirt.gradients.directions import AdamSettings
 from paydirt.gradients.per_example import clean_name, trainable
+from paydirt.models.identity import remembered_digest
 
 Shapes = Mapping[str, tuple[int, ...]]
 _NO_DECAY = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]  # as transformers' Trainer
@@ -26,11 +29,26 @@ _NO_DECAY = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm
 
 @dataclass(frozen=True)
 class Moments:
-    """Adam's first and second moments by clean parameter name, with the optimizer's constants and step."""
+    """Adam's first and second moments by clean parameter name, with the optimizer's constants and step.
+
+    `source` is a digest of the files that they were read from, "" where they come from memory.
+    """
 
     first: dict[str, Tensor]
     second: dict[str, Tensor]
     settings: AdamSettings
+    source: str = ""
+
+    def digest(self) -> str:
+        """16 hex digits for what they are: of the files' bytes, else the tensors'; the same on any number of threads."""
+        if self.source:
+            return self.source
+        found = hashlib.blake2b(digest_size=8)
+        for name in sorted(self.first):
+            for moment in (self.first[name], self.second[name]):
+                found.update(f"{name} {tuple(moment.shape)} {moment.dtype}".encode())
+                found.update(moment.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return found.hexdigest()
 
     def check(self, shapes: Shapes) -> None:
         """Raises ValueError, naming the parameter, unless every trainable parameter has moments of its own shape."""
@@ -61,7 +79,7 @@ def load_moments(checkpoint: str | Path, model: nn.Module) -> Moments:
 
         files = [path / name for name in ("optimizer.pt", "optimizer.bin") if (path / name).exists()]
         if not files and deepspeed.is_checkpoint(path):
-            return deepspeed.load(path, model)
+            return replace(deepspeed.load(path, model), source=_source(deepspeed.files(path)))
         if not files:
             raise ValueError(
                 f"{path}: no optimizer.pt, optimizer.bin (FSDP, full state) or DeepSpeed state; has "
@@ -69,7 +87,11 @@ def load_moments(checkpoint: str | Path, model: nn.Module) -> Moments:
                 "torch.distributed.checkpoint.format_utils.dcp_to_torch_save; or save with save_only_model=False"
             )
         path = files[0]
-    return moments_from_state(read(path), model, str(path))
+    return replace(moments_from_state(read(path), model, str(path)), source=_source([path]))
+
+
+def _source(files: Sequence[Path]) -> str:
+    return fingerprint([remembered_digest(file) for file in files])
 
 
 def read(path: Path) -> Any:

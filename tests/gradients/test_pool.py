@@ -16,6 +16,7 @@ from paydirt.gradients import (
     write_similarity,
     write_store,
 )
+from paydirt.gradients.moments import load_moments
 
 from .test_features import random_moments
 from .tiny import random_examples, tiny_model
@@ -65,3 +66,42 @@ def test_other_moments_are_another_manifest():
 def test_weights_must_match_checkpoints(tmp_path):
     with pytest.raises(ValueError, match="1 checkpoints, 2 weights"):
         next(read_similarity([tmp_path], [0.5, 0.5]))
+
+
+@pytest.mark.parametrize("source", ["memory", "file"])
+def test_a_killed_store_resumes_with_another_number_of_threads(tmp_path, source):
+    """Sums of the moments differ in their last bit with the thread count; what they are does not."""
+    model = tiny_model("llama", lora=False, vocab_size=6007)  # large enough for torch to share out a sum
+    moments = random_moments(model)
+    if source == "file":
+        names = [n for n, p in model.named_parameters() if p.requires_grad]
+        entries = {n: {"exp_avg": moments.first[n], "exp_avg_sq": moments.second[n], "step": 3} for n in names}
+        torch.save({"state": entries, "param_groups": [{"params": names}]}, tmp_path / "optimizer.pt")
+    examples = {e.id: e for e in random_examples(8)}
+
+    class Killed(Exception): ...
+
+    def write(threads: int, stop: bool):
+        torch.set_num_threads(threads)
+        found = load_moments(tmp_path, model) if source == "file" else moments
+        features = Features(model, Projection(16), "adam_published", found)
+
+        def shard_done(rows: int, computed: bool) -> None:
+            if stop:
+                raise Killed
+
+        with features:
+            manifest = manifest_of(features, "c", "t")
+            encode = lambda ids: [examples[i] for i in ids]  # noqa: E731
+            return write_store(
+                tmp_path / "s", features, list(examples), encode, manifest, shard_size=4, on_shard=shard_done
+            )
+
+    before = torch.get_num_threads()
+    try:
+        with pytest.raises(Killed):
+            write(1, stop=True)
+        for threads in (2, 3, 4):
+            assert len(Store(write(threads, stop=False))) == 8
+    finally:
+        torch.set_num_threads(before)

@@ -26,9 +26,13 @@ CONFIGS = {
 LORA_TARGETS = {"gpt_neox": ["query_key_value", "dense"], "gpt2": ["c_attn", "c_proj"]}
 
 
-def tiny_model(family: str, lora: bool = True, rank: int = 4, seed: int = 0, **lora_options) -> nn.Module:
+def tiny_model(
+    family: str, lora: bool = True, rank: int = 4, seed: int = 0, vocab_size: int = VOCAB, **lora_options
+) -> nn.Module:
     torch.manual_seed(seed)
-    model = tf.AutoModelForCausalLM.from_config(CONFIGS[family](), attn_implementation="eager")
+    config = CONFIGS[family]()
+    config.vocab_size = vocab_size
+    model = tf.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     if not lora:
         return model
     targets = LORA_TARGETS.get(family, ["q_proj", "k_proj", "v_proj", "o_proj"])
