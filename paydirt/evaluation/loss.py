@@ -61,18 +61,37 @@ def _windows(example: Encoded, size: int) -> list[Encoded]:
 
 def _supervised_nll(model: Any, batch: Any, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
     """Losses of all supervised positions of a batch, row after row, and how many each row [B] has."""
-    labels = batch.labels[:, 1:]
-    mask = labels != IGNORED
-    wanted = mask.to(device)
-    backbone, head = model.get_decoder() if hasattr(model, "get_decoder") else None, model.get_output_embeddings()
-    inputs = {"input_ids": batch.input_ids.to(device), "attention_mask": batch.attention_mask.to(device)}
-    if backbone is not None and head is not None and not getattr(model.config, "final_logit_softcapping", None):
-        hidden = backbone(**inputs).last_hidden_state[:, :-1][wanted]
-        logits = head(hidden)
-    else:
-        logits = model(**inputs).logits[:, :-1][wanted]
-    losses = torch.nn.functional.cross_entropy(logits.float(), labels[mask].to(device), reduction="none")
+    mask = torch.nn.functional.pad(batch.labels[:, 1:] != IGNORED, (0, 1))  # [B, T]: positions that predict one
+    logits = _logits_at(model, batch.input_ids.to(device), batch.attention_mask.to(device), mask.to(device))
+    targets = batch.labels[:, 1:][mask[:, :-1]].to(logits.device)
+    losses = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
     return losses.cpu().numpy(), mask.sum(dim=1).numpy()
+
+
+def _logits_at(model: Any, ids: torch.Tensor, attention: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """The model's own logits [n, V] at `wanted` [B, T] positions, row after row.
+
+    The other positions are left out in front of the output head, and the rest is the model's: Granite and Cohere scale
+    their logits, Gemma squashes them, and a head that is called from outside knows nothing of it.
+    """
+    kept = False
+
+    def select(module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        nonlocal kept
+        hidden = args[0]
+        if hidden.shape[:2] != wanted.shape:  # a head of another form sees everything
+            return args
+        kept = True
+        return (hidden[wanted.to(hidden.device)].unsqueeze(0), *args[1:])
+
+    head = model.get_output_embeddings()
+    hook = head.register_forward_pre_hook(select) if head is not None else None
+    try:
+        logits = model(input_ids=ids, attention_mask=attention, use_cache=False).logits
+    finally:
+        if hook is not None:
+            hook.remove()
+    return logits[0] if kept else logits[wanted.to(logits.device)]
 
 
 def mean_losses(losses: Sequence[np.ndarray]) -> np.ndarray:

@@ -69,6 +69,46 @@ def test_a_capped_head_is_not_bypassed() -> None:
         np.testing.assert_allclose(got, plain_losses(model, example), rtol=1e-4, atol=1e-5)
 
 
+SIZES = {
+    "vocab_size": 340, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 128, "pad_token_id": 0,
+}  # fmt: skip
+SCALED = {
+    "granite": ("GraniteConfig", {"logits_scaling": 6.0, "embedding_multiplier": 12.0, "residual_multiplier": 0.3}),
+    "granitemoe": ("GraniteMoeConfig", {"logits_scaling": 6.0, "num_local_experts": 2, "num_experts_per_tok": 1}),
+    "cohere": ("CohereConfig", {"logit_scale": 0.0625}),
+    "cohere2": ("Cohere2Config", {"logit_scale": 0.25}),
+    "falcon_h1": ("FalconH1Config", {"lm_head_multiplier": 0.2, "mamba_d_ssm": 32, "mamba_n_heads": 4,
+                                     "mamba_d_head": 8, "mamba_d_state": 8}),
+    "gemma2": ("Gemma2Config", {"final_logit_softcapping": 0.5, "head_dim": 8, "query_pre_attn_scalar": 8}),
+    "llama": ("LlamaConfig", {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", SCALED)
+def test_losses_are_of_the_models_own_logits(family: str) -> None:
+    """Models that multiply, divide or squash what comes out of their head; full logits, example by example."""
+    import transformers as tf
+
+    name, more = SCALED[family]
+    torch.manual_seed(0)
+    model = tf.AutoModelForCausalLM.from_config(getattr(tf, name)(**SIZES, **more)).eval()
+    head = model.get_output_embeddings()
+    torch.nn.init.normal_(head.weight, std=1.0)  # logits far from equal, so that a wrong scale shows
+    examples = random_examples()
+    for got, example in zip(token_losses(model, examples, 0), examples):
+        np.testing.assert_allclose(got, plain_losses(model, example), rtol=1e-4, atol=1e-4)
+    assert not head._forward_pre_hooks, "the model is left as it was"
+
+
+def test_logits_are_made_only_where_they_are_scored() -> None:
+    """The reason for going past the plain call: a head of 340 words sees the supervised positions alone."""
+    model, examples, seen = tiny_llama(), random_examples(), []
+    model.lm_head.register_forward_hook(lambda module, args, out: seen.append(out.shape[:-1].numel()))
+    token_losses(model, examples, 0)
+    assert sum(seen) == sum(e.n_supervised for e in examples)
+
+
 def test_a_lora_model_is_read_through_its_adapters() -> None:
     """An adapter that does something must change the loss, also through the shortcut past the head."""
     from peft import LoraConfig, get_peft_model
