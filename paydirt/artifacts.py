@@ -1,61 +1,81 @@
 """An artifact is a directory that is whole or absent: written as `<name>.part`, promoted by one rename.
 
 What enters: a stage name, its config, the fingerprints of its inputs and a function that fills a directory.
-What leaves: an `Artifact`, whose `manifest.json` tells what made it and what it holds. The key (stage, version, config,
-inputs) decides: the same key is not built again, another key is rebuilt, a `.part` of the same key is continued.
+What leaves: an `Artifact`, whose `manifest.json` tells what made it and what it holds. The key (stage, versions, config,
+inputs) decides: the same key is not built again, a `.part` of the same key is continued. What is finished is work that
+somebody paid for, so another stage's output is never replaced unasked, nor, where a person named the place, another
+config's (`Replace`); and nothing replaces what it is made of.
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
+import functools
 import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from paydirt import __version__
 from paydirt.config import dump_yaml
+from paydirt.files import (
+    file_digest,
+    fingerprint,
+    locked,
+    read_text,
+    recover,
+    remove_unfinished,
+    replace_directory,
+    write_atomic,
+)
+
+__all__ = [
+    "MANIFEST",
+    "UNFINGERPRINTED",
+    "Artifact",
+    "Damaged",
+    "Replace",
+    "again",
+    "build",
+    "cache_root",
+    "damaged",
+    "file_digest",
+    "fingerprint",
+    "library_versions",
+    "open_artifact",
+    "read_json",
+    "reading",
+    "refuse_artifact",
+    "versions",
+    "write_atomic",
+]
 
 MANIFEST = "manifest.json"
 # Bookkeeping that differs between two runs of the same work (times, dates); it never enters a fingerprint.
-UNFINGERPRINTED = {MANIFEST, "ledger.jsonl", "key", "lock", "config.yaml"}
-RECORDED = ("torch", "transformers", "peft", "accelerate", "datasets", "sentence-transformers", "lm-eval", "numpy")
+UNFINGERPRINTED = {MANIFEST, "ledger.jsonl", "key", "config.yaml"}
+RECORDED = (
+    *("torch", "transformers", "tokenizers", "peft", "accelerate", "datasets", "sentence-transformers", "lm-eval"),
+    *("numpy", "scipy", "scikit-learn"),
+)
+VERIFY = "PAYDIRT_VERIFY"  # set by `--verify`: contents are checked too whenever an artifact is opened
 
-
-def fingerprint(value: Any) -> str:
-    """16 hex digits of SHA-256 over canonical JSON."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, streamed."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as handle:
-        while block := handle.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
+Replace = Literal["nothing", "same stage", "anything"]
+"""Which finished output of another key may be replaced. "nothing": of the same stage and config alone, whose inputs or
+versions have changed (a place that a person named); "same stage": any of that stage (a place of our own: the cache, a
+study's folder); "anything": what a person asks for by `--force`."""
 
 
 def cache_root() -> Path:
     """Where shared intermediate files live: `$PAYDIRT_CACHE` or `~/.cache/paydirt`."""
     return Path(os.environ.get("PAYDIRT_CACHE") or Path.home() / ".cache" / "paydirt")
-
-
-def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write beside `path`, then rename over it, so that a reader never sees half a file."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(data.encode() if isinstance(data, str) else data)
-    os.replace(part, path)
 
 
 @dataclass(frozen=True)
@@ -67,7 +87,10 @@ class Artifact:
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        return json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))
+        found = _manifest(self.path)
+        if not found:
+            raise damaged(self.path, f"{MANIFEST} is not one of paydirt's")
+        return found
 
     @property
     def notes(self) -> dict[str, Any]:
@@ -79,9 +102,67 @@ class Artifact:
         """Content hash over the output files, equal for equal bytes whenever they were made."""
         return self.manifest["fingerprint"]
 
+    def faults(self, contents: bool = False) -> Iterator[str]:
+        """What differs from what the stage left: files that are missing, of another size or, by `contents`, other bytes."""
+        sizes = self.manifest.get("sizes", {})
+        for name, digest in self.manifest["outputs"].items():
+            file = self.path / name
+            if not file.is_file():
+                yield f"{name} is missing"
+            elif name in sizes and file.stat().st_size != sizes[name]:
+                yield f"{name} has {file.stat().st_size} bytes instead of {sizes[name]}"
+            elif contents and file_digest(file) != digest:
+                yield f"{name} has other contents than were written"
+
+    def check(self, contents: bool = False) -> Artifact:
+        """This artifact; ValueError naming what is damaged and the command that makes it again."""
+        for fault in self.faults(contents or bool(os.environ.get(VERIFY))):
+            raise damaged(self.path, fault)
+        return self
+
+
+class Damaged(ValueError):
+    """An artifact is not as it was written."""
+
+
+def damaged(path: Path, fault: str) -> Damaged:
+    """The error that names the fault and the command that makes the artifact again."""
+    return Damaged(f"{path}: damaged: {fault}; {again(path)}")
+
+
+def again(path: Path) -> str:
+    """The remedy: the command that makes an artifact again in its place."""
+    place = shlex.quote(str(path))
+    if (path / "config.yaml").is_file():
+        return f"make it again: paydirt run {place}/config.yaml --out {place} --force"
+    return "remove it and run what made it again"
+
+
+@contextmanager
+def reading(path: Path, what: str = "") -> Iterator[None]:
+    """Around reading an artifact's file: what damage makes readers raise becomes the error that names it and the remedy."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except Damaged:
+        raise
+    except (OSError, EOFError, KeyError, TypeError, AttributeError, IndexError, ValueError, pa.ArrowException) as error:
+        fault = f"{type(error).__name__}: {(str(error).strip() or 'no further word').splitlines()[0][:160]}"
+        raise damaged(path, f"{what} cannot be read ({fault})" if what else f"cannot be read ({fault})") from error
+
+
+def read_json(artifact: Path, name: str) -> dict[str, Any]:
+    """A JSON object that a stage left; ValueError where it is damaged."""
+    with reading(artifact, name):
+        value = json.loads((artifact / name).read_text(encoding="utf-8"))
+    if not isinstance(value, dict):
+        raise damaged(artifact, f"{name} holds a {type(value).__name__} instead of an object")
+    return value
+
 
 def open_artifact(path: Path, stage: str | None = None) -> Artifact:
-    """Open what a stage wrote; ValueError if it is not whole or not of that stage."""
+    """Open what a stage wrote; ValueError if it is not whole, not of that stage, or damaged."""
     path = Path(path)
     if not (path / MANIFEST).is_file():
         part = path.with_name(path.name + ".part")
@@ -90,7 +171,7 @@ def open_artifact(path: Path, stage: str | None = None) -> Artifact:
     artifact = Artifact(path)
     if stage and artifact.manifest["stage"] != stage:
         raise ValueError(f"{path}: holds the output of stage {artifact.manifest['stage']!r}, expected {stage!r}")
-    return artifact
+    return artifact.check()
 
 
 def build(
@@ -101,36 +182,48 @@ def build(
     make: Callable[[Path], dict[str, Any] | None],
     identity: dict[str, Any] | None = None,
     collective: bool = False,
+    *,
+    version: int = 1,
+    libraries: Sequence[str] = (),
+    replace: Replace = "same stage",
+    replay: str | None = None,
 ) -> Artifact:
     """Make the artifact `out`, unless it is there already with the same key.
 
-    `config` is what `config.yaml` holds, enough to run the stage again. The key is made of `identity`, the part of the
-    config that decides the outcome (default: all of it), and of `inputs`: a renamed input file changes nothing.
-    `make(part)` fills the directory and returns notes for the manifest; it is called again on the same half-filled
-    directory after a kill and must continue from what it finds. With `collective`, all ranks of a distributed run call
-    `make` together; otherwise the first process to come makes the artifact and the others wait for it. Raises ValueError
-    where `out` cannot be written or holds something that paydirt did not make.
+    `config` is what `config.yaml` holds, enough to run the stage again (as stage `replay`, where its name is another than
+    that of what is made). The key is made of `identity`, the part of the config that decides the outcome (default: all of
+    it), of `inputs` (a renamed input file changes nothing), of the stage's `version`, to be raised when its code gives
+    other bytes, and of the versions of the `libraries` whose numbers enter. `make(part)` fills the directory and returns
+    notes for the manifest; it is called again on the same half-filled directory after a kill and must continue from what
+    it finds. With `collective`, all ranks of a distributed run call `make` together; otherwise the first process to come
+    makes the artifact and the others wait for it. Raises ValueError where `out` cannot be written, or holds what must not
+    be replaced (see `Replace`).
     """
     out = Path(out).absolute()
     facts = {
         "stage": stage,
-        "version": __version__,
+        "version": [__version__, version],
+        "libraries": library_versions(libraries),
         "config": config if identity is None else identity,
         "inputs": inputs,
     }
     key = fingerprint(facts)
     if found := _finished(out, key):
         return found
-    if out.exists() and not _manifest(out) and not (out.is_dir() and not any(out.iterdir())):
-        raise ValueError(f"{out}: exists and was not made by paydirt; choose another --out or remove it")
+    _refuse(out, stage, config, replace)
     part = out.with_name(out.name + ".part")
     if collective and int(os.environ.get("RANK", "0")) > 0:
         return _follow(out, part, key, make)
-    with _locked(part):
+    with locked(out):
+        recover(out, out.with_name(out.name + ".old"))
         if found := _finished(out, key):  # another process finished it while we waited
             return found
+        _refuse(out, stage, config, replace)
+        if _finished(part, key):  # all was made, then a kill came before the rename
+            _rename(part, out)
+            return Artifact(out, fresh=True)
         _keep_only_same_key(part, key)
-        write_atomic(part / "config.yaml", dump_yaml({"stage": stage, **config}))
+        write_atomic(part / "config.yaml", dump_yaml({"stage": replay or stage, **config}))
         started = time.time()
         notes = make(part) or {}
         _promote(part, out, stage, key, config, inputs, notes, started)
@@ -139,7 +232,7 @@ def build(
 
 def _follow(out: Path, part: Path, key: str, make: Callable[[Path], dict[str, Any] | None]) -> Artifact:
     """What the other ranks of a distributed run do: the same work, while rank 0 alone locks, writes and promotes."""
-    _wait(lambda: _read(part / "key") == key, f"{part}: rank 0 did not open it")  # what it finds there must be current
+    _wait(lambda: read_text(part / "key") == key, f"{part}: rank 0 did not open it")  # what it finds must be current
     make(part)
     _wait(lambda: _finished(out, key) is not None, f"{out}: rank 0 did not finish it")
     return Artifact(out)
@@ -154,56 +247,115 @@ def _wait(true: Callable[[], bool], failure: str) -> None:
 
 
 def _finished(out: Path, key: str) -> Artifact | None:
-    return Artifact(out) if _manifest(out).get("key") == key else None
+    """The artifact of that key, if it is there as it was written; a damaged one is named and will be made again."""
+    if _manifest(out).get("key") != key:
+        return None
+    artifact = Artifact(out)
+    fault = next(artifact.faults(bool(os.environ.get(VERIFY))), None)
+    if fault is not None:
+        from paydirt.progress import say
+
+        say(f"{out}: damaged: {fault}; it is made again")
+        return None
+    return artifact
 
 
 def _manifest(path: Path) -> dict[str, Any]:
     """The manifest of an artifact; {} where `path` is none. Other programs write a `manifest.json` too."""
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return manifest if isinstance(manifest, dict) and {"stage", "key", "outputs"} <= manifest.keys() else {}
+    ours = {
+        "stage": str,
+        "key": str,
+        "fingerprint": str,
+        "config": dict,
+        "inputs": dict,
+        "notes": dict,
+        "outputs": dict,
+    }
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("sizes", {}), dict):
+        return {}
+    whole = all(isinstance(manifest.get(name), kind) for name, kind in ours.items())
+    return manifest if whole else {}
 
 
-def _read(path: Path) -> str:
-    """Text of a file, "" where there is none."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return ""
+def refuse_artifact(out: Path) -> None:
+    """ValueError where `out`, which shall hold a study, is a finished artifact."""
+    if found := _manifest(Path(out)):
+        raise ValueError(
+            f"{out}: holds the finished output of stage {found['stage']!r}, not a study; choose another --out"
+        )
 
 
-@contextmanager
-def _locked(part: Path) -> Iterator[None]:
-    """Hold the half-made directory against other processes; the lock goes with a killed process."""
-    try:
-        part.mkdir(parents=True, exist_ok=True)
-        handle = open(part / "lock", "w")  # noqa: SIM115 - held for the whole block
-    except OSError as error:
-        raise ValueError(f"{part.parent}: cannot write there ({error.strerror}); choose another --out") from None
-    with handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+def _refuse(out: Path, stage: str, config: dict[str, Any], replace: Replace) -> None:
+    """ValueError where `out` holds what may not be replaced, or what the new output would be made of."""
+    found = _manifest(out)
+    if not found:
+        if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+            raise ValueError(f"{out}: exists and was not made by paydirt; choose another --out or remove it")
+        return
+    inside = next((path for path in _paths_in(config) if Path(os.path.abspath(path)).is_relative_to(out)), None)
+    if inside is not None:
+        raise ValueError(f"{out}: holds what this is made of ({inside}) and would be deleted; choose another --out")
+    if replace == "anything":
+        return
+    if found["stage"] != stage:
+        raise ValueError(
+            f"{out}: holds the finished output of stage {found['stage']!r}; choose another --out, or --force to replace it"
+        )
+    if replace == "nothing" and (changes := _differences(found["config"], json.loads(json.dumps(config)))):
+        shown = "; ".join(changes[:3]) + (f"; and {len(changes) - 3} more" if len(changes) > 3 else "")
+        raise ValueError(
+            f"{out}: holds the finished output of another config ({shown}); choose another --out, or --force to replace it"
+        )
+
+
+def _paths_in(value: Any) -> Iterator[str]:
+    """Every absolute path in a config."""
+    if isinstance(value, dict):
+        for inner in value.values():
+            yield from _paths_in(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _paths_in(inner)
+    elif isinstance(value, str) and os.path.isabs(value):
+        yield value
+
+
+def _differences(old: Any, new: Any, place: str = "") -> list[str]:
+    """`key: old value, now new value` for everything in which two configs differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            line
+            for key in dict.fromkeys([*old, *new])
+            for line in _differences(old.get(key), new.get(key), f"{place}.{key}" if place else str(key))
+        ]
+    return [] if old == new else [f"{place}: {str(old)[:60]}, now {str(new)[:60]}"]
 
 
 def _keep_only_same_key(part: Path, key: str) -> None:
     """Empty the half-made directory unless it is of the same key; ValueError where somebody else's files are in it."""
+    try:
+        part.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{part}: cannot write there ({error.strerror}); choose another --out") from None
     note = part / "key"
-    if _read(note) == key:
+    if read_text(note) == key and not (part / MANIFEST).exists():
         return
-    others = [child for child in part.iterdir() if child.name not in ("lock", "key", "key.part")]
+    others = [child for child in part.iterdir() if child.name != "key" and not child.name.startswith(".writing-")]
     if others and not note.exists() and not _manifest(part):
-        (part / "lock").unlink(missing_ok=True)
         raise ValueError(f"{part}: exists and was not made by paydirt; choose another --out or remove it")
     for child in others:
-        shutil.rmtree(child) if child.is_dir() else child.unlink()
+        shutil.rmtree(child) if child.is_dir() and not child.is_symlink() else child.unlink()
     write_atomic(note, key)  # last: without its key the directory looks like a stranger's
 
 
 def _promote(
     part: Path, out: Path, stage: str, key: str, config: dict, inputs: dict, notes: dict, started: float
 ) -> None:
+    remove_unfinished(part)
     files = sorted(p for p in part.rglob("*") if p.is_file() and p.name not in UNFINGERPRINTED)
     outputs = {str(p.relative_to(part)): file_digest(p) for p in files}
     manifest = {
@@ -217,24 +369,31 @@ def _promote(
         "seconds": round(time.time() - started, 3),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "outputs": outputs,
+        "sizes": {str(p.relative_to(part)): p.stat().st_size for p in files},
     }
     write_atomic(part / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
-    (part / "lock").unlink(missing_ok=True)
+    _rename(part, out)
+
+
+def _rename(part: Path, out: Path) -> None:
     (part / "key").unlink(missing_ok=True)
-    old = out.with_name(out.name + ".old")
-    if out.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        os.rename(out, old)
-    os.rename(part, out)
-    shutil.rmtree(old, ignore_errors=True)
+    replace_directory(part, out, out.with_name(out.name + ".old"))
 
 
 def versions() -> dict[str, str]:
     """What ran: paydirt, Python and the libraries whose numbers enter results."""
-    found = {"paydirt": __version__, "python": platform.python_version()}
-    for name in RECORDED:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    return {"paydirt": __version__, "python": platform.python_version(), **library_versions(RECORDED)}
+
+
+def library_versions(names: Sequence[str]) -> dict[str, str]:
+    """Versions of those libraries that are installed."""
+    found = {name: _version(name) for name in sorted(set(names))}
+    return {name: version for name, version in found.items() if version}
+
+
+@functools.cache
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from paydirt import files
 from paydirt.artifacts import MANIFEST, build, open_artifact
 
 
@@ -33,7 +37,9 @@ def test_same_key_is_not_made_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"config": {"x": 2}}, {"inputs": {"in": "g"}}, {"stage": "t"}], ids=["config", "inputs", "stage"]
+    "changes",
+    [{"config": {"x": 2}}, {"inputs": {"in": "g"}}, {"version": 2}, {"libraries": ("numpy",)}],
+    ids=["config", "inputs", "version", "libraries"],
 )
 def test_another_key_is_made_again(tmp_path: Path, changes: dict) -> None:
     values = {"stage": "s", "config": {"x": 1}, "inputs": {"in": "f"}}
@@ -144,10 +150,102 @@ def test_the_fingerprint_is_of_the_bytes(tmp_path: Path) -> None:
     assert made[0].fingerprint == made[1].fingerprint != made[2].fingerprint
 
 
+def test_another_stages_output_is_replaced_only_when_that_is_asked_for(tmp_path: Path) -> None:
+    """A trained model must not go because a selection was given its place."""
+    build(tmp_path / "a", "train", {"x": 1}, {}, make_file("a model"))
+    for unasked in ("nothing", "same stage"):
+        with pytest.raises(ValueError, match=r"a: holds the finished output of stage 'train'.*--force"):
+            build(tmp_path / "a", "select", {"x": 1}, {}, refuse, replace=unasked)
+    assert (tmp_path / "a" / "data.txt").read_text() == "a model"
+    assert build(tmp_path / "a", "select", {"x": 1}, {}, make_file(), replace="anything").fresh
+
+
+def test_another_configs_output_is_kept_where_a_person_named_the_place(tmp_path: Path) -> None:
+    build(tmp_path / "a", "s", {"x": {"y": 1}, "z": 0}, {"in": "f"}, make_file("old"), replace="nothing")
+    with pytest.raises(
+        ValueError, match=r"output of another config \(x\.y: 1, now 2\); choose another --out, or --force"
+    ):
+        build(tmp_path / "a", "s", {"x": {"y": 2}, "z": 0}, {"in": "f"}, refuse, replace="nothing")
+    assert (tmp_path / "a" / "data.txt").read_text() == "old"
+    # The same config with changed inputs is the same work made current.
+    assert build(tmp_path / "a", "s", {"x": {"y": 1}, "z": 0}, {"in": "g"}, make_file("new"), replace="nothing").fresh
+
+
+@pytest.mark.parametrize("path", ["a", "a/data.txt", "a/deeper/x.jsonl"])
+@pytest.mark.parametrize("replace", ["same stage", "anything"])
+def test_nothing_replaces_what_it_is_made_of(tmp_path: Path, path: str, replace: str) -> None:
+    build(tmp_path / "a", "s", {"x": 1}, {}, make_file("old"))
+    with pytest.raises(ValueError, match="holds what this is made of .* and would be deleted; choose another --out"):
+        build(tmp_path / "a", "s", {"from": [{"p": str(tmp_path / path)}]}, {}, refuse, replace=replace)  # type: ignore[arg-type]
+    assert (tmp_path / "a" / "data.txt").read_text() == "old"
+
+
+@pytest.mark.parametrize("moment", ["swap", "first rename", "second rename"])
+def test_a_kill_in_the_midst_of_replacing_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    build(tmp_path / "a", "s", {"x": 1}, {}, make_file("old"))
+    rename, left = os.rename, [{"swap": 0, "first rename": 0, "second rename": 1}[moment]]
+
+    def dying(*arguments: Any) -> None:
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        rename(*arguments)
+
+    with monkeypatch.context() as patch:
+        if moment != "swap":  # a system that cannot swap two names
+            patch.setattr(files, "_swap", lambda one, other: False)
+        patch.setattr(os, "rename", dying)
+        with pytest.raises(KeyboardInterrupt):
+            build(tmp_path / "a", "s", {"x": 2}, {}, make_file("new"))
+    made = build(tmp_path / "a", "s", {"x": 2}, {}, refuse)  # all was made, so it is not made again
+    assert (made.path / "data.txt").read_text() == "new"
+    build(tmp_path / "a", "s", {"x": 3}, {}, make_file("newer"))
+    assert (made.path / "data.txt").read_text() == "newer"
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".a.lock", "a"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (lambda path: path.write_text("hell"), "data.txt has 4 bytes instead of 5"),
+        (lambda path: path.unlink(), "data.txt is missing"),
+    ],
+)
+def test_damage_is_named_and_mended(tmp_path: Path, damage: Any, named: str, capsys: pytest.CaptureFixture) -> None:
+    made = build(tmp_path / "a", "s", {}, {}, make_file())
+    damage(made.path / "data.txt")
+    with pytest.raises(ValueError, match=rf"a: damaged: {named}; make it again: paydirt run .*config.yaml .* --force"):
+        open_artifact(tmp_path / "a")
+    assert build(tmp_path / "a", "s", {}, {}, make_file()).fresh
+    assert named in " ".join(capsys.readouterr().err.split())
+    assert (open_artifact(tmp_path / "a").path / "data.txt").read_text() == "hello"
+
+
+def test_changed_contents_of_the_same_size_are_found_by_verifying(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (build(tmp_path / "a", "s", {}, {}, make_file()).path / "data.txt").write_text("jelly")
+    open_artifact(tmp_path / "a")
+    monkeypatch.setenv("PAYDIRT_VERIFY", "1")
+    with pytest.raises(ValueError, match=r"data.txt has other contents than were written; make it again"):
+        open_artifact(tmp_path / "a")
+    assert build(tmp_path / "a", "s", {}, {}, make_file()).fresh
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"stage": 1}', '{"stage": "s", "key": "k", "outputs": []}', "[" * 99999]
+)
+def test_a_damaged_manifest_is_named(tmp_path: Path, text: str) -> None:
+    made = build(tmp_path / "a", "s", {}, {}, make_file())
+    (made.path / MANIFEST).write_text(text)
+    with pytest.raises(ValueError, match=r"manifest.json is not one of paydirt's; make it again"):
+        open_artifact(tmp_path / "a")
+
+
 def _race(out: Path, log: Path) -> None:
     def make(part: Path) -> None:
-        import time
-
         with open(log, "a") as handle:
             handle.write("made\n")
         time.sleep(0.3)
@@ -165,3 +263,90 @@ def test_of_two_processes_one_makes_and_the_other_waits(tmp_path: Path) -> None:
         worker.join()
     assert [w.exitcode for w in workers] == [0, 0, 0]
     assert (tmp_path / "log").read_text() == "made\n"
+
+
+def _slow_rename() -> None:
+    """Widen the window between the steps of a promotion, in this process."""
+    rename = os.rename
+
+    def slow(*arguments: Any) -> None:
+        time.sleep(0.2)
+        rename(*arguments)
+        time.sleep(0.2)
+
+    os.rename = slow  # type: ignore[assignment]
+
+
+def _contend(out: Path, number: int, log: Path) -> None:
+    """Build `out` with a key of its own, as another of several processes that all want the place."""
+    _slow_rename()
+
+    def make(part: Path) -> None:
+        with open(log, "a") as handle:
+            handle.write(f"begin {number}\n")
+        (part / "data.txt").write_text(f"{number}")
+        time.sleep(0.05)
+        assert (part / "data.txt").read_text() == f"{number}"
+        with open(log, "a") as handle:
+            handle.write(f"end {number}\n")
+
+    build(out, "s", {"x": number}, {}, make)
+
+
+def test_processes_that_want_the_same_place_with_other_keys_take_turns(tmp_path: Path) -> None:
+    """Nobody dies, nobody works while another does, and what is left is whole."""
+    out, log = tmp_path / "a", tmp_path / "log"
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_contend, args=(out, n, log)) for n in range(4)]
+    for worker in workers:
+        worker.start()
+    seen = set()
+    while any(worker.is_alive() for worker in workers):
+        if (out / "data.txt").exists():
+            seen.add((out / "data.txt").read_text())
+    for worker in workers:
+        worker.join()
+    assert [w.exitcode for w in workers] == [0, 0, 0, 0]
+    lines = log.read_text().split("\n")[:-1]
+    assert len(lines) == 8
+    for begin, end in zip(lines[::2], lines[1::2]):
+        assert end == begin.replace("begin", "end"), "two worked at once"
+    last = lines[-1].split()[1]
+    assert (open_artifact(out).path / "data.txt").read_text() == last
+    assert seen <= {"0", "1", "2", "3"}
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".a.lock", "a", "log"]
+
+
+def _write(path: Path, letter: str) -> None:
+    until = time.time() + 1.5
+    while time.time() < until:
+        files.write_atomic(path, letter * 200_000)
+
+
+def test_two_writers_of_one_file_never_show_half_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    files.write_atomic(path, "a" * 200_000)
+    context = multiprocessing.get_context("fork")
+    writers = [context.Process(target=_write, args=(path, letter)) for letter in "abc"]
+    for writer in writers:
+        writer.start()
+    reads = 0
+    while any(writer.is_alive() for writer in writers):
+        text = path.read_text()
+        assert len(text) == 200_000
+        assert len(set(text)) == 1
+        reads += 1
+    assert [w.exitcode or w.join() or w.exitcode for w in writers] == [0, 0, 0]
+    assert reads > 20
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_a_killed_writer_leaves_does_not_become_output(tmp_path: Path) -> None:
+    def make(part: Path) -> None:
+        (part / "deep").mkdir()
+        (part / "deep" / f"{files.WRITING}1-2-x.npy").write_text("hal")
+        (part / "deep" / "x.npy").write_text("half")
+
+    made = build(tmp_path / "a", "s", {}, {}, make)
+    assert list(made.manifest["outputs"]) == ["deep/x.npy"]
+    assert [p.name for p in (made.path / "deep").iterdir()] == ["x.npy"]

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "paydirt"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # DESIGN's direction: a layer may import those above it in this list, and its own.
 LAYERS = [
-    {"types", "registry", "config", "named", "artifacts", "progress", "paydirt"},
+    {"types", "registry", "config", "named", "files", "artifacts", "progress", "paydirt"},
     {"cost", "prediction"},
     {"data"},
     {"models", "targets"},
