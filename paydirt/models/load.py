@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from paydirt.artifacts import fingerprint
-from paydirt.config import Config
+from paydirt.config import Config, DeviceText, PathText
 
 if TYPE_CHECKING:
     import torch
@@ -26,10 +26,10 @@ WHOLE_FILE = 1 << 28  # files beyond 256 MB are fingerprinted by size, head and 
 class ModelConfig(Config):
     """Which model, and how it is held in memory."""
 
-    path: str = Field(description="model or adapter directory, or hub id")
-    tokenizer: str | None = Field(None, description="tokenizer directory or hub id, if not beside the model")
+    path: PathText = Field(description="model or adapter directory, or hub id")
+    tokenizer: PathText | None = Field(None, description="tokenizer directory or hub id, if not beside the model")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="precision of the weights")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
+    device: DeviceText = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
     quantization: Literal["none", "8bit", "4bit"] = Field("none", description="bitsandbytes, CUDA only")
     attention: str | None = Field(None, description="attention backend: eager, sdpa, flash_attention_2")
     trust_remote_code: bool = Field(False, description="run code that comes with the model")
