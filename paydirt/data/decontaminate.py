@@ -168,7 +168,10 @@ def decontaminate(
     told: dict[str, Any] | None = None,
     replace: Replace = "nothing",
 ) -> Artifact:
-    """Write the clean pool and the report to `out`, `told` being what `config.yaml` shall hold; ValueError where there is nothing to look for or nothing is left."""
+    """Write the clean pool and the report to `out`, `told` being what `config.yaml` shall hold.
+
+    ValueError where there is nothing to look for or nothing is left.
+    """
     if not items:
         raise ValueError("decontamination has no items to look for; name a benchmark or a target")
 

@@ -30,7 +30,10 @@ class SplitConfig(Config):
 def split(
     pool: Pool, config: SplitConfig, out: Path, told: dict[str, Any] | None = None, replace: Replace = "nothing"
 ) -> Artifact:
-    """Write both parts to `out`, `told` being what `config.yaml` shall hold; ValueError where the source is unknown or has too few examples."""
+    """Write both parts to `out`, `told` being what `config.yaml` shall hold.
+
+    ValueError where the source is unknown or has too few examples.
+    """
     sources = np.asarray(pool.sources(), dtype=object)
     if config.source is not None and config.source not in pool.source_counts():
         raise ValueError(f"the pool has no source {config.source!r}; it has: {', '.join(pool.source_counts())}")

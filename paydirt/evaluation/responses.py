@@ -7,8 +7,8 @@ so are all responses that were given.
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +71,8 @@ def grade(config: GradeStage, out: Path, replace: Replace = "nothing") -> Artifa
         lm = RecordedLM(read_responses(Path(config.responses)))
         result = plain.ask(lm, "as recorded", None, part, degraded)
         counts = {"responses": len(lm.answers), "items_without_response": lm.missing}
-        result = replace(result, settings={**result.settings, **counts, "prompts": "as recorded"})
-        write_atomic(part / "result.json", json.dumps(asdict(result), indent=1, ensure_ascii=False))
+        result = dataclasses.replace(result, settings={**result.settings, **counts, "prompts": "as recorded"})
+        write_atomic(part / "result.json", json.dumps(dataclasses.asdict(result), indent=1, ensure_ascii=False))
         return {"metrics": result.metrics, "n": result.n, "settings": result.settings}
 
     return build(out, "evaluate", config.to_dict(), inputs, make, plain.identity(), replace=replace, replay="grade")

@@ -33,8 +33,10 @@ class ExportStage(Config):
 def export(
     selection: Path, out: Path, name: str | None = None, cache: Path | None = None, replace: Replace = "nothing"
 ) -> Artifact:
-    """Add the selection to the exports in `out`. ValueError where its pool, or what it would be named after, cannot be found,
-    and where another selection was exported there under that name.
+    """Add the selection to the exports in `out`.
+
+    ValueError where its pool, or what it would be named after, cannot be found, and where another selection was exported
+    there under that name.
     """
     out, chosen = Path(out).absolute(), open_artifact(selection, "select")
     name = name or name_of(chosen)
@@ -42,7 +44,8 @@ def export(
         before = exports_in(out)
         if name in before and before[name] != str(chosen.path.absolute()) and replace != "anything":
             raise ValueError(
-                f"{out}: {name} there is another selection ({before[name]}); give this one a --name, or --force to replace it"
+                f"{out}: {name} there is another selection ({before[name]}); give this one a --name, or --force to "
+                "replace it"
             )
         config = ExportStage(exports={**before, name: str(chosen.path.absolute())})
         return run_export(config, out, Workspace(cache or cache_root(), replace=replace))
