@@ -40,6 +40,7 @@ Seed = Annotated[int, typer.Option(help="random seed")]
 Cache = Annotated[Path | None, typer.Option(help="where imported pools and tokens live; default $PAYDIRT_CACHE")]
 Precision = Annotated[str, typer.Option(help="dtype of the model weights: float32, bfloat16, float16")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")]
+Force = Annotated[bool, typer.Option("--force", help="replace what another stage or config left in --out")]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="any option by its YAML key, such as lora.r=16 or gradient.k=4096; repeat"),
@@ -72,10 +73,10 @@ def _report(artifact: Artifact) -> None:
             out_console.print(f"  {key}: {value}", markup=False, soft_wrap=True)
 
 
-def _workspace(cache: Path | None) -> Any:
+def _workspace(cache: Path | None, force: bool = False) -> Any:
     from paydirt.stages import Workspace
 
-    return Workspace(cache or cache_root())
+    return Workspace(cache or cache_root(), replace="anything" if force else "nothing")
 
 
 def _add_score_commands() -> None:
@@ -101,6 +102,7 @@ def _add_score_commands() -> None:
             dtype: Precision = "float32",
             model_device: Device = "auto",
             cache: Cache = None,
+            force: Force = False,
             dry_run: Annotated[bool, typer.Option("--dry-run", help="print the predicted cost and stop")] = False,
             settings: Set = None,
             options: dict[str, Any] | None = None,
@@ -124,7 +126,7 @@ def _add_score_commands() -> None:
                 cost = predict_score(stage, _workspace(cache))
                 out_console.print(f"{name}: {cost.flops:.3g} FLOPs over {cost.tokens} tokens; nothing was run")
                 return
-            _report(score(stage, out, _workspace(cache)))
+            _report(score(stage, out, _workspace(cache, force)))
 
         command.__name__ = name
         command.__doc__ = scorer.__doc__
@@ -155,6 +157,7 @@ def _select(
     flops_per_token: Annotated[float | None, typer.Option(help="training FLOPs of one token")] = None,
     seed: Seed = 0,
     cache: Cache = None,
+    force: Force = False,
 ) -> None:
     """Choose a subset by finished scores; writes JSONL in the pool's own form, best first."""
     from paydirt.artifacts import open_artifact
@@ -177,7 +180,7 @@ def _select(
         },
         where="select",
     )
-    _report(select(stage, out, _workspace(cache)))
+    _report(select(stage, out, _workspace(cache, force)))
 
 
 app.command("select")(_select)
@@ -193,6 +196,7 @@ def _train(
     dtype: Precision = "float32",
     device: Device = "auto",
     cache: Cache = None,
+    force: Force = False,
     settings: Set = None,
     options: dict[str, Any] | None = None,
 ) -> None:
@@ -210,7 +214,7 @@ def _train(
         },
         where="train",
     )
-    _report(train(stage, out, _workspace(cache)))
+    _report(train(stage, out, _workspace(cache, force)))
 
 
 def _add_train_command() -> None:
@@ -227,19 +231,25 @@ def run(
     out: Annotated[Path | None, typer.Option(help="directory to write; default: runs/<name of the recipe>")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the predicted cost and stop")] = False,
     cache: Cache = None,
+    force: Force = False,
 ) -> None:
-    """Run a study recipe: methods x fractions x seeds; or replay any artifact from its config.yaml."""
+    """Run a study recipe: methods x fractions x seeds; or replay any artifact from its config.yaml.
+
+    Relative paths in a recipe are relative to the current directory; a config.yaml holds absolute ones.
+    """
+    from paydirt.artifacts import refuse_artifact
     from paydirt.config import read_yaml
     from paydirt.registry import did_you_mean
-    from paydirt.stages import STAGES
+    from paydirt.replay import STAGES
     from paydirt.study.recipe import Study
     from paydirt.study.run import plan_study, run_study
 
     values = read_yaml(recipe)
-    stage = values.pop("stage", "study")
+    stage = str(values.pop("stage", "study"))
     if stage == "study":
         study = parse(Study, values, where=str(recipe))
         place = out or Path("runs") / study.name
+        refuse_artifact(place)
         if dry_run:
             out_console.print(plan_study(study, place))
             return
@@ -247,10 +257,11 @@ def run(
         _finish_study(results)
     elif stage in STAGES:
         cls, function = STAGES[stage]
-        place = out or recipe.parent.with_name(recipe.parent.name + "-replayed")
-        _report(function(parse(cls, values, where=str(recipe)), place, _workspace(cache)))
+        folder = recipe.absolute().parent
+        place = out or folder.with_name(folder.name + "-replayed")
+        _report(function(parse(cls, values, where=str(recipe)), place, _workspace(cache, force)))
     else:
-        raise ValueError(f"{recipe}: unknown stage {stage!r}; {did_you_mean(str(stage), [*STAGES, 'study'])}")
+        raise ValueError(f"{recipe}: unknown stage {stage!r}; {did_you_mean(stage, [*STAGES, 'study'])}")
 
 
 def _finish_study(results: Path) -> None:

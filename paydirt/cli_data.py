@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -14,12 +14,17 @@ from paydirt.config import parse
 from paydirt.data.pool import Pool, PoolConfig
 from paydirt.progress import results_console
 
+if TYPE_CHECKING:
+    from paydirt.stages import Workspace
+
 console = results_console()
 
 PoolFiles = Annotated[list[str], typer.Option("--pool", help="pool file or NAME=FILE; repeat for several sources")]
 Out = Annotated[Path, typer.Option(help="directory to write")]
 Seed = Annotated[int, typer.Option(help="random seed")]
 Cache = Annotated[Path | None, typer.Option(help="where imported pools live; default $PAYDIRT_CACHE")]
+
+Force = Annotated[bool, typer.Option("--force", help="replace what another stage or config left in --out")]
 
 
 def register(app: typer.Typer) -> None:
@@ -38,13 +43,19 @@ def pool_config(files: list[str]) -> PoolConfig:
     named = dict(f.split("=", 1) for f in files if "=" in f and not Path(f).exists())
     if named and len(named) < len(files):
         raise ValueError(f"--pool: name all of the files (NAME=FILE) or none; got {', '.join(files)}")
-    return PoolConfig(files=named or list(files))
+    return parse(PoolConfig, {"files": named or list(files)}, where="--pool")
 
 
 def open_files(files: list[str], cache: Path | None) -> Pool:
     from paydirt.data.pool import open_pool
 
     return open_pool(pool_config(files), cache or cache_root())
+
+
+def workspace(cache: Path | None, force: bool) -> Workspace:
+    from paydirt.stages import Workspace
+
+    return Workspace(cache or cache_root(), replace="anything" if force else "nothing")
 
 
 def report(artifact: Artifact) -> None:
@@ -69,16 +80,20 @@ def decontaminate(
     common: Annotated[int, typer.Option(help="a run in more items than this is boilerplate")] = 5,
     shown: Annotated[int, typer.Option(help="matches to print")] = 5,
     cache: Cache = None,
+    force: Force = False,
 ) -> None:
     """Leave out of a pool what holds benchmark items or references; write the clean pool and every match."""
-    from paydirt.data.decontaminate import DecontaminationConfig
-    from paydirt.data.decontaminate import decontaminate as run
-    from paydirt.evaluation.contamination import items_against
+    from paydirt.stages_data import DecontaminateStage, run_decontaminate
 
     names = [name.strip() for name in against.split(",") if name.strip()] if data or not references else []
-    items = items_against(names, data, references or [])
-    config = DecontaminationConfig(ngram=ngram, near=near, common=common)
-    made = run(open_files(pool, cache), pool_config(pool), items, config, out)
+    values = {
+        "pool": pool_config(pool).to_dict(),
+        "settings": {"ngram": ngram, "near": near, "common": common},
+        "against": names,
+        "data": data,
+        "references": references or [],
+    }
+    made = run_decontaminate(parse(DecontaminateStage, values, where="decontaminate"), out, workspace(cache, force))
     report(made)
     show_matches(made, shown)
 
@@ -107,13 +122,13 @@ def dedup(
     ngram: Annotated[int, typer.Option(help="words in an n-gram")] = 5,
     part: Annotated[str, typer.Option(help="compare full conversations, or prompts")] = "full",
     cache: Cache = None,
+    force: Force = False,
 ) -> None:
     """Leave near-duplicates out of a pool; write the pool that stays and what was removed for what."""
-    from paydirt.data.dedup import DedupConfig
-    from paydirt.data.dedup import dedup as run
+    from paydirt.stages_data import DedupStage, run_dedup
 
-    config = parse(DedupConfig, {"threshold": threshold, "ngram": ngram, "part": part}, where="dedup")
-    report(run(open_files(pool, cache), pool_config(pool), config, out))
+    values = {"pool": pool_config(pool).to_dict(), "threshold": threshold, "ngram": ngram, "part": part}
+    report(run_dedup(parse(DedupStage, values, where="dedup"), out, workspace(cache, force)))
 
 
 def split(
@@ -123,13 +138,13 @@ def split(
     source: Annotated[str | None, typer.Option(help="the source to split; default: all together")] = None,
     seed: Seed = 0,
     cache: Cache = None,
+    force: Force = False,
 ) -> None:
     """Split a source into training points for a predictor and the pool to select from."""
-    from paydirt.data.split import SplitConfig
-    from paydirt.data.split import split as run
+    from paydirt.stages_data import SplitStage, run_split
 
-    config = parse(SplitConfig, {"points": points, "source": source, "seed": seed}, where="split")
-    report(run(open_files(pool, cache), config, out))
+    values = {"pool": pool_config(pool).to_dict(), "points": points, "source": source, "seed": seed}
+    report(run_split(parse(SplitStage, values, where="split"), out, workspace(cache, force)))
 
 
 def export(
@@ -137,11 +152,12 @@ def export(
     out: Out,
     name: Annotated[str | None, typer.Option(help="file name; default: as the seeds name it")] = None,
     cache: Cache = None,
+    force: Force = False,
 ) -> None:
-    """Write a selection as messages, with entries for LLaMA-Factory and axolotl; TRL takes the file as it is."""
+    """Add a selection to a folder as messages, with entries for LLaMA-Factory and axolotl; TRL takes the file as it is."""
     from paydirt.interop.export import export as run
 
-    report(run(selection, out, name, cache))
+    report(run(selection, out, name, cache, "anything" if force else "nothing"))
 
 
 def import_scores(
@@ -151,17 +167,13 @@ def import_scores(
     task: Annotated[str, typer.Option(help="what the scores were made for: names the target")] = "published",
     kind: Annotated[str | None, typer.Option(help="influence, bm25, ...: where the folder holds several")] = None,
     cache: Cache = None,
+    force: Force = False,
 ) -> None:
     """Turn published score files into scores of ours, for `paydirt select`."""
-    from paydirt.interop import published
-    from paydirt.types import Example, Message, Target
+    from paydirt.interop.published import ImportStage, run_import
 
-    opened = open_files(pool, cache)
-    files = published.score_files(folder, list(opened.source_counts()), kind)
-    # The scores stand for references that are not here; the target only lends its name.
-    stand_in = Example(task, (Message("user", task), Message("assistant", task)))
-    target = Target(task, (stand_in,), (task,))
-    report(published.import_scores(opened, pool_config(pool), files, target, out, cache or cache_root()))
+    values = {"pool": pool_config(pool).to_dict(), "folder": str(folder), "task": task, "kind": kind}
+    report(run_import(parse(ImportStage, values, where="import-scores"), out, workspace(cache, force)))
 
 
 def import_gradients(
@@ -190,9 +202,11 @@ def tiny(
     vocabulary: Annotated[int, typer.Option(help="tokens that the tokenizer knows")] = 2048,
     steps: Annotated[int, typer.Option(help="of pre-training on the pool, 4,096 tokens each; 0: random weights")] = 0,
     cache: Cache = None,
+    force: Force = False,
 ) -> None:
     """Write a tiny Llama with a tokenizer learnt on the pool, to try a recipe without any download."""
-    from paydirt.models.tiny import TinyConfig, tiny_model
+    from paydirt.stages_data import TinyStage, run_tiny
 
-    config = TinyConfig(layers=layers, hidden=hidden, vocabulary=vocabulary, steps=steps)
-    report(tiny_model(open_files(pool, cache), out, seed, config))
+    values = {"layers": layers, "hidden": hidden, "vocabulary": vocabulary, "steps": steps, "seed": seed}
+    stage = parse(TinyStage, {"pool": pool_config(pool).to_dict(), **values}, where="tiny")
+    report(run_tiny(stage, out, workspace(cache, force)))

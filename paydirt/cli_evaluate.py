@@ -48,6 +48,7 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
     quantization: Annotated[str, typer.Option(help="none, 8bit, 4bit (bitsandbytes, CUDA only)")] = "none",
     cache: Annotated[Path | None, typer.Option(help="where shared artifacts live; default $PAYDIRT_CACHE")] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace what another stage or config left in --out")] = False,
 ) -> None:
     """Measure a model, or recorded responses, on one or several benchmarks."""
     options = {
@@ -67,7 +68,7 @@ def evaluate(
     for name in names:
         place = out / name if len(names) > 1 else out
         if responses is not None:
-            show(_grade(responses, name, given, place))
+            show(_grade(responses, name, given, place, force))
             continue
         stage: dict[str, Any] = {
             "model": {"path": model, "dtype": dtype, "device": device, "quantization": quantization},
@@ -76,7 +77,7 @@ def evaluate(
         }
         if target is not None:
             stage["target"] = {"name": target, "data": data, "references": references, "test": test}
-        show(_evaluate(stage, place, cache))
+        show(_evaluate(stage, place, cache, force))
 
 
 def benchmark_values(name: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -93,18 +94,19 @@ def benchmark_values(name: str, given: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, **values} if known else {"name": "lm_eval", "task": name, **values}
 
 
-def _evaluate(stage: dict[str, Any], out: Path, cache: Path | None) -> Artifact:
+def _evaluate(stage: dict[str, Any], out: Path, cache: Path | None, force: bool) -> Artifact:
     from paydirt.stages import EvaluateStage, Workspace
     from paydirt.stages import evaluate as run
 
-    return run(parse(EvaluateStage, stage, where="evaluate"), out, Workspace(cache or cache_root()))
+    workspace = Workspace(cache or cache_root(), replace="anything" if force else "nothing")
+    return run(parse(EvaluateStage, stage, where="evaluate"), out, workspace)
 
 
-def _grade(responses: Path, name: str, given: dict[str, Any], out: Path) -> Artifact:
+def _grade(responses: Path, name: str, given: dict[str, Any], out: Path, force: bool) -> Artifact:
     from paydirt.evaluation.responses import GradeStage, grade
 
     values = {"responses": str(responses), "benchmark": benchmark_values(name, given)}
-    return grade(parse(GradeStage, values, where="evaluate"), out)
+    return grade(parse(GradeStage, values, where="evaluate"), out, "anything" if force else "nothing")
 
 
 def show(artifact: Artifact) -> None:

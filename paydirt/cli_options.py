@@ -42,6 +42,8 @@ def options_of(cls: type[Config], skip: tuple[str, ...] = ()) -> list[inspect.Pa
 
 def _option_type(annotation: Any) -> Any:
     """The type that typer shall parse, or None for what a flag cannot hold."""
+    if hasattr(annotation, "__metadata__"):
+        return _option_type(get_args(annotation)[0])
     origin = get_origin(annotation)
     if origin in (Union, types.UnionType):
         inner = [a for a in get_args(annotation) if a is not type(None)]

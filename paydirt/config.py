@@ -6,26 +6,86 @@ places that know of pydantic's error forms.
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from paydirt.registry import did_you_mean
 
 C = TypeVar("C", bound="Config")
 
 
-class Config(BaseModel):
-    """Base of every config: frozen, strict about keys, fields documented."""
+@dataclass(frozen=True)
+class Aside:
+    """Marks a field that decides no bytes of what is made, and says why: all other fields enter the key."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, protected_namespaces=())
+    why: str
+
+
+def absolute(path: str) -> str:
+    """A relative path that leads somewhere from the current directory as an absolute one, so that a written config can be
+    run from anywhere; what leads nowhere (a hub id, a name, a misspelling) stays as it is.
+    """
+    path = os.path.expanduser(path)
+    fixed = re.split(r"[*?\[{]", path)[0]
+    known = path if fixed == path else os.path.dirname(fixed) or "."
+    return os.path.abspath(path) if path and os.path.exists(known) else path
+
+
+PLACE = Aside("a place; what lies there enters the key as an input")
+PathText = Annotated[str, PLACE, AfterValidator(absolute)]
+"""A path, a pattern of paths, or the name of something that is not here."""
+DeviceText = Annotated[str, Aside("where it runs; results do not depend on it but for the last bits of floats")]
+
+
+class Config(BaseModel):
+    """Base of every config: frozen, strict about keys, fields documented, numbers finite."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, defaults included: what manifests and `config.yaml` hold."""
         return self.model_dump(mode="json", serialize_as_any=True)
+
+
+def deciding(config: Config) -> dict[str, Any]:
+    """What of a config enters a key: all of `to_dict` but the fields that are marked as an `Aside`."""
+    whole = config.to_dict()
+    asides = {name for name, field in type(config).model_fields.items() if aside(field) is not None}
+    return {
+        name: _deciding(getattr(config, name), value) if name in type(config).model_fields else value
+        for name, value in whole.items()
+        if name not in asides
+    }
+
+
+def _deciding(value: Any, plain: Any) -> Any:
+    if isinstance(value, Config):
+        return deciding(value)
+    if isinstance(value, dict):
+        return {key: _deciding(inner, plain[str(key)]) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_deciding(inner, other) for inner, other in zip(value, plain)]
+    return plain
+
+
+def aside(field: Any) -> Aside | None:
+    """The mark of a pydantic field, if it has one; None for a field that decides."""
+    return next(_asides(field.annotation, field.metadata), None)
+
+
+def _asides(annotation: Any, metadata: Any) -> Iterator[Aside]:
+    yield from (mark for mark in metadata if isinstance(mark, Aside))
+    for inner in get_args(annotation):
+        yield from _asides(inner, getattr(inner, "__metadata__", ()))
 
 
 def parse(cls: type[C], values: Any, where: str = "config") -> C:
@@ -36,18 +96,28 @@ def parse(cls: type[C], values: Any, where: str = "config") -> C:
         return cls.model_validate(values)
     except ValidationError as error:
         raise ValueError("\n".join(_explain(cls, fault, where) for fault in error.errors())) from None
+    except RecursionError:
+        raise ValueError(f"{where}: nested too deeply; no config needs more than ten levels") from None
 
 
 def _explain(cls: type[BaseModel], fault: Any, where: str) -> str:
-    place = ".".join(str(part) for part in fault["loc"])
+    place = ".".join(str(part)[:80] for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         key = str(fault["loc"][-1])
         return f"{where}: unknown key {place!r}; {did_you_mean(key, _fields_at(cls, fault['loc'][:-1]))}"
     if fault["type"] == "missing":
         return f"{where}: missing key {place!r}"
     message = fault["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(fault.get("input"), dict | list) else f" (got {fault.get('input')!r})"
+    shown = "" if isinstance(fault.get("input"), dict | list) else f" (got {_short(fault.get('input'))})"
     return f"{where}: {place + ': ' if place else ''}{message}{shown}"
+
+
+def _short(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python will write
+        return f"a number of {value.bit_length()} bits"
+    return text if len(text) <= 200 else text[:200] + "..."
 
 
 def _fields_at(cls: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
@@ -77,9 +147,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise ValueError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', error)}") from None
+        raise ValueError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+    except RecursionError:
+        raise ValueError(f"{path}: nested too deeply for YAML; no config needs more than ten levels") from None
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        # Dates that do not exist, numbers that are none: the YAML library raises whatever their constructors raise.
+        raise ValueError(f"{path}: a value cannot be read as what its form or tag says ({error}); quote it") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected a mapping of keys to values, found {type(values).__name__}")
+    if odd := [key for key in values if not isinstance(key, str)]:
+        raise ValueError(f"{path}: the key {_short(odd[0])} is no text; quote it")
     return values
 
 

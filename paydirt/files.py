@@ -48,7 +48,7 @@ def read_text(path: Path) -> str:
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write beside `path` under a name of our own, then rename over it: readers never see half a file, nor writers another's."""
+    """Write beside `path` under a name of our own, then rename over it: nobody sees half a file, or another writer's."""
     part = path.with_name(f"{WRITING}{os.getpid()}-{uuid.uuid4().hex[:12]}-{path.name}"[:250])
     try:
         part.write_bytes(data.encode() if isinstance(data, str) else data)

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from paydirt.artifacts import write_atomic
+from paydirt.artifacts import damaged, read_json, reading, write_atomic
 from paydirt.config import Config
 
 Statistic = Literal["mean", "max", "min"]
@@ -59,17 +60,24 @@ def reduced(values: np.ndarray, columns: Sequence[Column], how: Reduction) -> np
     return apply_statistic(how.across, by_subtask(values, columns, how.within))
 
 
+ROWS = pa.schema([("id", pa.string()), ("source", pa.string()), ("tokens", pa.int64()), ("supervised", pa.int64())])
+
+
 class Scores:
     """The finished score directory `path`."""
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        layout = json.loads((self.path / "columns.json").read_text(encoding="utf-8"))
-        self.columns = [Column(*c) for c in layout["columns"]]
-        self.pairwise: bool = layout["pairwise"]
-        self.shard_rows: int = layout["shard_rows"]
-        self.reduction = Reduction(**layout["reduction"])
-        self.rows = pq.read_table(self.path / "rows.parquet", memory_map=True)
+        layout = read_json(self.path, "columns.json")
+        with reading(self.path, "columns.json"):
+            self.columns = [Column(*map(str, c)) for c in layout["columns"]]
+            self.pairwise = bool(layout["pairwise"])
+            self.shard_rows = int(layout["shard_rows"])
+            self.reduction = Reduction(**layout["reduction"])
+        with reading(self.path, "rows.parquet"):
+            self.rows = pq.read_table(self.path / "rows.parquet", schema=ROWS, memory_map=True)
+        if not self.columns or self.shard_rows < 1 or any(self.rows[name].null_count for name in ("id", "tokens")):
+            raise damaged(self.path, "columns.json or rows.parquet lacks values")
 
     def __len__(self) -> int:
         return self.rows.num_rows
@@ -95,7 +103,7 @@ class Scores:
     def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         """First row number and values float32 [n, C] of each shard, memory-mapped."""
         for shard, start in enumerate(range(0, len(self), self.shard_rows)):
-            yield start, np.load(shard_path(self.path, shard), mmap_mode="r")
+            yield start, self._shard(shard)
 
     def column(self, index: int) -> np.ndarray:
         """One column [N]."""
@@ -104,7 +112,17 @@ class Scores:
     def row(self, row: int) -> np.ndarray:
         """Similarities [C] of one example."""
         shard, inside = divmod(row, self.shard_rows)
-        return np.asarray(np.load(shard_path(self.path, shard), mmap_mode="r")[inside])
+        return np.asarray(self._shard(shard)[inside])
+
+    def _shard(self, shard: int) -> np.ndarray:
+        """Values float32 [n, C], memory-mapped."""
+        name = shard_path(self.path, shard).relative_to(self.path)
+        with reading(self.path, str(name)):
+            values = np.load(self.path / name, mmap_mode="r")
+        expected = (min(self.shard_rows, len(self) - shard * self.shard_rows), len(self.columns))
+        if not isinstance(values, np.ndarray) or values.shape != expected or values.dtype != np.float32:
+            raise damaged(self.path, f"{name} is not float32 {expected}")
+        return values
 
     def reduce(self, reduction: Reduction | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Score float64 [N] and per-subtask scores float32 [N, S]."""

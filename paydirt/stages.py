@@ -11,21 +11,43 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
-from paydirt.artifacts import Artifact, build, cache_root, fingerprint, open_artifact, write_atomic
-from paydirt.config import Config
+from paydirt.artifacts import (
+    Artifact,
+    Replace,
+    again,
+    build,
+    cache_root,
+    fingerprint,
+    open_artifact,
+    read_json,
+    reading,
+    write_atomic,
+)
+from paydirt.config import Aside, Config, PathText, deciding
 from paydirt.data.encoding import Encoder, EncodingConfig
 from paydirt.data.pool import Pool, PoolConfig, open_pool
 from paydirt.data.tokens import TokenStore, token_store
-from paydirt.evaluation.base import BenchmarkField, make_benchmark
+from paydirt.evaluation.base import Benchmark, BenchmarkField, make_benchmark
 from paydirt.models.load import ModelConfig, load_tokenizer, model_fingerprint, model_identity
-from paydirt.scorers.base import Job, Method, score_inputs, target_fingerprint
+from paydirt.scorers.base import (
+    MODEL_LIBRARIES,
+    Job,
+    Method,
+    is_stochastic,
+    nested,
+    score_inputs,
+    score_libraries,
+    target_fingerprint,
+)
 from paydirt.scores import Scores
 from paydirt.selection.budget import Budget
+from paydirt.selection.policies.base import Policy
 from paydirt.selection.select import SelectionConfig, choose, selected_ids, write_selection
+from paydirt.source import code_digest
 from paydirt.targets import TargetConfig, load_target
 from paydirt.training.config import VERSION as TRAINING_VERSION
 from paydirt.training.config import TrainConfig
@@ -33,12 +55,24 @@ from paydirt.types import Cost, EvalResult, Target
 
 T = TypeVar("T")
 
+# Raised when a stage's own code gives other bytes for the same config and inputs: what older code made is then stale.
+# (Scorers, policies and benchmarks count by their own code, encoders and columns by versions of their own.)
+SCORE_VERSION = 1
+SELECT_VERSION = 1
+EVALUATE_VERSION = 1
+# Beside a model's libraries: peft and accelerate hold the training loop's arithmetic, numpy its order of examples.
+TRAIN_LIBRARIES = (*MODEL_LIBRARIES, "accelerate", "numpy")
+
 
 @dataclass
 class Workspace:
-    """Where shared artifacts live, and what is already open: pools, targets, encoders."""
+    """Where shared artifacts live, and what is already open: pools, targets, encoders.
+
+    `replace` says what a stage may put its output in the place of: a study owns its folder, a person is asked.
+    """
 
     shared: Path = field(default_factory=cache_root)
+    replace: Replace = "nothing"
     _open: dict[str, Any] = field(default_factory=dict)
 
     def _once(self, kind: str, config: Config, make: Callable[[], T]) -> T:
@@ -64,7 +98,10 @@ class Workspace:
         )
 
     def model_fingerprint(self, model: ModelConfig) -> str:
-        return self._once("model", model, lambda: model_fingerprint(model.path))
+        return self._once("model", model, lambda: model_fingerprint(model.path, model.revision))
+
+    def model_identity(self, model: ModelConfig) -> dict[str, Any]:
+        return self._once("identity", model, lambda: model_identity(model))
 
 
 class ScoreStage(Config):
@@ -83,18 +120,29 @@ def score(config: ScoreStage, out: Path, workspace: Workspace) -> Artifact:
     """Pool and target to similarities on disk (see `paydirt.scores`)."""
     pool, target = workspace.pool(config.pool), workspace.target(config.target)
     job = Job(pool, target, out, workspace.shared, config.model, config.encoding, config.seed, config.convention)
-    identity: dict[str, Any] = {"method": config.method.to_dict()}
-    if config.method.stochastic:
+    identity: dict[str, Any] = {"method": deciding(config.method)}
+    if is_stochastic(config.method):
         identity["seed"] = config.seed
-    if config.method.needs_model and config.model is not None:
-        identity |= {"dtype": config.model.dtype, "quantization": config.model.quantization}
+    if any(inner.needs_model for _, inner in nested(config.method)) and config.model is not None:
+        identity["model"] = workspace.model_identity(config.model)
         identity["convention"] = config.convention  # the manifest states the cost; shared stores make this cheap
+    identity["shard_rows"] = job.shard_rows
 
     def make(part: Path) -> dict[str, Any]:
         job.out = part
         return config.method.run(job)
 
-    return build(out, "score", config.to_dict(), score_inputs(config.method, job), make, identity)
+    return build(
+        out,
+        "score",
+        config.to_dict(),
+        score_inputs(config.method, job),
+        make,
+        identity,
+        version=SCORE_VERSION,
+        libraries=[*score_libraries(config.method, job)],
+        replace=workspace.replace,
+    )
 
 
 def predict_score(config: ScoreStage, workspace: Workspace) -> Cost:
@@ -109,7 +157,7 @@ class SelectStage(Config):
     """Choose a subset by finished scores."""
 
     pool: PoolConfig
-    scores: str = Field(description="directory of finished scores")
+    scores: PathText = Field(description="directory of finished scores")
     selection: SelectionConfig = Field(default_factory=SelectionConfig)
     budget: Budget
     seed: int = 0
@@ -120,27 +168,63 @@ def select(config: SelectStage, out: Path, workspace: Workspace) -> Artifact:
     """Scores and a budget to a ranked JSONL (see `paydirt.selection.select`)."""
     scored = open_artifact(Path(config.scores), "score")
     pool = workspace.pool(config.pool)
-    identity = {k: v for k, v in config.to_dict().items() if k not in ("pool", "scores")}
+    check_pool(scored, pool)
+    identity = {k: v for k, v in deciding(config).items() if k != "pool"}  # which an input stands for
 
     def make(part: Path) -> dict[str, Any]:
         scores = Scores(scored.path)
+        with reading(scored.path, "manifest.json"):
+            unit = scored.notes["token_unit"]
         chosen = choose(scores, config.selection, config.budget, config.seed, config.flops_per_token)
-        return write_selection(part, pool, scores, chosen) | {"token_unit": scored.notes["token_unit"]}
+        return write_selection(part, pool, scores, chosen) | {"token_unit": unit}
 
-    inputs = {"pool": pool.fingerprint, "scores": scored.fingerprint}
-    return build(out, "select", config.to_dict(), inputs, make, identity)
+    inputs = {
+        "pool": pool.fingerprint,
+        "records": open_artifact(pool.path, "pool").fingerprint,  # whole, fields that no score sees included
+        "scores": scored.fingerprint,
+        "policy": code_digest(type(config.selection.policy), Policy),
+    }
+    return build(
+        out,
+        "select",
+        config.to_dict(),
+        inputs,
+        make,
+        identity,
+        version=SELECT_VERSION,
+        libraries=["numpy"],  # orders, means and random permutations
+        replace=workspace.replace,
+    )
+
+
+def check_pool(scored: Artifact, pool: Pool) -> None:
+    """ValueError where the pool is not the one that was scored: what has changed, and the command that mends it."""
+    if scored.manifest["inputs"].get("pool") == pool.fingerprint:
+        return
+    then = set(Scores(scored.path).ids.tolist())
+    now = set(pool.ids())
+    kinds = ((then - now, "examples are gone"), (now - then, "examples are new"))
+    changes = [f"{len(ids)} {what} (first: {min(ids)!r})" for ids, what in kinds if ids]
+    raise ValueError(
+        f"{scored.path}: was made of another pool than is there now: "
+        f"{', '.join(changes) or f'texts or sources have changed under the same {len(now)} ids'}; {again(scored.path)}"
+    )
 
 
 class TrainStage(Config):
     """Fine-tune a model on a pool, or on the part of it that a selection names."""
 
     pool: PoolConfig
-    selection: str | None = Field(None, description="directory of a finished selection; null trains on the whole pool")
+    selection: PathText | None = Field(
+        None, description="directory of a finished selection; null trains on the whole pool"
+    )
     model: ModelConfig
     encoding: EncodingConfig = Field(default_factory=EncodingConfig)
     training: TrainConfig = Field(default_factory=TrainConfig)
     seed: int = 0
-    convention: str = "architectural"
+    convention: Annotated[str, Aside("of the ledger's prediction alone; the notes state every convention")] = (
+        "architectural"
+    )
 
 
 def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
@@ -152,10 +236,9 @@ def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
     encoder = workspace.encoder(config.model, config.encoding)
     inputs = train_inputs(config, pool, ids, encoder, workspace)
     identity = {
-        "training": config.training.to_dict(),
+        "training": deciding(config.training),
         "seed": config.seed,
-        "model": model_identity(config.model),
-        "version": TRAINING_VERSION,
+        "model": workspace.model_identity(config.model),
     }
 
     def make(part: Path) -> dict[str, Any]:
@@ -173,7 +256,18 @@ def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
             convention=config.convention,
         )
 
-    return build(out, "train", config.to_dict(), inputs, make, identity, collective=True)
+    return build(
+        out,
+        "train",
+        config.to_dict(),
+        inputs,
+        make,
+        identity,
+        collective=True,
+        version=TRAINING_VERSION,
+        libraries=TRAIN_LIBRARIES,
+        replace=workspace.replace,
+    )
 
 
 def train_inputs(
@@ -208,9 +302,13 @@ def evaluate(config: EvaluateStage, out: Path, workspace: Workspace) -> Artifact
     inputs = {
         "model": workspace.model_fingerprint(config.model),
         "encoder": encoder.fingerprint,
+        "code": code_digest(type(benchmark), Benchmark),
         **benchmark.inputs(),
     }
-    identity: dict[str, Any] = {"benchmark": benchmark.identity(), "dtype": config.model.dtype}
+    identity: dict[str, Any] = {
+        "benchmark": benchmark.identity(),
+        "model": workspace.model_identity(config.model),
+    }
     if target is not None:
         tests = [[e.id, e.subset, [[m.role, m.content] for m in e.messages]] for e in target.test]
         inputs |= {"target": target_fingerprint(target), "test": fingerprint(tests)}
@@ -223,13 +321,27 @@ def evaluate(config: EvaluateStage, out: Path, workspace: Workspace) -> Artifact
         write_atomic(part / "result.json", json.dumps(asdict(result), indent=1, ensure_ascii=False))
         return {"metrics": result.metrics, "n": result.n, "settings": result.settings}
 
-    return build(out, "evaluate", config.to_dict(), inputs, make, identity)
+    return build(
+        out,
+        "evaluate",
+        config.to_dict(),
+        inputs,
+        make,
+        identity,
+        version=EVALUATE_VERSION,
+        libraries=MODEL_LIBRARIES,  # the graders' versions are among the benchmark's inputs
+        replace=workspace.replace,
+    )
 
 
 def read_result(directory: Path) -> EvalResult:
     """The result of a finished evaluation."""
     artifact = open_artifact(directory, "evaluate")
-    return EvalResult(**json.loads((artifact.path / "result.json").read_text(encoding="utf-8")))
+    values = read_json(artifact.path, "result.json")
+    with reading(artifact.path, "result.json"):
+        result = EvalResult(**values)
+        float(result.score)
+    return result
 
 
 STAGES: dict[str, tuple[type[Config], Callable[[Any, Path, Workspace], Artifact]]] = {

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from paydirt.artifacts import Artifact, build, fingerprint, write_atomic
+from paydirt.artifacts import Artifact, Replace, build, fingerprint, open_artifact, write_atomic
 from paydirt.config import Config
 from paydirt.data.minhash import NearIndex
 from paydirt.data.pool import Pool, PoolConfig
@@ -160,9 +160,18 @@ def _match(kind: str, example: Example, item: Item, shared: str, count: int, sim
 
 
 def decontaminate(
-    pool: Pool, pool_config: PoolConfig, items: Sequence[Item], config: DecontaminationConfig, out: Path
+    pool: Pool,
+    pool_config: PoolConfig,
+    items: Sequence[Item],
+    config: DecontaminationConfig,
+    out: Path,
+    told: dict[str, Any] | None = None,
+    replace: Replace = "nothing",
 ) -> Artifact:
-    """Write the clean pool and the report to `out`; ValueError where there is nothing to look for or nothing is left."""
+    """Write the clean pool and the report to `out`, `told` being what `config.yaml` shall hold.
+
+    ValueError where there is nothing to look for or nothing is left.
+    """
     if not items:
         raise ValueError("decontamination has no items to look for; name a benchmark or a target")
 
@@ -181,7 +190,15 @@ def decontaminate(
         return found
 
     inputs = {"pool": pool.fingerprint, "items": fingerprint([list(item) for item in items])}
-    return build(out, "decontaminate", config.to_dict(), inputs, make)
+    inputs["records"] = open_artifact(pool.path).fingerprint  # which are written whole
+    how = {
+        **config.to_dict(),
+        "form": pool_config.form,
+        "on_bad": pool_config.on_bad,
+        "prefix_ids": pool_config.prefix_ids,
+    }
+    told = told or config.to_dict()
+    return build(out, "decontaminate", told, inputs, make, how, libraries=["numpy", "datasketch"], replace=replace)
 
 
 def tally(matches: Sequence[Match]) -> dict[str, Any]:

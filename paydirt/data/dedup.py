@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from paydirt.artifacts import Artifact, build, write_atomic
+from paydirt.artifacts import Artifact, Replace, build, open_artifact, write_atomic
 from paydirt.config import Config
 from paydirt.data.minhash import NearIndex
 from paydirt.data.pool import Pool, PoolConfig
@@ -57,7 +57,9 @@ def find_duplicates(pool: Pool, config: DedupConfig) -> list[tuple[int, int, flo
     return found
 
 
-def dedup(pool: Pool, pool_config: PoolConfig, config: DedupConfig, out: Path) -> Artifact:
+def dedup(
+    pool: Pool, pool_config: PoolConfig, config: DedupConfig, out: Path, replace: Replace = "nothing"
+) -> Artifact:
     """Write the pool without its near-duplicates, and what was removed for what, to `out`."""
 
     def make(part: Path) -> dict[str, Any]:
@@ -82,7 +84,15 @@ def dedup(pool: Pool, pool_config: PoolConfig, config: DedupConfig, out: Path) -
         write_atomic(part / "report.json", json.dumps(report, indent=1, ensure_ascii=False))
         return report
 
-    return build(out, "dedup", config.to_dict(), {"pool": pool.fingerprint}, make)
+    told = {"pool": pool_config.to_dict(), **config.to_dict()}
+    inputs = {"pool": pool.fingerprint, "records": open_artifact(pool.path).fingerprint}  # records are written whole
+    how = {
+        **config.to_dict(),
+        "form": pool_config.form,
+        "on_bad": pool_config.on_bad,
+        "prefix_ids": pool_config.prefix_ids,
+    }
+    return build(out, "dedup", told, inputs, make, how, libraries=["numpy", "datasketch"], replace=replace)
 
 
 def _text(example: Any) -> str:

@@ -185,6 +185,7 @@ class Encoder:
             tokenizer.backend_tokenizer.to_str(),
             tokenizer.chat_template,
             tokenizer.eos_token,
+            tokenizer.bos_token,
             self.config.to_dict(),
         ]
         return fingerprint(parts)

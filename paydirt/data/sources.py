@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field
 
 from paydirt.artifacts import file_digest, fingerprint, write_atomic
-from paydirt.config import Config
+from paydirt.config import Config, PathText
 from paydirt.data.forms import FormName
 from paydirt.data.readers import READERS, file_kind, is_hub_id, load_hub, stem
 from paydirt.registry import did_you_mean
@@ -24,7 +24,7 @@ SETTLED_SECONDS = 2.0
 class PoolConfig(Config):
     """Where the candidates come from and how to read them."""
 
-    files: dict[str, str] | list[str] | str = Field(
+    files: dict[str, PathText] | list[PathText] | PathText = Field(
         description="name: path (the name becomes the source), or paths, globs, folders, a datasets directory, a hub id"
     )
     form: FormName = Field("auto", description="form of the records; auto detects it for each file and states it")

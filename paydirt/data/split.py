@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from paydirt.artifacts import Artifact, build, write_atomic
+from paydirt.artifacts import Artifact, Replace, build, open_artifact, write_atomic
 from paydirt.config import Config
 from paydirt.data.pool import Pool
 from paydirt.data.subset import write_rows
@@ -27,8 +27,13 @@ class SplitConfig(Config):
     seed: int = 0
 
 
-def split(pool: Pool, config: SplitConfig, out: Path) -> Artifact:
-    """Write both parts to `out`; ValueError where the source is unknown or has too few examples."""
+def split(
+    pool: Pool, config: SplitConfig, out: Path, told: dict[str, Any] | None = None, replace: Replace = "nothing"
+) -> Artifact:
+    """Write both parts to `out`, `told` being what `config.yaml` shall hold.
+
+    ValueError where the source is unknown or has too few examples.
+    """
     sources = np.asarray(pool.sources(), dtype=object)
     if config.source is not None and config.source not in pool.source_counts():
         raise ValueError(f"the pool has no source {config.source!r}; it has: {', '.join(pool.source_counts())}")
@@ -52,7 +57,9 @@ def split(pool: Pool, config: SplitConfig, out: Path) -> Artifact:
         write_atomic(part / "split.json", json.dumps({**summary, "point_ids": pool_ids(pool, points)}))
         return summary
 
-    return build(out, "split", config.to_dict(), {"pool": pool.fingerprint}, make)
+    inputs = {"pool": pool.fingerprint, "records": open_artifact(pool.path).fingerprint}  # records are written whole
+    told = told or config.to_dict()
+    return build(out, "split", told, inputs, make, config.to_dict(), libraries=["numpy"], replace=replace)
 
 
 def pool_ids(pool: Pool, rows: np.ndarray) -> list[str]:

@@ -7,19 +7,20 @@ so are all responses that were given.
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from paydirt.artifacts import Artifact, build, file_digest, write_atomic
-from paydirt.config import Config
+from paydirt.artifacts import Artifact, Replace, build, file_digest, write_atomic
+from paydirt.config import Config, PathText
 from paydirt.data.readers import BadRecord, read_rows
-from paydirt.evaluation.base import BenchmarkField, make_benchmark
+from paydirt.evaluation.base import Benchmark, BenchmarkField, make_benchmark
 from paydirt.evaluation.harness.benchmark import StandardBenchmark
 from paydirt.evaluation.harness.offline import require_lm_eval
+from paydirt.source import code_digest
 
 ANSWER_KEYS = ("response", "completion", "output", "answer")
 NAME_KEYS = ("prompt", "id", "key")
@@ -28,7 +29,7 @@ NAME_KEYS = ("prompt", "id", "key")
 class GradeStage(Config):
     """Grade recorded answers on a benchmark."""
 
-    responses: str = Field(description="JSONL with `prompt` or `id`, and `response`")
+    responses: PathText = Field(description="JSONL with `prompt` or `id`, and `response`")
     benchmark: BenchmarkField = Field(default_factory=lambda: make_benchmark("ifeval"))
 
 
@@ -50,14 +51,18 @@ def read_responses(path: Path) -> dict[str, str]:
     return found
 
 
-def grade(config: GradeStage, out: Path) -> Artifact:
+def grade(config: GradeStage, out: Path, replace: Replace = "nothing") -> Artifact:
     """Recorded answers to `result.json`. ValueError where nothing fits the benchmark's items."""
     benchmark = config.benchmark
     if not isinstance(benchmark, StandardBenchmark):
         raise ValueError(f"benchmark {benchmark.name!r} asks a model; recorded responses fit ifeval, bbh and tydiqa")
     require_lm_eval()
     plain = benchmark.model_copy(update={"chat_template": False})
-    inputs = {**plain.inputs(), "responses": file_digest(Path(config.responses))}
+    inputs = {
+        **plain.inputs(),
+        "code": code_digest(type(plain), Benchmark),
+        "responses": file_digest(Path(config.responses)),
+    }
 
     def make(part: Path) -> dict[str, Any]:
         degraded = plain.prepare()
@@ -66,8 +71,8 @@ def grade(config: GradeStage, out: Path) -> Artifact:
         lm = RecordedLM(read_responses(Path(config.responses)))
         result = plain.ask(lm, "as recorded", None, part, degraded)
         counts = {"responses": len(lm.answers), "items_without_response": lm.missing}
-        result = replace(result, settings={**result.settings, **counts, "prompts": "as recorded"})
-        write_atomic(part / "result.json", json.dumps(asdict(result), indent=1, ensure_ascii=False))
+        result = dataclasses.replace(result, settings={**result.settings, **counts, "prompts": "as recorded"})
+        write_atomic(part / "result.json", json.dumps(dataclasses.asdict(result), indent=1, ensure_ascii=False))
         return {"metrics": result.metrics, "n": result.n, "settings": result.settings}
 
-    return build(out, "evaluate", config.to_dict(), inputs, make, plain.identity())
+    return build(out, "evaluate", config.to_dict(), inputs, make, plain.identity(), replace=replace, replay="grade")

@@ -13,12 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
-from paydirt.artifacts import Artifact, build, file_digest
+from paydirt.artifacts import Artifact, Replace, build, file_digest
+from paydirt.config import Config, PathText
 from paydirt.data.pool import Pool, PoolConfig
 from paydirt.scorers.base import Job, Scorer
 from paydirt.scores import Column
-from paydirt.types import Target
+from paydirt.stages import Workspace
+from paydirt.types import Example, Message, Target
+
+REPLAY = "import-scores"  # its stage in `config.yaml`
 
 
 def read_tensor(path: Path) -> Any:
@@ -57,7 +62,14 @@ def score_files(folder: Path, sources: Sequence[str], kind: str | None = None) -
 
 
 def import_scores(
-    pool: Pool, pool_config: PoolConfig, files: Mapping[str, Path], target: Target, out: Path, shared: Path
+    pool: Pool,
+    pool_config: PoolConfig,
+    files: Mapping[str, Path],
+    target: Target,
+    out: Path,
+    shared: Path,
+    told: dict[str, Any] | None = None,
+    replace: Replace = "nothing",
 ) -> Artifact:
     """Published scores as a score directory that `paydirt select` takes. ValueError where counts differ."""
     inputs = {"pool": pool.fingerprint, **{f"scores {s}": file_digest(path) for s, path in files.items()}}
@@ -72,7 +84,35 @@ def import_scores(
         scorer = _Published(values=in_pool_order(pool, files))
         return scorer.run(Job(pool, target, part, shared))
 
-    return build(out, "score", config, inputs, make)
+    identity = {"target": target.name}
+    told = config | (told or {})
+    return build(
+        out, "score", told, inputs, make, identity, libraries=["torch", "numpy"], replace=replace, replay=REPLAY
+    )
+
+
+class ImportStage(Config):
+    """Published score files as scores of ours."""
+
+    pool: PoolConfig
+    folder: PathText = Field(description="folder with <source>_<kind>_score.pt")
+    task: str = Field("published", description="what the scores were made for: names the target")
+    kind: str | None = Field(None, description="influence, bm25, ...: where the folder holds several")
+    # What scores of ours say of themselves; told for readers of the manifest, made anew here.
+    target: dict[str, Any] | None = None
+    method: dict[str, Any] | None = None
+    seed: int = 0
+
+
+def run_import(config: ImportStage, out: Path, workspace: Workspace) -> Artifact:
+    """The scores of a folder, for `paydirt select`."""
+    pool = workspace.pool(config.pool)
+    files = score_files(Path(config.folder), list(pool.source_counts()), config.kind)
+    # The scores stand for references that are not here; the target only lends its name.
+    stand_in = Example(config.task, (Message("user", config.task), Message("assistant", config.task)))
+    target = Target(config.task, (stand_in,), (config.task,))
+    told = {"folder": config.folder, "task": config.task, "kind": config.kind}
+    return import_scores(pool, config.pool, files, target, out, workspace.shared, told, workspace.replace)
 
 
 class _Published(Scorer):

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from paydirt.config import Config
+from paydirt.artifacts import library_versions
+from paydirt.config import Config, DeviceText, PathText, deciding
 from paydirt.models.identity import adapter_config as adapter_config
 from paydirt.models.identity import base_of as base_of
 from paydirt.models.identity import is_adapter as is_adapter
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
 class ModelConfig(Config):
     """Which model, and how it is held in memory."""
 
-    path: str = Field(description="model or adapter directory, or hub id")
-    tokenizer: str | None = Field(None, description="tokenizer directory or hub id, if not beside the model")
+    path: PathText = Field(description="model or adapter directory, or hub id")
+    tokenizer: PathText | None = Field(None, description="tokenizer directory or hub id, if not beside the model")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="precision of the weights")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
+    device: DeviceText = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
     quantization: Literal["none", "8bit", "4bit"] = Field("none", description="bitsandbytes, CUDA only")
     attention: str | None = Field(None, description="attention backend: eager, sdpa, flash_attention_2")
     trust_remote_code: bool = Field(False, description="run code that comes with the model")
@@ -149,12 +150,10 @@ def trainable(model: torch.nn.Module) -> list[tuple[str, torch.nn.Parameter]]:
 def model_identity(config: ModelConfig) -> dict[str, Any]:
     """Everything about a model that decides numbers: what any key made with one holds. Neither device nor path counts."""
     return {
+        **deciding(config),
         "weights": model_fingerprint(config.path, config.revision),
         "tokenizer": model_fingerprint(config.tokenizer) if config.tokenizer else None,
-        "dtype": config.dtype,
-        "quantization": config.quantization,
-        "attention": config.attention,
-        "trust_remote_code": config.trust_remote_code,
+        **(library_versions(["bitsandbytes"]) if config.quantization != "none" else {}),
     }
 
 

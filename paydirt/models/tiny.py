@@ -12,9 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from paydirt.artifacts import Artifact, build
+from pydantic import Field, model_validator
+
+from paydirt.artifacts import Artifact, Replace, build
 from paydirt.config import Config
 from paydirt.data.pool import Pool
+from paydirt.data.tokens import row_key
 
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"
 SAMPLE = 2000  # examples that the tokenizer is learnt on
@@ -23,15 +26,28 @@ SAMPLE = 2000  # examples that the tokenizer is learnt on
 class TinyConfig(Config):
     """Sizes of the model; the default has about 0.2M parameters and holds prompts of 4,096 tokens."""
 
-    vocabulary: int = 2048
-    hidden: int = 32
-    layers: int = 2
-    heads: int = 4
-    length: int = 4096
-    steps: int = 0  # of pre-training on the pool, 4,096 tokens each
+    vocabulary: int = Field(2048, ge=300, le=1_000_000, description="tokens that the tokenizer knows; bytes are 256")
+    hidden: int = Field(32, ge=8, le=8192, description="width, a multiple of twice the heads")
+    layers: int = Field(2, ge=1, le=256)
+    heads: int = Field(4, ge=1, le=256)
+    length: int = Field(4096, ge=16, le=1 << 20, description="tokens of the longest text")
+    steps: int = Field(0, ge=0, le=10_000_000, description="of pre-training on the pool, 4,096 tokens each")
+
+    @model_validator(mode="after")
+    def _divides(self) -> TinyConfig:
+        if self.hidden % (2 * self.heads):
+            raise ValueError(f"a width of {self.hidden} is not a multiple of {2 * self.heads}, twice the heads")
+        return self
 
 
-def tiny_model(pool: Pool, out: Path, seed: int = 0, config: TinyConfig | None = None) -> Artifact:
+def tiny_model(
+    pool: Pool,
+    out: Path,
+    seed: int = 0,
+    config: TinyConfig | None = None,
+    told: dict[str, Any] | None = None,
+    replace: Replace = "nothing",
+) -> Artifact:
     """Write the model to `out/model`; the same pool, sizes and seed give the same bytes.
 
     With `steps`, on the same number of threads.
@@ -47,7 +63,10 @@ def tiny_model(pool: Pool, out: Path, seed: int = 0, config: TinyConfig | None =
         facts = {"parameters": sum(p.numel() for p in model.parameters()), "vocabulary": len(tokenizer)}
         return facts | {"training_loss": loss, "loss_of_chance": math.log(len(tokenizer))}
 
-    return build(out, "tiny-model", {**config.to_dict(), "seed": seed}, {"pool": pool.fingerprint}, make)
+    how = {**config.to_dict(), "seed": seed}
+    libraries = ["numpy", "torch", "transformers", "tokenizers"]
+    inputs = {"pool": pool.fingerprint, "rows": row_key(pool)}  # the tokenizer is learnt on every so-manieth row
+    return build(out, "tiny-model", told or how, inputs, make, how, libraries=libraries, replace=replace)
 
 
 def _pretrain(model: Any, tokenizer: Any, pool: Pool, steps: int, seed: int) -> float:

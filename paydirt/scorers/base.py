@@ -8,6 +8,7 @@ shards, resume, progress, the ledger and the registry; a new file in this packag
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 from pydantic import BeforeValidator, SerializeAsAny
 
 from paydirt.artifacts import fingerprint
+from paydirt.config import Config
 from paydirt.cost.architecture import Architecture
 from paydirt.cost.ledger import Entry, Ledger
 from paydirt.cost.measure import FlopMeter
@@ -29,10 +31,13 @@ from paydirt.models.load import ModelConfig, load_tokenizer, model_fingerprint
 from paydirt.named import Named, make
 from paydirt.progress import track
 from paydirt.registry import Registry
-from paydirt.scores import Column, Reduction, shard_path, write_columns, write_shard
+from paydirt.scores import ROWS, Column, Reduction, shard_path, write_columns, write_shard
+from paydirt.source import code_digest
 from paydirt.types import Cost, Target
 
 SHARD_ROWS = 4096
+# Libraries whose numbers enter what a model computes: arithmetic, architecture, tokens, adapters.
+MODEL_LIBRARIES = ("torch", "transformers", "tokenizers", "peft")
 
 
 @dataclass
@@ -137,6 +142,10 @@ class Scorer(Named):
     """Base of every scoring method. Higher scores are better."""
 
     registry: ClassVar = SCORERS
+    version: ClassVar[int] = 1
+    """To be raised when the method gives other numbers for a reason that its own file does not show."""
+    libraries: ClassVar[tuple[str, ...]] = ("numpy",)
+    """Distributions whose numbers enter the scores, beside those of a model (`MODEL_LIBRARIES`)."""
     needs_model: ClassVar[bool] = False
     stochastic: ClassVar[bool] = False
     pairwise: ClassVar[bool] = False
@@ -219,9 +228,7 @@ class Scorer(Named):
         path = job.out / "rows.parquet"
         if path.exists():
             return unit
-        schema = pa.schema(
-            [("id", pa.string()), ("source", pa.string()), ("tokens", pa.int64()), ("supervised", pa.int64())]
-        )
+        schema = ROWS
         part = path.with_suffix(".part")
         with pq.ParquetWriter(part, schema) as writer:
             for start, stop in job.shards():
@@ -256,10 +263,41 @@ def target_fingerprint(target: Target) -> str:
     return fingerprint(rows)
 
 
+def nested(config: Config, place: str = "") -> Iterator[tuple[str, Scorer]]:
+    """A scorer and all that its fields hold, however deep, each with its place: "" for itself, "stages.0.method." ..."""
+    if isinstance(config, Scorer):
+        yield place, config
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        for number, inner in enumerate(value if isinstance(value, list | tuple) else [value]):
+            if isinstance(inner, Config):
+                at = f"{place}{name}.{number}." if isinstance(value, list | tuple) else f"{place}{name}."
+                yield from nested(inner, at)
+
+
+def is_stochastic(scorer: Scorer) -> bool:
+    """Whether the scores depend on the job's seed: by the method itself or one that it uses."""
+    return any(inner.stochastic for _, inner in nested(scorer))
+
+
+def score_libraries(scorer: Scorer, job: Job) -> set[str]:
+    """Distributions whose numbers enter the scores, or the lengths beside them."""
+    used = {library for _, inner in nested(scorer) for library in inner.libraries}
+    if any(inner.needs_model for _, inner in nested(scorer)):
+        used |= {*MODEL_LIBRARIES}
+    return used | ({"transformers", "tokenizers"} if job.model is not None else set())
+
+
 def score_inputs(scorer: Scorer, job: Job) -> dict[str, str]:
-    """Everything the scores depend on beside config: these decide whether a finished score is current."""
-    inputs = {"pool": job.pool.fingerprint, **scorer.inputs(job)}
-    if scorer.uses_target:
+    """Everything the scores depend on beside config: these decide whether a finished score is current.
+
+    Of every nested scorer too: its own inputs, its version and the digest of its code.
+    """
+    inputs = {"pool": job.pool.fingerprint}
+    for place, inner in nested(scorer):
+        inputs |= {f"{place}{name}": value for name, value in inner.inputs(job).items()}
+        inputs[f"{place}code"] = f"{inner.name} {inner.version} {code_digest(type(inner), Scorer)}"
+    if any(inner.uses_target for _, inner in nested(scorer)):
         inputs["target"] = target_fingerprint(job.target)
     if job.model is not None:
         inputs["encoder"] = job.encoder.fingerprint

@@ -33,6 +33,7 @@ class BM25(Scorer):
     """Lexical match with the references (Okapi BM25 and its variants)."""
 
     name: ClassVar[str] = "bm25"
+    libraries: ClassVar = ("numpy", "scipy")
     pairwise: ClassVar[bool] = True
     cost_note: ClassVar[str] = "0 (CPU seconds)"
     use_when: ClassVar[str] = "first; targets whose wording is in the pool, small budgets"

@@ -7,12 +7,13 @@ Selection FLOPs are 2 x P_embed x T and are charged, although the published figu
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from paydirt.artifacts import build, fingerprint
+from paydirt.config import PLACE, DeviceText, absolute
 from paydirt.cost.ledger import Ledger
 from paydirt.cost.measure import FlopMeter
 from paydirt.data.tokens import row_key
@@ -27,16 +28,19 @@ class Embed(Scorer):
     """Cosine similarity of sentence embeddings to the references."""
 
     name: ClassVar[str] = "embed"
+    libraries: ClassVar = ("numpy", "torch", "transformers", "tokenizers", "sentence-transformers")
     pairwise: ClassVar[bool] = True
     cost_note: ClassVar[str] = "2 P_embed T"
     use_when: ClassVar[str] = "paraphrased targets; one cheap pass over the pool"
     reduction: ClassVar[Reduction] = Reduction(within="mean", across="pooled")
 
-    encoder: str = Field("sentence-transformers/gtr-t5-base", description="sentence-transformers id or path, or minilm")
+    encoder: Annotated[str, PLACE, AfterValidator(lambda name: name if name == "minilm" else absolute(name))] = Field(
+        "sentence-transformers/gtr-t5-base", description="sentence-transformers id or path, or minilm"
+    )
     max_tokens: int = Field(256, ge=8, description="tokens kept of each text")
     text: Literal["prompt", "full"] = Field("prompt", description="embed the user turns, or all turns")
     batch_size: int = Field(64, ge=1)
-    device: str = "auto"
+    device: DeviceText = "auto"
 
     def inputs(self, job: Job) -> dict[str, str]:
         return {"encoder_model": model_fingerprint(str(resolve_encoder(self.encoder)))}

@@ -35,6 +35,7 @@ class Learned(Scorer):
     """Gradient influence of some points, predicted for the rest from cheap features."""
 
     name: ClassVar[str] = "learned"
+    libraries: ClassVar = ("numpy", "scipy", "scikit-learn")
     needs_model: ClassVar[bool] = True
     cost_note: ClassVar[str] = "gradient's, for the points alone; features from 0 to 2 P T"
     use_when: ClassVar[str] = "gradient quality over a pool that is too large for gradients"

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from paydirt.artifacts import file_digest
+from paydirt.config import PathText
 from paydirt.scorers.base import Job, Scorer
 
 
@@ -23,7 +24,7 @@ class Oracle(Scorer):
     cost_note: ClassVar[str] = "not available outside benchmarks"
     use_when: ClassVar[str] = "to see the ceiling in the built-in world"
 
-    labels: str = Field(description="JSONL of {id, score}; may hold {target} for the target's name")
+    labels: PathText = Field(description="JSONL of {id, score}; may hold {target} for the target's name")
 
     def _path(self, job: Job) -> Path:
         path = Path(self.labels.replace("{target}", job.target.name))

@@ -9,6 +9,7 @@ from paydirt.data.decontaminate import decontaminate, reference_items
 from paydirt.data.subset import read_config
 from paydirt.progress import say
 from paydirt.stages import Workspace
+from paydirt.stages_data import DecontaminateStage
 from paydirt.study.recipe import Study
 from paydirt.types import Item
 
@@ -30,7 +31,13 @@ def without_leaks(study: Study, out: Path, workspace: Workspace) -> tuple[Study,
         for item in [*tested, *reference_items(loaded)]:
             items[item.id] = item
     pool = workspace.pool(study.pool)
-    made = decontaminate(pool, study.pool, list(items.values()), study.decontamination, out / "decontamination")
+    told = DecontaminateStage(
+        pool=study.pool, settings=study.decontamination, targets=study.targets, evaluation=study.evaluation
+    )
+    place = out / "decontamination"
+    made = decontaminate(
+        pool, study.pool, list(items.values()), study.decontamination, place, told.to_dict(), workspace.replace
+    )
     kinds = ", ".join(f"{count} {kind}" for kind, count in made.notes["by_kind"].items())
     say(
         f"{study.name}: {made.notes['excluded']} of {len(pool)} examples hold items of what is tested, or references, and "

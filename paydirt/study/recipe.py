@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from paydirt.config import Config
+from paydirt.config import Config, PathText
 from paydirt.data.decontaminate import DecontaminationConfig
 from paydirt.data.encoding import EncodingConfig
 from paydirt.data.pool import PoolConfig
 from paydirt.evaluation.base import BenchmarkField, make_benchmark
 from paydirt.models.load import ModelConfig
-from paydirt.scorers.base import Method, make_scorer
+from paydirt.scorers.base import Method, is_stochastic, make_scorer
 from paydirt.scores import Reduction
 from paydirt.selection.policies.base import PolicyField, make_policy
 from paydirt.selection.select import SelectionConfig
@@ -45,7 +45,7 @@ class MethodEntry(Config):
     def stochastic(self) -> bool:
         """Whether the selection depends on the seed."""
         shuffled = self.policy.name == "random" or getattr(self.policy, "shuffle_third", False)
-        return self.scorer.stochastic or shuffled
+        return is_stochastic(self.scorer) or shuffled
 
 
 def make_entry(values: Any) -> Any:
@@ -82,7 +82,7 @@ class Study(Config):
     )
     decontamination: DecontaminationConfig = Field(default_factory=DecontaminationConfig)
     convention: str = Field("architectural", description="cost convention: architectural, 6NT, matmul")
-    truth: str | None = Field(None, description="JSONL of {id, score} with the true labels; may hold {target}")
+    truth: PathText | None = Field(None, description="JSONL of {id, score} with the true labels; may hold {target}")
     workers: int | None = Field(None, ge=1, description="processes that train at once; null: one a GPU or core")
 
     @field_validator("fractions")

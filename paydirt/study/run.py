@@ -22,6 +22,7 @@ from paydirt.cost.architecture import Architecture
 from paydirt.execution.local import default_workers, run_tasks
 from paydirt.models.load import ModelConfig
 from paydirt.progress import say
+from paydirt.scorers.base import is_stochastic
 from paydirt.selection.budget import Budget
 from paydirt.selection.select import selected_ids
 from paydirt.stages import (
@@ -88,7 +89,7 @@ def run_study(study: Study, out: Path) -> Path:
         write_atomic(out / "config.yaml", dump_yaml({"stage": "study", **study.to_dict()}))
     except OSError as error:
         raise ValueError(f"{out}: cannot write there ({error.strerror}); choose another --out") from None
-    workspace = Workspace(out / "shared")
+    workspace = Workspace(out / "shared", replace="same stage")  # the study owns its folder
     counter = Counter()
     study, cleaned = without_leaks(study, out, workspace)
     if cleaned is not None:
@@ -130,7 +131,7 @@ def _pick(
     picks = []
     for seed in study.seeds:
         tag = f"-seed{seed}" if entry.stochastic else ""
-        score_tag = f"-seed{seed}" if entry.scorer.stochastic else ""
+        score_tag = f"-seed{seed}" if is_stochastic(entry.scorer) else ""
         of_target = target.name if entry.scorer.uses_target else "any"
         kind = f"{entry.scorer.label}-{fingerprint(entry.scorer.to_dict())[:6]}{score_tag}"
         stage = ScoreStage(
@@ -189,7 +190,7 @@ def _plan_training(
 @lru_cache
 def _workspace(shared: Path) -> Workspace:
     """One a worker process, so that it opens the pool once, not once a model."""
-    return Workspace(shared)
+    return Workspace(shared, replace="same stage")
 
 
 def _train_and_evaluate(task: TrainTask) -> tuple[int, int]:

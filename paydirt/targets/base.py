@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from paydirt.config import Config
+from paydirt.config import Config, PathText
 from paydirt.data.pool import examples_from_file
 from paydirt.registry import Registry, did_you_mean
 from paydirt.types import Example, Message, Target
@@ -28,9 +28,13 @@ class TargetConfig(Config):
     """The skill to select for."""
 
     name: str = Field(description="mmlu, bbh, tydiqa, ifeval, or any name of your own with `references`")
-    data: str | None = Field(None, description="folder in the LESS layout (eval/mmlu/dev/*_dev.csv, eval/bbh/... )")
-    references: str | None = Field(None, description="file of reference examples in a pool form, `subtask` optional")
-    test: str | None = Field(None, description="file of evaluation examples, disjoint from the references")
+    data: PathText | None = Field(
+        None, description="folder in the LESS layout (eval/mmlu/dev/*_dev.csv, eval/bbh/... )"
+    )
+    references: PathText | None = Field(
+        None, description="file of reference examples in a pool form, `subtask` optional"
+    )
+    test: PathText | None = Field(None, description="file of evaluation examples, disjoint from the references")
     limit_per_subtask: int | None = Field(None, ge=1, description="use only the first so many references of a subtask")
 
 

@@ -175,7 +175,7 @@ def test_another_configs_output_is_kept_where_a_person_named_the_place(tmp_path:
 @pytest.mark.parametrize("replace", ["same stage", "anything"])
 def test_nothing_replaces_what_it_is_made_of(tmp_path: Path, path: str, replace: str) -> None:
     build(tmp_path / "a", "s", {"x": 1}, {}, make_file("old"))
-    with pytest.raises(ValueError, match="holds what this is made of .* and would be deleted; choose another --out"):
+    with pytest.raises(ValueError, match=r"holds what this is made of .* and would be deleted; choose another --out"):
         build(tmp_path / "a", "s", {"from": [{"p": str(tmp_path / path)}]}, {}, refuse, replace=replace)  # type: ignore[arg-type]
     assert (tmp_path / "a" / "data.txt").read_text() == "old"
 

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from paydirt.artifacts import file_digest, fingerprint, write_atomic
+from paydirt.config import PathText
 from paydirt.data.encoding import Encoder
 from paydirt.evaluation.base import Benchmark
 from paydirt.evaluation.harness.offline import require_lm_eval
@@ -46,7 +47,7 @@ class StandardBenchmark(Benchmark):
     metrics: ClassVar[tuple[str, ...]] = ()
     main: ClassVar[str] = ""
 
-    data: str | None = Field(None, description="folder in the LESS layout; null: the target's")
+    data: PathText | None = Field(None, description="folder in the LESS layout; null: the target's")
     limit: int | None = Field(None, ge=1, description="items of each subtask to use, from the first")
     batch_size: int | Literal["auto"] = Field(8, description="sequences a pass; auto finds the largest that fits")
     chat_template: bool = Field(True, description="prompt in the encoder's chat form; else plain text")

@@ -1,0 +1,98 @@
+"""The stages that make pools of pools, tiny models and graded answers: typed config in, one artifact out.
+
+Each config is complete, so that the `config.yaml` beside what was made runs the stage again, from any directory.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from paydirt.artifacts import Artifact
+from paydirt.config import Config, PathText
+from paydirt.data.decontaminate import DecontaminationConfig, decontaminate, reference_items
+from paydirt.data.dedup import DedupConfig, dedup
+from paydirt.data.pool import PoolConfig
+from paydirt.data.split import SplitConfig, split
+from paydirt.evaluation.base import BenchmarkField
+from paydirt.evaluation.contamination import items_against
+from paydirt.models.tiny import TinyConfig, tiny_model
+from paydirt.stages import Workspace
+from paydirt.targets import TargetConfig
+from paydirt.types import Item
+
+if TYPE_CHECKING:
+    from paydirt.evaluation.responses import GradeStage
+
+
+class DecontaminateStage(Config):
+    """A pool without what it shares with tests and references."""
+
+    pool: PoolConfig
+    settings: DecontaminationConfig = Field(default_factory=DecontaminationConfig)
+    against: list[str] = Field([], description="benchmarks whose items and references to look for")
+    data: PathText | None = Field(None, description="folder in the LESS layout that holds their files")
+    references: list[PathText] = Field([], description="files of further examples to look for")
+    targets: list[TargetConfig] = Field([], description="targets whose references and test examples to look for")
+    evaluation: BenchmarkField | None = Field(None, description="benchmark that the targets are tested on")
+
+    def items(self, workspace: Workspace) -> dict[str, Item]:
+        """What to look for, by id."""
+        found = {item.id: item for item in items_against(self.against, self.data, self.references)}
+        for target in self.targets:
+            loaded = workspace.target(target)
+            tested = self.evaluation.resolved(target).items() if self.evaluation else []
+            found |= {item.id: item for item in [*tested, *reference_items(loaded)]}
+        return found
+
+
+def run_decontaminate(config: DecontaminateStage, out: Path, workspace: Workspace) -> Artifact:
+    """The clean pool and every match (see `paydirt.data.decontaminate`)."""
+    pool, items = workspace.pool(config.pool), list(config.items(workspace).values())
+    return decontaminate(pool, config.pool, items, config.settings, out, config.to_dict(), workspace.replace)
+
+
+class DedupStage(DedupConfig):
+    """A pool without its near-duplicates."""
+
+    pool: PoolConfig
+
+
+def run_dedup(config: DedupStage, out: Path, workspace: Workspace) -> Artifact:
+    """The pool that stays and what was removed for what (see `paydirt.data.dedup`)."""
+    how = DedupConfig(**config.model_dump(exclude={"pool"}))
+    return dedup(workspace.pool(config.pool), config.pool, how, out, workspace.replace)
+
+
+class SplitStage(SplitConfig):
+    """Training points for a predictor, and the pool to select from."""
+
+    pool: PoolConfig
+
+
+def run_split(config: SplitStage, out: Path, workspace: Workspace) -> Artifact:
+    """Both parts as files (see `paydirt.data.split`)."""
+    how = SplitConfig(**config.model_dump(exclude={"pool"}))
+    return split(workspace.pool(config.pool), how, out, config.to_dict(), workspace.replace)
+
+
+class TinyStage(TinyConfig):
+    """A tiny model with a tokenizer learnt on the pool."""
+
+    pool: PoolConfig
+    seed: int = Field(0, ge=0)
+
+
+def run_tiny(config: TinyStage, out: Path, workspace: Workspace) -> Artifact:
+    """The model's directory (see `paydirt.models.tiny`)."""
+    how = TinyConfig(**config.model_dump(exclude={"pool", "seed"}))
+    return tiny_model(workspace.pool(config.pool), out, config.seed, how, config.to_dict(), workspace.replace)
+
+
+def run_grade(config: GradeStage, out: Path, workspace: Workspace) -> Artifact:
+    """Recorded answers to a result (see `paydirt.evaluation.responses`)."""
+    from paydirt.evaluation.responses import grade
+
+    return grade(config, out, workspace.replace)
