@@ -206,7 +206,7 @@ def evaluate(config: EvaluateStage, out: Path, workspace: Workspace) -> Artifact
     }
     identity: dict[str, Any] = {"benchmark": benchmark.identity(), "dtype": config.model.dtype}
     if target is not None:
-        tests = [[e.id, e.subset, [[m.role, m.content] for m in e.messages]] for e in target.test]
+        tests = [[e.id, e.subset, [m.identity for m in e.messages]] for e in target.test]
         inputs |= {"target": target_fingerprint(target), "test": fingerprint(tests)}
         identity["name"] = target.name
     name = target.name if target else benchmark.name

@@ -252,7 +252,7 @@ def methods_markdown() -> str:
 
 def target_fingerprint(target: Target) -> str:
     """Identity of what scorers see of a target: its references and their subtasks, not its test split."""
-    rows = [[e.id, s, [[m.role, m.content] for m in e.messages]] for e, s in zip(target.references, target.subtask_of)]
+    rows = [[e.id, s, [m.identity for m in e.messages]] for e, s in zip(target.references, target.subtask_of)]
     return fingerprint(rows)
 
 
