@@ -35,6 +35,11 @@ class MMLUTarget(TargetLoader):
         return [pair for file in files for pair in _subject(file, published)]
 
 
+def header(about: str, published: bool) -> str:
+    """The line above the questions of a subject."""
+    return f"The following are multiple choice questions (with answers) about {' ' if published else ''}{about}."
+
+
 def _subject(file: Path, published: bool) -> list[Reference]:
     # The csv module, not pandas: pandas reads the options "None" and "N/A" as missing values.
     subject = file.name.removesuffix("_dev.csv")
@@ -52,9 +57,7 @@ def _question(file: Path, subject: str, number: int, row: list[str], published: 
             f"{file}:{number + 1}: expected question, two or more options and the right letter, found {row}"
         )
     lines = [f"{name}. {option}" for name, option in zip(LETTERS, options)]
-    about = subject.replace("_", " ")
-    header = f"The following are multiple choice questions (with answers) about {' ' if published else ''}{about}."
-    prompt = header + "\n\n" + "\n".join([question, *lines, "Answer:"])
+    prompt = header(subject.replace("_", " "), published) + "\n\n" + "\n".join([question, *lines, "Answer:"])
     if published:
         return reference("mmlu", subject, number, prompt, letter, OPENING, end=False)
     return reference("mmlu", subject, number, prompt, f"{OPENING} {letter}")

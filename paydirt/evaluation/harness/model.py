@@ -102,7 +102,7 @@ class RecordedLM(LM):
     """Answers that were given elsewhere, looked up by an item's prompt or id.
 
     `has_answer` tells the runner which items to count; `missing` counts the others, so that nobody takes a half-answered
-    file for a bad model.
+    file for a bad model. `unused` names the answers that no item asked for.
     """
 
     KEYS = ("prompt", "id", "key", "input", "question")
@@ -110,18 +110,22 @@ class RecordedLM(LM):
     def __init__(self, answers: Mapping[str, str]) -> None:
         super().__init__()
         self.answers, self.missing = answers, 0
+        self.unused = dict.fromkeys(answers)
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
-        found = [self._answer(request.doc) for request in requests]
-        self.missing = sum(answer is None for answer in found)
-        return [answer or "" for answer in found]
+        found = [self._name(request.doc) for request in requests]
+        self.missing += sum(name is None for name in found)
+        for name in found:
+            self.unused.pop(name or "", None)
+        return ["" if name is None else self.answers[name] for name in found]
 
     def has_answer(self, doc: Mapping[str, Any]) -> bool:
-        return self._answer(doc) is not None
+        return self._name(doc) is not None
 
-    def _answer(self, doc: Mapping[str, Any]) -> str | None:
+    def _name(self, doc: Mapping[str, Any]) -> str | None:
+        """What the item is called in the answers."""
         names = (str(doc[key]).strip() for key in self.KEYS if key in doc)
-        return next((self.answers[name] for name in names if name in self.answers), None)
+        return next((name for name in names if name in self.answers), None)
 
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         raise ValueError("this benchmark compares likelihoods, which recorded answers do not have; evaluate a model")
