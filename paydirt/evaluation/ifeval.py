@@ -117,9 +117,10 @@ def _draws(kwargs: dict[str, Any]) -> bool:
 
 def _has_form(record: dict[str, Any]) -> bool:
     kinds, kwargs = record.get("instruction_id_list"), record.get("kwargs")
-    lists = isinstance(kinds, list) and isinstance(kwargs, list) and len(kinds) == len(kwargs)
-    texts = isinstance(record.get("prompt"), str) and "key" in record
-    return lists and texts and all(isinstance(k, str) for k in kinds) and all(isinstance(k, dict) for k in kwargs)
+    if not isinstance(kinds, list) or not isinstance(kwargs, list) or len(kinds) != len(kwargs):
+        return False
+    fields = [(record.get("prompt"), str), *((k, str) for k in kinds), *((k, dict) for k in kwargs)]
+    return "key" in record and all(isinstance(value, kind) for value, kind in fields)
 
 
 def read_prompts(path: Path) -> list[dict[str, Any]]:

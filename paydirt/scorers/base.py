@@ -22,7 +22,7 @@ from paydirt.artifacts import fingerprint
 from paydirt.cost.architecture import Architecture
 from paydirt.cost.ledger import Entry, Ledger
 from paydirt.cost.measure import FlopMeter
-from paydirt.data.encoding import Encoded, Encoder, EncodingConfig
+from paydirt.data.encoding import Encoded, Encoder, EncodingConfig, truncation
 from paydirt.data.pool import Pool, PoolPart
 from paydirt.data.tokens import TokenPart, TokenStore, token_store
 from paydirt.models.load import ModelConfig, load_tokenizer, model_fingerprint
@@ -189,6 +189,8 @@ class Scorer(Named):
         notes = {"examples": len(job.pool), "columns": len(self.columns(job.target)), "token_unit": unit}
         if job.model is not None:
             notes["encoding"] = job.tokens.notes
+        if "references" in job.__dict__:  # of a method that read them; others never encode references
+            notes["references"] = truncation(job.references)
         if self.needs_model:
             notes["selector_params"] = job.architecture.parameters
         notes["predicted_flops"] = predicted.flops

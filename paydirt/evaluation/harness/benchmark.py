@@ -114,7 +114,11 @@ class StandardBenchmark(Benchmark):
             lm = vllm_model(model, encoder, self.batch_size, self.as_references)
         else:
             lm = EncodedLM(model, encoder, self.batch_size, self.as_references)
-        return self.ask(lm, encoder.config.template, target, out, degraded)
+        result = self.ask(lm, encoder.config.template, target, out, degraded)
+        if self.backend == "vllm":
+            say(f"{self.name}: vLLM's FLOPs cannot be counted here; the ledger has none of this evaluation")
+            return result
+        return lm.spending.on(result)
 
     def ask(self, lm: Any, template: str, target: Target | None, out: Path, degraded: Sequence[str] = ()) -> EvalResult:
         """Run the tasks on any lm-eval model; ValueError where the data does not fit."""
