@@ -54,7 +54,7 @@ def evaluate(
     options = {
         "data": data,
         "limit": limit,
-        "batch_size": batch_size if batch_size in (None, "auto") else int(str(batch_size)),
+        "batch_size": int(batch_size) if batch_size and batch_size.lstrip("+-").isdecimal() else batch_size,
         "chat_template": chat_template,
         "prompts": prompts,
         "max_gen_tokens": max_gen_tokens,
@@ -63,8 +63,9 @@ def evaluate(
     }
     given = {key: value for key, value in options.items() if value is not None}
     names = [name.strip() for name in benchmark.split(",") if name.strip()]
-    if responses is None and model is None:
-        raise ValueError("give a model directory, or --responses FILE")
+    if (responses is None) == (model is None):
+        both = f"not both: {model} would not be asked" if model else "to grade"
+        raise ValueError(f"give a model directory or --responses FILE, {both}")
     for name in names:
         place = out / name if len(names) > 1 else out
         if responses is not None:

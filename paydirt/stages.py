@@ -310,14 +310,16 @@ def evaluate(config: EvaluateStage, out: Path, workspace: Workspace) -> Artifact
         "model": workspace.model_identity(config.model),
     }
     if target is not None:
-        tests = [[e.id, e.subset, [[m.role, m.content] for m in e.messages]] for e in target.test]
+        tests = [[e.id, e.subset, [m.identity for m in e.messages]] for e in target.test]
         inputs |= {"target": target_fingerprint(target), "test": fingerprint(tests)}
         identity["name"] = target.name
     name = target.name if target else benchmark.name
 
     def make(part: Path) -> dict[str, Any]:
-        with Ledger(part).record("evaluate", name, device=resolve_device(config.model.device)):
+        with Ledger(part).record("evaluate", name, device=resolve_device(config.model.device)) as entry:
             result = benchmark.run(benchmark.load(config.model), encoder, target, part)
+            entry.predicted_flops, entry.measured_flops = result.predicted_flops, result.measured_flops
+            entry.tokens = result.tokens
         write_atomic(part / "result.json", json.dumps(asdict(result), indent=1, ensure_ascii=False))
         return {"metrics": result.metrics, "n": result.n, "settings": result.settings}
 

@@ -15,10 +15,26 @@ ROLES = ("system", "user", "assistant")
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation; `role` is one of `ROLES`."""
+    """One turn of a conversation; `role` is one of `ROLES`.
+
+    Of an assistant turn all is supervised but its `opening`, a beginning of `content` that is given and not learnt ("The
+    answer is:"). Without `end` its end-of-sequence mark is no label either, and left out where nothing follows.
+    """
 
     role: str
     content: str
+    opening: str = ""
+    end: bool = True
+
+    def __post_init__(self) -> None:
+        if self.opening and (self.role != "assistant" or not self.content.startswith(self.opening)):
+            raise ValueError(f"opening {self.opening!r} must begin the text of an assistant turn, not {self.content!r}")
+
+    @property
+    def identity(self) -> list[object]:
+        """What fingerprints hold of a turn: role and text, and the form of its answer where it is not the usual one."""
+        form: list[object] = [self.opening, self.end] if self.opening or not self.end else []
+        return [self.role, self.content, *form]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +53,18 @@ class Example:
 
     @property
     def answer(self) -> str:
-        """The last assistant turn."""
+        """The last assistant turn, its opening included."""
         return self.messages[self.answer_index].content
+
+    @property
+    def opening(self) -> str:
+        """How the last assistant turn is begun for the model; usually empty."""
+        return self.messages[self.answer_index].opening
+
+    @property
+    def completion(self) -> str:
+        """What of the last assistant turn is the model's to say: all that follows the opening."""
+        return self.answer[len(self.opening) :]
 
     @property
     def answer_index(self) -> int:
@@ -103,7 +129,10 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class EvalResult:
-    """One evaluation: `metrics` by name (fractions in [0, 1], losses in nats), `main` the one that studies plot."""
+    """One evaluation: `metrics` by name (fractions in [0, 1], losses in nats), `main` the one that studies plot.
+
+    FLOPs and tokens are of the model under test: predicted from lengths, measured None where nothing could be counted.
+    """
 
     target: str
     main: str
@@ -111,6 +140,9 @@ class EvalResult:
     n: int
     by_subtask: dict[str, float] = field(default_factory=dict)
     settings: dict[str, object] = field(default_factory=dict)
+    predicted_flops: float = 0.0
+    measured_flops: float | None = None
+    tokens: int = 0
 
     @property
     def score(self) -> float:

@@ -57,15 +57,16 @@ class FlopMeter:
         self._elsewhere = 0.0
         self.charges: dict[str, float] = {}
 
-    def run(self, work: Callable[[], Any], weight: float) -> Any:
-        """Run `work`, whose cost is proportional to `weight`; return its result."""
-        self._weight += weight
-        if self._left <= 0:
-            return work()
-        self._left -= 1
-        flops, result = count_flops(work)
-        self._counted += flops
-        self._counted_weight += weight
+    def run(self, work: Callable[[], Any], weight: float | Callable[[Any], float]) -> Any:
+        """Run `work`, whose cost is proportional to `weight` (or to what `weight` says of its result); return its result."""
+        counted = self._left > 0
+        self._left -= counted
+        flops, result = count_flops(work) if counted else (0.0, work())
+        amount = weight(result) if callable(weight) else weight
+        self._weight += amount
+        if counted:
+            self._counted += flops
+            self._counted_weight += amount
         return result
 
     def add(self, flops: float) -> None:

@@ -6,7 +6,9 @@ and evaluation all go through `Encoder`, so a mask error cannot hide in one of t
 A conversation is rendered to one string with marked spans, tokenised once as a whole, and a token is supervised when it
 *begins* inside an assistant span. A token that straddles the edge begins in the prompt, which is given at generation
 time, so it is not supervised. Assistant spans hold the text and the end-of-sequence mark, as in open-instruct, but not
-the newline after it: nothing is ever generated past the mark. Text from data that spells a special token stays text.
+the newline after it: nothing is ever generated past the mark (`newline_label` makes it a label, as open-instruct and LESS
+have it in pool examples). An assistant message's `opening` is given, not supervised, and without `end` its mark is no label
+and left out where nothing follows: the form of LESS's references. Text from data that spells a special token stays text.
 """
 
 from __future__ import annotations
@@ -14,23 +16,23 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from paydirt.artifacts import fingerprint
 from paydirt.config import Config
-from paydirt.types import Message, Target
+from paydirt.data.templates import Segment, fold_system, render_llama2, render_tokenizer, render_tulu, shows_system
+from paydirt.progress import say
+from paydirt.types import Example, Message, Target
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TemplateName = Literal["tulu", "llama2", "tokenizer"]
-_HIDDEN = ("\ue000\ue0ff", "\ue0ff\ue000")  # private-use characters around the number of a hidden special token
 
-
-VERSION = 1  # raise when the same text gives other tokens or another mask: stored tokens and scores are then stale
+VERSION = 2  # raise when the same text gives other tokens or another mask: stored tokens and scores are then stale
 
 
 class EncodingConfig(Config):
@@ -38,118 +40,32 @@ class EncodingConfig(Config):
 
     template: TemplateName = Field("tulu", description="chat form: tulu, llama2, or the tokenizer's own template")
     max_length: int = Field(2048, ge=8, description="tokens kept of each example, from its beginning")
+    newline_label: bool = Field(
+        False, description="learn the newline after an answer's end mark too, as LESS's pool does"
+    )
 
-
-class Segment(NamedTuple):
-    """A piece of the rendered string; `content` is text from data, everything else is the template's own."""
-
-    text: str
-    supervised: bool = False
-    content: bool = False
+    @model_validator(mode="after")
+    def _newline_exists(self) -> EncodingConfig:
+        if self.newline_label and self.template == "llama2":
+            raise ValueError(
+                "newline_label: template llama2 has no newline after its end mark; use tulu or leave it out"
+            )
+        return self
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids int32 [T] and supervision mask bool [T] of one conversation."""
+    """Token ids int32 [T] and supervision mask bool [T] of one conversation; `lost` supervised tokens were cut off."""
 
     ids: np.ndarray
     supervised: np.ndarray
     truncated: bool = False
+    lost: int = 0
 
     @property
     def n_supervised(self) -> int:
         # The first token has no prediction, so it never counts.
         return int(self.supervised[1:].sum())
-
-
-def render_tulu(messages: Sequence[Message], eos: str, open_answer: bool = False) -> list[Segment]:
-    """`<|role|>\\n{text}\\n` a turn, `{eos}` after an assistant's text (open-instruct; METHODS section 1)."""
-    out: list[Segment] = []
-    for message in messages:
-        out.append(Segment(f"<|{message.role}|>\n"))
-        if message.role == "assistant":
-            out += [Segment(message.content.strip(), True, True), Segment(eos, True), Segment("\n")]
-        else:
-            out += [Segment(message.content.strip(), content=True), Segment("\n")]
-    if open_answer:
-        out.append(Segment("<|assistant|>\n"))
-    return out
-
-
-def render_llama2(messages: Sequence[Message], bos: str, eos: str) -> list[Segment]:
-    """`{bos}[INST] {user} [/INST] {assistant} {eos}` a turn, the system text inside the next user turn (Llama 2).
-
-    `[/INST]` opens the answer, so nothing is added to a prompt that waits for one.
-    """
-    out: list[Segment] = []
-    system = ""
-    for message in messages:
-        if message.role == "system":
-            system = message.content.strip()
-        elif message.role == "user":
-            out.append(Segment(f"{bos}[INST] "))
-            if system:
-                out += [Segment("<<SYS>>\n"), Segment(system, content=True), Segment("\n<</SYS>>\n\n")]
-                system = ""
-            out += [Segment(message.content.strip(), content=True), Segment(" [/INST]")]
-        else:
-            # The space belongs to the answer: most tokenizers join it to the first word, which must be learnt.
-            out += [Segment(" ", True), Segment(message.content.strip(), True, True), Segment(f" {eos}", True)]
-    return out
-
-
-def render_tokenizer(
-    messages: Sequence[Message],
-    tokenizer: PreTrainedTokenizerBase,
-    specials: re.Pattern[str],
-    open_answer: bool = False,
-) -> list[Segment]:
-    """The tokenizer's own chat template; assistant spans are what each assistant turn adds to the opened prompt.
-
-    White space that a template puts after the end-of-sequence token is not supervised. `specials` matches special
-    tokens: where data spells one, the template sees a placeholder, so that data and template can be told apart after.
-    Raises ValueError when the template rewrites earlier turns, since spans cannot be told apart then.
-    """
-    spelled: list[str] = []
-
-    def hide(match: re.Match[str]) -> str:
-        spelled.append(match.group())
-        return f"{_HIDDEN[0]}{len(spelled) - 1}{_HIDDEN[1]}"
-
-    turns = [{"role": m.role, "content": specials.sub(hide, m.content)} for m in messages]
-    eos = str(tokenizer.eos_token)
-
-    def render(upto: int, opened: bool) -> str:
-        return str(tokenizer.apply_chat_template(turns[:upto], tokenize=False, add_generation_prompt=opened))
-
-    out: list[Segment] = []
-    done = ""
-    for i, turn in enumerate(turns):
-        if turn["role"] != "assistant":
-            continue
-        before, after = render(i, True), render(i + 1, False)
-        if not (before.startswith(done) and after.startswith(before)):
-            raise ValueError(
-                f"the chat template of {tokenizer.name_or_path!r} rewrites earlier turns, so the answer of turn {i + 1} "
-                "cannot be located; use template 'tulu' or 'llama2'"
-            )
-        answer = after[len(before) :]
-        end = answer.rfind(eos) + len(eos) if answer.rstrip().endswith(eos) else len(answer)
-        out += [Segment(before[len(done) :]), Segment(answer[:end], True), Segment(answer[end:])]
-        done = after
-    whole = render(len(turns), open_answer)
-    out.append(Segment(whole[len(done) :]))
-    return [piece for segment in out if segment.text for piece in _shown(segment, spelled)]
-
-
-def _shown(segment: Segment, spelled: list[str]) -> list[Segment]:
-    """The segment cut at its placeholders, each replaced by the text that it stands for."""
-    parts = re.split(f"{_HIDDEN[0]}([0-9]+){_HIDDEN[1]}", segment.text)
-    pieces = [
-        Segment(spelled[int(part)], segment.supervised, True) if i % 2 else segment._replace(text=part)
-        for i, part in enumerate(parts)
-    ]
-    return [piece for piece in pieces if piece.text]
 
 
 class Encoder:
@@ -175,6 +91,7 @@ class Encoder:
         known = {str(t) for t in tokenizer.added_tokens_decoder.values() if t.special} | {*tokenizer.all_special_tokens}
         longest_first = sorted(filter(None, known), key=lambda t: (-len(t), t))
         self._specials = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        self.folds_system = self.config.template == "tokenizer" and not shows_system(tokenizer)
 
     @property
     def fingerprint(self) -> str:
@@ -198,10 +115,12 @@ class Encoder:
 
     def segments(self, messages: Sequence[Message], open_answer: bool = False) -> list[Segment]:
         if self.config.template == "tulu":
-            return render_tulu(messages, str(self.tokenizer.eos_token), open_answer)
+            return render_tulu(messages, str(self.tokenizer.eos_token), open_answer, self.config.newline_label)
         if self.config.template == "llama2":
             return render_llama2(messages, str(self.tokenizer.bos_token or ""), str(self.tokenizer.eos_token))
-        return render_tokenizer(messages, self.tokenizer, self._specials, open_answer)
+        if self.folds_system:
+            messages = fold_system(messages)
+        return render_tokenizer(messages, self.tokenizer, self._specials, open_answer, self.config.newline_label)
 
     def encode(self, messages: Sequence[Message]) -> Encoded:
         return self.encode_batch([messages])[0]
@@ -210,26 +129,49 @@ class Encoder:
         """Encode many conversations with one tokenizer call."""
         return self._encode([self.segments(c) for c in conversations])
 
+    def encode_examples(self, examples: Sequence[Example]) -> list[Encoded]:
+        """`encode_batch` of whole examples; ValueError names the one that cannot be encoded."""
+        rendered = []
+        for example in examples:
+            try:
+                rendered.append(self.segments(example.messages))
+            except ValueError as error:
+                raise ValueError(f"example {example.id!r}: {error}") from None
+        return self._encode(rendered)
+
     def encode_references(self, target: Target) -> list[Encoded]:
-        """The references of a target [R]; ValueError names one that has nothing to learn from."""
-        encoded = self.encode_batch([e.messages for e in target.references])
+        """The references of a target [R]; says how many are cut, ValueError names one that has nothing to learn from."""
+        encoded = self.encode_examples(target.references)
         for example, one in zip(target.references, encoded):
             if one.n_supervised == 0:
                 raise ValueError(
                     f"reference {example.id!r} of target {target.name!r} has no supervised token after max_length "
                     f"{self.config.max_length}; raise max_length, or mend its assistant turn"
                 )
+        if (counts := truncation(encoded))["truncated"]:
+            say(
+                f"target {target.name}: {counts['truncated']} of {len(encoded)} references are longer than max_length "
+                f"{self.config.max_length} and cut; {counts['answer_tokens_lost']} of "
+                f"{counts['answer_tokens_lost'] + counts['answer_tokens']} answer tokens are lost (raise max_length)"
+            )
         return encoded
 
     def encode_prompt(self, messages: Sequence[Message]) -> np.ndarray:
         """Ids [T] of a conversation opened for the assistant to continue; a final assistant turn is left out.
 
-        Truncated from the left, so that the question stays.
+        Truncated from the left, so that the question stays (`keep_end`).
         """
         if messages and messages[-1].role == "assistant":
             messages = messages[:-1]
-        ids, _ = self._tokenize([self.segments(messages, open_answer=True)])[0]
-        return np.asarray(ids[-self.config.max_length :], dtype=np.int32)
+        return self.keep_end(self.open_prompt(messages)[1])
+
+    def keep_end(self, ids: np.ndarray, limit: int | None = None) -> np.ndarray:
+        """The last ids, at most `limit` (default max_length); a beginning-of-sequence token stays at their head."""
+        limit = self.config.max_length if limit is None else limit
+        if len(ids) <= limit:
+            return ids
+        head = ids[:1] if ids[0] == self.tokenizer.bos_token_id else ids[:0]
+        return np.concatenate([head, ids[len(ids) - limit + len(head) :]])
 
     def open_prompt(self, messages: Sequence[Message], begun: str = "") -> tuple[str, np.ndarray]:
         """Text and ids [T] of a conversation opened for the assistant, whose answer has `begun` so; nothing truncated.
@@ -246,7 +188,8 @@ class Encoder:
     def _encode(self, rendered: list[list[Segment]]) -> list[Encoded]:
         limit = self.config.max_length
         return [
-            Encoded(ids[:limit], mask[:limit], truncated=len(ids) > limit) for ids, mask in self._tokenize(rendered)
+            Encoded(ids[:limit], mask[:limit], truncated=len(ids) > limit, lost=int(mask[limit:].sum()))
+            for ids, mask in self._tokenize(rendered)
         ]
 
     def _tokenize(self, rendered: list[list[Segment]]) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -280,6 +223,15 @@ class Encoder:
             ids += piece
             mask += [segment.supervised] * len(piece)
         return np.asarray(ids, dtype=np.int32), np.asarray(mask, dtype=bool)
+
+
+def truncation(encoded: Sequence[Encoded]) -> dict[str, int]:
+    """How many sequences are cut, and how many supervised tokens that left and cost."""
+    return {
+        "truncated": sum(e.truncated for e in encoded),
+        "answer_tokens": sum(e.n_supervised for e in encoded),
+        "answer_tokens_lost": sum(e.lost for e in encoded),
+    }
 
 
 def _begins_supervised(starts: np.ndarray, segments: list[Segment]) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 from paydirt.artifacts import Artifact, build, cache_root
 from paydirt.data.encoding import Encoded, Encoder
 from paydirt.data.pool import Pool
-from paydirt.progress import track
+from paydirt.progress import say, track
 
 BLOCK = 4096
 
@@ -95,11 +95,12 @@ def token_store(pool: Pool, encoder: Encoder, cache: Path | None = None) -> Toke
     name = f"{pool.fingerprint[:12]}-{rows[:12]}-{encoder.fingerprint[:12]}"
 
     def make(part: Path) -> dict[str, Any]:
-        offsets, supervised, truncated = [0], [], 0
+        offsets, supervised, truncated, folded = [0], [], 0, 0
         with open(part / "ids.bin", "wb") as ids_file, open(part / "mask.bin", "wb") as mask_file:
             for start in track(range(0, len(pool), BLOCK), "encoding", BLOCK, len(pool)):
                 examples = pool.examples(start, min(start + BLOCK, len(pool)))
-                for encoded in encoder.encode_batch([e.messages for e in examples]):
+                folded += sum(encoder.folds_system and any(m.role == "system" for m in e.messages) for e in examples)
+                for encoded in encoder.encode_examples(examples):
                     ids_file.write(encoded.ids.astype(np.int32).tobytes())
                     mask_file.write(encoded.supervised.tobytes())
                     offsets.append(offsets[-1] + len(encoded.ids))
@@ -108,12 +109,15 @@ def token_store(pool: Pool, encoder: Encoder, cache: Path | None = None) -> Toke
         np.save(part / "offsets.npy", np.asarray(offsets, dtype=np.int64))
         np.save(part / "supervised_lengths.npy", np.asarray(supervised, dtype=np.int32))
         unsupervised = int(np.sum(np.asarray(supervised) == 0))
+        if folded:
+            say(f"{folded} system turns were put at the head of the user turn: the chat template has no place for them")
         return {
             "examples": len(pool),
             "tokens": offsets[-1],
             "supervised_tokens": int(np.sum(supervised)),
             "truncated": truncated,
             "without_supervised_tokens": unsupervised,
+            "system_folded": folded,
         }
 
     root = cache or cache_root()

@@ -3,8 +3,8 @@
 Suzgun et al., arXiv 2210.09261, graded by lm-eval's `bbh_cot_fewshot_<task>`: what follows "the answer is" must be the
 target. Items come from `bbh/test/<task>.json`, task prompt and shots from `bbh/bbh-three-shot.json`, the file that the
 references come from, else from `bbh/cot-prompts/<task>.txt`. In the prompt form of the references the question ends the
-user turn and the answer begins with the reasoning, which may hold blank lines; lm-eval's own form stops at them, and at
-every capital Q.
+user turn, the assistant's opens with "A:" (form `turn`: with nothing) and goes on with the reasoning, which may hold blank
+lines; lm-eval's own form stops at them, and at every capital Q.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from paydirt.evaluation.harness.benchmark import StandardBenchmark
+from paydirt.evaluation.harness.benchmark import FormedBenchmark, to_dataset
 from paydirt.targets.base import read_object
+from paydirt.targets.bbh import ANSWER, LABEL, SHOTS
 from paydirt.types import Item, Target
 
 LAYOUT = "eval/bbh/test/<task>.json: {examples: [{input, target}]}, and eval/bbh/bbh-three-shot.json or cot-prompts/"
-ANSWER = "\nA:"
-SHOTS = 3
 LINE = "-----\n"
 
 
@@ -29,7 +28,7 @@ class Prompt(NamedTuple):
     shots: list[dict[str, str]]
 
 
-class BBH(StandardBenchmark):
+class BBH(FormedBenchmark):
     """23 or 27 tasks that take several steps."""
 
     name: ClassVar[str] = "bbh"
@@ -72,21 +71,34 @@ class BBH(StandardBenchmark):
         return [self._spec(test, prompts[test.stem]) for test in self.tests()]
 
     def _spec(self, test: Path, prompt: Prompt) -> dict[str, Any]:
-        import datasets
-
         spec: dict[str, Any] = {
             "task": f"bbh_cot_fewshot_{test.stem}",
-            "custom_dataset": lambda **_: {"test": datasets.Dataset.from_list(read_examples(test))},
+            "custom_dataset": lambda **_: {"test": to_dataset(read_examples(test), test)},
         }
         if not self.as_references:
             return spec  # lm-eval's YAML brings the same shots, each after its own "Let's think step by step."
-        return spec | {
-            "description": prompt.head + "\n\n",
-            "num_fewshot": len(prompt.shots),
-            "fewshot_config": {"sampler": "first_n", "samples": prompt.shots, "doc_to_text": "Q: {{input}}" + ANSWER},
-            "doc_to_text": "Q: {{input}}",
-            "generation_kwargs": {"until": ["\n\nQ:"], "do_sample": False, "temperature": 0.0, "max_gen_toks": 1024},
-        }
+        opening = {"gen_prefix": LABEL} if self.published else {}
+        return (
+            spec
+            | opening
+            | {
+                "description": prompt.head + "\n\n",
+                "num_fewshot": len(prompt.shots),
+                "fewshot_config": {
+                    "sampler": "first_n",
+                    "samples": prompt.shots,
+                    "doc_to_text": "Q: {{input}}" + ANSWER,
+                    "gen_prefix": None,
+                },
+                "doc_to_text": "Q: {{input}}",
+                "generation_kwargs": {
+                    "until": ["\n\nQ:"],
+                    "do_sample": False,
+                    "temperature": 0.0,
+                    "max_gen_toks": 1024,
+                },
+            }
+        )
 
     def items(self) -> list[Item]:
         return [

@@ -1,6 +1,7 @@
 """The built-in benchmark: greedy answers compared with the right ones, and the loss on held-out references.
 
-Every test example's last assistant turn is the right answer; white space at the ends does not count.
+Every test example's last assistant turn is the right answer; white space at the ends does not count. Where the turn has an
+opening, the model is given it and asked for the rest.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import torch
 from pydantic import Field
 
 from paydirt.data.batches import length_bucketed
-from paydirt.data.encoding import Encoder
+from paydirt.data.encoding import Encoder, truncation
 from paydirt.evaluation.base import Benchmark
 from paydirt.evaluation.loss import mean_losses, token_losses
+from paydirt.evaluation.spending import Spending, read_and_written
+from paydirt.progress import say
 from paydirt.types import EvalResult, Example, Target
 
 
@@ -32,14 +35,19 @@ class ExactMatch(Benchmark):
                 f"target {target.name!r} has no test examples; give a test file, or another benchmark than exact_match"
             )
         test = target.test[: self.limit]
-        answers = self.generate(model, encoder, test)
-        hits = np.asarray([given.strip() == example.answer.strip() for given, example in zip(answers, test)])
+        spending = Spending(model)
+        answers, cut = self.generate(model, encoder, test, spending)
+        hits = np.asarray([given.strip() == example.completion.strip() for given, example in zip(answers, test)])
         subtasks = np.asarray([e.subset or "all" for e in test])
         metrics = {"exact_match": float(hits.mean())}
-        tested = [e for e in encoder.encode_batch([e.messages for e in test]) if e.n_supervised]
-        for name, encoded in (("test_loss", tested), ("reference_loss", encoder.encode_references(target))):
+        tested = [e for e in encoder.encode_examples(test) if e.n_supervised]
+        references = encoder.encode_references(target)
+        for name, encoded in (("test_loss", tested), ("reference_loss", references)):
             if encoded:
-                losses = token_losses(model, encoded, encoder.pad_id, self.token_budget)
+                lengths = [len(e.ids) for e in encoded]
+                spending.expect_reading(lengths)
+                spending.tokens += sum(lengths)
+                losses = token_losses(model, encoded, encoder.pad_id, self.token_budget, spending.reading)
                 metrics[name] = float(mean_losses(losses).mean())
         by_subtask = {str(s): float(hits[subtasks == s].mean()) for s in np.unique(subtasks)}
         settings: dict[str, object] = {
@@ -47,15 +55,28 @@ class ExactMatch(Benchmark):
             "template": encoder.config.template,
             "limit": self.limit,
             "without_supervised_tokens": len(test) - len(tested),  # too long a prompt: answered, but without a loss
+            "prompts_truncated": cut,
+            "test_examples_truncated": truncation(tested)["truncated"],
+            "references_truncated": truncation(references)["truncated"],
         }
-        return EvalResult(target.name, "exact_match", metrics, len(test), by_subtask, settings)
+        return spending.on(EvalResult(target.name, "exact_match", metrics, len(test), by_subtask, settings))
 
     @torch.no_grad()
-    def generate(self, model: Any, encoder: Encoder, test: tuple[Example, ...]) -> list[str]:
-        """Greedy continuation of each prompt, as text."""
+    def generate(
+        self, model: Any, encoder: Encoder, test: tuple[Example, ...], spending: Spending
+    ) -> tuple[list[str], int]:
+        """Greedy continuation of each prompt, as text, and how many prompts were cut from the left to max_length."""
         tokenizer = encoder.tokenizer
-        prompts = [encoder.encode_prompt(e.messages[: e.answer_index]) for e in test]
-        longest = max(len(tokenizer(e.answer, add_special_tokens=False)["input_ids"]) for e in test)
+        whole = [encoder.open_prompt(e.messages[: e.answer_index], e.opening)[1] for e in test]
+        prompts = [encoder.keep_end(ids) for ids in whole]
+        cut = sum(len(ids) > len(kept) for ids, kept in zip(whole, prompts))
+        if cut:
+            say(
+                f"exact_match: {cut} of {len(test)} prompts are cut from the left to max_length {encoder.config.max_length}"
+            )
+        longest = max(len(tokenizer(e.completion, add_special_tokens=False)["input_ids"]) for e in test)
+        longest += 1 + self.extra_tokens
+        spending.expect_writing([len(p) for p in prompts], longest)
         device = next(model.parameters()).device
         out = [""] * len(test)
         for rows in length_bucketed([len(p) for p in prompts], self.token_budget):
@@ -65,14 +86,20 @@ class ExactMatch(Benchmark):
             for k, i in enumerate(rows):  # left padding, so that every row ends where its answer begins
                 ids[k, width - len(prompts[i]) :] = torch.from_numpy(prompts[i].astype(np.int64))
                 mask[k, width - len(prompts[i]) :] = 1
-            made = model.generate(
-                input_ids=ids.to(device),
-                attention_mask=mask.to(device),
-                max_new_tokens=longest + 1 + self.extra_tokens,
-                do_sample=False,
-                pad_token_id=encoder.pad_id,
-                eos_token_id=tokenizer.eos_token_id,
-            )
+
+            def answer(ids: torch.Tensor = ids, mask: torch.Tensor = mask) -> torch.Tensor:
+                made: torch.Tensor = model.generate(
+                    input_ids=ids.to(device),
+                    attention_mask=mask.to(device),
+                    max_new_tokens=longest,
+                    do_sample=False,
+                    pad_token_id=encoder.pad_id,
+                    eos_token_id=tokenizer.eos_token_id,
+                )
+                return made
+
+            made = spending.writing.run(answer, read_and_written)
+            spending.tokens += int(mask.sum()) + made[:, width:].numel()
             for i, text in zip(rows, tokenizer.batch_decode(made[:, width:], skip_special_tokens=True)):
                 out[i] = text
-        return out
+        return out, cut

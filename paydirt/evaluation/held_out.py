@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from paydirt.data.encoding import Encoder
+from paydirt.data.encoding import Encoder, truncation
 from paydirt.evaluation.base import Benchmark
 from paydirt.types import EvalResult, Target
 
@@ -24,11 +24,15 @@ class Likelihood(Benchmark):
 
     def evaluate(self, model: Any, encoder: Encoder, target: Target) -> EvalResult:
         from paydirt.evaluation.loss import mean_losses, token_losses
+        from paydirt.evaluation.spending import Spending
 
         examples = (target.test or target.references)[: self.limit]
         subtasks = [e.subset or "all" for e in examples] if target.test else list(target.subtask_of[: self.limit])
-        encoded = encoder.encode_batch([e.messages for e in examples])
-        losses = mean_losses(token_losses(model, encoded, encoder.pad_id, self.token_budget))
+        encoded = encoder.encode_examples(examples)
+        spending = Spending(model)
+        spending.expect_reading([len(e.ids) for e in encoded])
+        spending.tokens = sum(len(e.ids) for e in encoded)
+        losses = mean_losses(token_losses(model, encoded, encoder.pad_id, self.token_budget, spending.reading))
         known = np.isfinite(losses)
         if not known.any():
             raise ValueError(f"target {target.name!r}: no example has a supervised token within max_length")
@@ -38,5 +42,9 @@ class Likelihood(Benchmark):
         }
         loss = float(losses[known].mean())
         metrics = {"likelihood": float(np.exp(-loss)), "loss": loss}
-        settings: dict[str, object] = {"on": "test" if target.test else "references", "dropped": int((~known).sum())}
-        return EvalResult(target.name, "likelihood", metrics, int(known.sum()), by_subtask, settings)
+        settings: dict[str, object] = {
+            "on": "test" if target.test else "references",
+            "dropped": int((~known).sum()),
+            "truncated": truncation(encoded)["truncated"],
+        }
+        return spending.on(EvalResult(target.name, "likelihood", metrics, int(known.sum()), by_subtask, settings))

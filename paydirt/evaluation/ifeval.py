@@ -1,8 +1,9 @@
 """IFEval: 0-shot share of prompts, and of single instructions, that an answer follows; strict and loose.
 
 Zhou et al., arXiv 2311.07911, graded by lm-eval's `ifeval`. Prompts come from `ifeval/input_data.jsonl`. The references of
-our IFEval target are 100 of these very prompts with answers: where the target's references are among the prompts they are
-left out and counted, unless `include_references` is set. By subtask: the share of each instruction kind that is followed.
+our IFEval target are 100 of these very prompts with answers, so prompts that are references are left out and counted,
+unless `include_references` is set: those of the target given, and where none is given those that the IFEval target of the
+same folder has. By subtask: the share of each instruction kind that is followed.
 
 A few verdicts are drawn at random by the grader: `keywords:letter_frequency` given a sign that is no letter ("#", "!")
 counts a random letter instead. Such prompts are named in `settings`; the draw has a fixed seed.
@@ -17,11 +18,14 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from paydirt.artifacts import fingerprint
 from paydirt.data.readers import BadRecord, read_rows
-from paydirt.evaluation.harness.benchmark import StandardBenchmark
+from paydirt.evaluation.harness.benchmark import StandardBenchmark, to_dataset
 from paydirt.evaluation.harness.offline import prepare_ifeval
 from paydirt.evaluation.harness.runner import TaskScore, named
 from paydirt.progress import say
+from paydirt.targets import TargetConfig, load_target
+from paydirt.targets.ifeval import has_references
 from paydirt.types import EvalResult, Item, Target
 
 LAYOUT = "eval/ifeval/input_data.jsonl: key, prompt, instruction_id_list, kwargs"
@@ -41,7 +45,7 @@ class IFEval(StandardBenchmark):
     )
     main: ClassVar[str] = "prompt_level_strict_acc"
 
-    include_references: bool = Field(False, description="test on prompts that are references of the target too")
+    include_references: bool = Field(False, description="test on prompts that are references too")
 
     def files(self) -> list[Path]:
         return [self.place("ifeval/input_data.jsonl", LAYOUT)]
@@ -52,30 +56,41 @@ class IFEval(StandardBenchmark):
     def rows(self, target: Target | None) -> list[dict[str, Any]]:
         """The prompts to test on; ValueError if the references are all there is."""
         found = read_prompts(self.files()[0])
-        left_out = set() if self.include_references else _shown(target)
+        left_out = set() if self.include_references else self.shown(target)
         kept = [row for row in found if row["prompt"].strip() not in left_out]
         if not kept:
             raise ValueError(f"{self.files()[0]}: every prompt is a reference; set include_references, or use others")
         return kept
 
+    def shown(self, target: Target | None) -> set[str]:
+        """Prompts that selection may have seen as references: of the target, else of the IFEval target in `data`."""
+        if target is None:
+            config = TargetConfig(name="ifeval", data=self.data)
+            target = load_target(config) if has_references(self.files()[0].parent) else None
+        return {example.prompt.strip() for example in target.references} if target else set()
+
+    def inputs(self) -> dict[str, str]:
+        seen = set() if self.include_references else self.shown(None)
+        return {**super().inputs(), "references": fingerprint(sorted(seen))}
+
     def remarks(self, target: Target | None) -> dict[str, object]:
-        everything, rows = read_prompts(self.files()[0]), self.rows(target)
+        everything, rows, seen = read_prompts(self.files()[0]), self.rows(target), self.shown(target)
         drawn = [str(row["key"]) for row in rows if any(_draws(kwargs) for kwargs in row["kwargs"])]
         return {
             "references_left_out": len(everything) - len(rows),
+            "references_tested_on": sum(row["prompt"].strip() in seen for row in rows),
             "langdetect_seed": 0,
             "verdicts_drawn_at_random": drawn,
         }
 
     def specs(self, target: Target | None) -> list[dict[str, Any]]:
-        import datasets
-
-        rows, shown = self.rows(target), _shown(target)
+        rows, seen = self.rows(target), self.shown(target)
+        whose = "of the target" if target else "of the IFEval target"
         if left_out := len(read_prompts(self.files()[0])) - len(rows):
-            say(f"ifeval: {left_out} of {left_out + len(rows)} prompts are references of the target and are left out")
-        elif self.include_references and shown:
-            say("ifeval: prompts that selection has seen as references are tested on (include_references)")
-        return [{"task": "ifeval", "custom_dataset": lambda **_: {"train": datasets.Dataset.from_list(rows)}}]
+            say(f"ifeval: {left_out} of {left_out + len(rows)} prompts are references {whose} and are left out")
+        elif tested := sum(row["prompt"].strip() in seen for row in rows):
+            say(f"ifeval: {tested} of the prompts are references {whose} and are tested on (include_references)")
+        return [{"task": "ifeval", "custom_dataset": lambda **_: {"train": to_dataset(rows, self.files()[0])}}]
 
     def items(self) -> list[Item]:
         return [Item(f"ifeval/{row['key']}", row["prompt"]) for row in read_prompts(self.files()[0])]
@@ -100,15 +115,19 @@ def _draws(kwargs: dict[str, Any]) -> bool:
     return isinstance(letter, str) and not ("a" <= letter.strip().lower() <= "z" and len(letter.strip()) == 1)
 
 
-def _shown(target: Target | None) -> set[str]:
-    return {example.prompt.strip() for example in target.references} if target else set()
+def _has_form(record: dict[str, Any]) -> bool:
+    kinds, kwargs = record.get("instruction_id_list"), record.get("kwargs")
+    if not isinstance(kinds, list) or not isinstance(kwargs, list) or len(kinds) != len(kwargs):
+        return False
+    fields = [(record.get("prompt"), str), *((k, str) for k in kinds), *((k, dict) for k in kwargs)]
+    return "key" in record and all(isinstance(value, kind) for value, kind in fields)
 
 
 def read_prompts(path: Path) -> list[dict[str, Any]]:
     """Rows of `input_data.jsonl`; ValueError names file and line."""
     rows = []
     for line, record, _ in read_rows(str(path)):
-        if isinstance(record, BadRecord) or any(name not in record for name in FIELDS):
+        if isinstance(record, BadRecord) or not _has_form(record):
             raise ValueError(f"{path}:{line}: expected {LAYOUT}")
         rows.append({name: record[name] for name in FIELDS})
     return rows

@@ -11,14 +11,15 @@ import csv
 from pathlib import Path
 from typing import Any, ClassVar
 
-from paydirt.evaluation.harness.benchmark import StandardBenchmark
+from paydirt.evaluation.harness.benchmark import FormedBenchmark, to_dataset
+from paydirt.targets.mmlu import OPENING, header
 from paydirt.types import Item, Target
 
 LAYOUT = "eval/mmlu/{dev,test}/<subject>_{dev,test}.csv, no header: question, four options, letter"
 LETTERS = "ABCD"
 
 
-class MMLU(StandardBenchmark):
+class MMLU(FormedBenchmark):
     """Multiple-choice questions of 57 subjects."""
 
     name: ClassVar[str] = "mmlu"
@@ -40,15 +41,14 @@ class MMLU(StandardBenchmark):
         return [self._spec(test) for test in self.files()[1::2]]
 
     def _spec(self, test: Path) -> dict[str, Any]:
-        import datasets
-
         def rows(**_: Any) -> dict[str, Any]:
-            splits = {"dev": read_questions(_dev(test)), "test": read_questions(test)}
-            return {name: datasets.Dataset.from_list(found) for name, found in splits.items()}
+            return {name: to_dataset(read_questions(f), f) for name, f in (("dev", _dev(test)), ("test", test))}
 
         spec = {"task": f"mmlu_{_subject(test)}", "custom_dataset": rows, "num_fewshot": self.shots}
         # The shots keep lm-eval's " A" after "Answer:"; only the answer to be given opens as in the references.
-        opening = {"gen_prefix": "The answer is:", "fewshot_config": {"sampler": "first_n", "gen_prefix": None}}
+        about = _subject(test).replace("_", " ")
+        opening = {"gen_prefix": OPENING, "fewshot_config": {"sampler": "first_n", "gen_prefix": None}}
+        opening["description"] = header(about, self.published) + "\n\n"
         return spec | opening if self.as_references else spec
 
     def items(self) -> list[Item]:

@@ -2,7 +2,8 @@
 
 What enters: records with `prompt` (or `id`) and `response`, and a benchmark that grades texts. What leaves: an evaluation
 artifact like a model's, whose `items.jsonl` holds every verdict. Items without a response are not graded, and counted;
-so are all responses that were given.
+so are all responses that were given, and those that no item asked for. No model of ours was selected for here, so IFEval's
+prompts are graded whether they are references or not.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from paydirt.data.readers import BadRecord, read_rows
 from paydirt.evaluation.base import Benchmark, BenchmarkField, make_benchmark
 from paydirt.evaluation.harness.benchmark import StandardBenchmark
 from paydirt.evaluation.harness.offline import require_lm_eval
+from paydirt.progress import say
 from paydirt.source import code_digest
 
 ANSWER_KEYS = ("response", "completion", "output", "answer")
@@ -39,7 +41,11 @@ def read_responses(path: Path) -> dict[str, str]:
     for line, record, _ in read_rows(str(path)):
         if isinstance(record, BadRecord):
             raise ValueError(f"{path}:{line}: {record}")
-        name = next((str(record[k]).strip() for k in NAME_KEYS if record.get(k) not in (None, "")), None)
+        key = next((k for k in NAME_KEYS if record.get(k) not in (None, "")), "")
+        given = record.get(key)
+        if given is not None and (isinstance(given, bool) or not isinstance(given, str | int)):
+            raise ValueError(f"{path}:{line}: `{key}` is {json.dumps(given)[:60]}; expected a text or a whole number")
+        name = None if given is None else str(given).strip()
         answer = next((record[k] for k in ANSWER_KEYS if isinstance(record.get(k), str)), None)
         if name is None or answer is None:
             raise ValueError(f"{path}:{line}: expected `prompt` (or id) and `response`, found {', '.join(record)}")
@@ -57,7 +63,8 @@ def grade(config: GradeStage, out: Path, replace: Replace = "nothing") -> Artifa
     if not isinstance(benchmark, StandardBenchmark):
         raise ValueError(f"benchmark {benchmark.name!r} asks a model; recorded responses fit ifeval, bbh and tydiqa")
     require_lm_eval()
-    plain = benchmark.model_copy(update={"chat_template": False})
+    options = {"chat_template": False, "include_references": True}
+    plain = benchmark.model_copy(update={k: v for k, v in options.items() if k in type(benchmark).model_fields})
     inputs = {
         **plain.inputs(),
         "code": code_digest(type(plain), Benchmark),
@@ -70,7 +77,17 @@ def grade(config: GradeStage, out: Path, replace: Replace = "nothing") -> Artifa
 
         lm = RecordedLM(read_responses(Path(config.responses)))
         result = plain.ask(lm, "as recorded", None, part, degraded)
-        counts = {"responses": len(lm.answers), "items_without_response": lm.missing}
+        counts = {
+            "responses": len(lm.answers),
+            "items_without_response": lm.missing,
+            "responses_without_item": len(lm.unused),
+        }
+        if lm.unused:
+            first = next(iter(lm.unused))
+            say(
+                f"{config.responses}: {len(lm.unused)} of {len(lm.answers)} responses fit no item that was asked and are "
+                f"not graded, first {first[:60]!r}"
+            )
         result = dataclasses.replace(result, settings={**result.settings, **counts, "prompts": "as recorded"})
         write_atomic(part / "result.json", json.dumps(dataclasses.asdict(result), indent=1, ensure_ascii=False))
         return {"metrics": result.metrics, "n": result.n, "settings": result.settings}

@@ -8,14 +8,14 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from paydirt.evaluation.base import BENCHMARKS, Benchmark, make_benchmark
-from paydirt.evaluation.harness.benchmark import StandardBenchmark
+from paydirt.evaluation.harness.benchmark import FormedBenchmark
 from paydirt.targets import TargetConfig
 from paydirt.types import Target
 
 OWN = ("mmlu", "bbh", "tydiqa", "ifeval")
 
 
-class Standard(StandardBenchmark):
+class Standard(FormedBenchmark):
     """The benchmark that is called like the target."""
 
     name: ClassVar[str] = "standard"

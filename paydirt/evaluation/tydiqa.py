@@ -2,8 +2,8 @@
 
 Clark et al., arXiv 2003.05002, graded by lm-eval's `tydiqa_goldp_<language>`: SQuAD's F1 and exact match with
 punctuation of all scripts removed. Questions come from `tydiqa/tydiqa-goldp-v1.1-dev.json`, the shot of each language
-from `tydiqa/tydiqa-one-shot.json`. In the prompt form of the references the shot is a turn of its own, with the
-target's instruction in the passage's language.
+from `tydiqa/tydiqa-one-shot.json`. In the prompt form of the references the shot is a turn of its own, worded like the
+target's in the passage's language; both answers open with its label (form `turn`: with nothing).
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-from paydirt.evaluation.harness.benchmark import StandardBenchmark
+from paydirt.evaluation.harness.benchmark import FormedBenchmark, to_dataset
 from paydirt.targets.base import read_object
-from paydirt.targets.tydiqa import ENGLISH, WORDING
+from paydirt.targets.tydiqa import wording
 from paydirt.types import Item, Target
 
 LAYOUT = "eval/tydiqa/tydiqa-goldp-v1.1-dev.json in SQuAD's form, and eval/tydiqa/tydiqa-one-shot.json"
@@ -31,7 +31,7 @@ CODES = {
 LANGUAGES = {code: language for language, code in CODES.items()}
 
 
-class TyDiQA(StandardBenchmark):
+class TyDiQA(FormedBenchmark):
     """Questions about a given passage in 9 languages."""
 
     name: ClassVar[str] = "tydiqa"
@@ -51,8 +51,6 @@ class TyDiQA(StandardBenchmark):
         ]
 
     def specs(self, target: Target | None) -> list[dict[str, Any]]:
-        import datasets
-
         dev, one_shot = self.files()
         questions, shots = read_questions(dev), read_shots(one_shot)
         unknown = sorted(set(questions) - set(CODES))
@@ -67,15 +65,18 @@ class TyDiQA(StandardBenchmark):
             spec: dict[str, Any] = {
                 "task": f"tydiqa_goldp_{CODES[language]}",
                 "custom_dataset": lambda splits=splits, **_: {
-                    name: datasets.Dataset.from_list(rows) for name, rows in splits.items()
+                    name: to_dataset(rows, dev) for name, rows in splits.items()
                 },
                 "fewshot_config": {"sampler": "first_n"},
                 "num_fewshot": self.shots,
             }
             if self.as_references:
-                instruction, passage, question = WORDING.get(language, ENGLISH)
-                body = f"{passage}: {{{{context.strip()}}}}\n{question}: {{{{question.strip()}}}}"
-                spec["doc_to_text"] = f"{instruction}\n\n{body}"
+                words = wording(language, self.published)
+                ends = "" if self.published else ".strip()"
+                spec["doc_to_text"] = words.prompt(f"{{{{context{ends}}}}}", f"{{{{question{ends}}}}}")
+                if words.answer:
+                    spec["gen_prefix"] = words.answer
+                    spec["fewshot_config"] = {"sampler": "first_n", "gen_prefix": words.answer}
             specs.append(spec)
         return specs
 

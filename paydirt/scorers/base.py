@@ -24,7 +24,7 @@ from paydirt.config import Config
 from paydirt.cost.architecture import Architecture
 from paydirt.cost.ledger import Entry, Ledger
 from paydirt.cost.measure import FlopMeter
-from paydirt.data.encoding import Encoded, Encoder, EncodingConfig
+from paydirt.data.encoding import Encoded, Encoder, EncodingConfig, truncation
 from paydirt.data.pool import Pool, PoolPart
 from paydirt.data.tokens import TokenPart, TokenStore, token_store
 from paydirt.models.load import ModelConfig, load_tokenizer, model_fingerprint
@@ -198,6 +198,8 @@ class Scorer(Named):
         notes = {"examples": len(job.pool), "columns": len(self.columns(job.target)), "token_unit": unit}
         if job.model is not None:
             notes["encoding"] = job.tokens.notes
+        if "references" in job.__dict__:  # of a method that read them; others never encode references
+            notes["references"] = truncation(job.references)
         if self.needs_model:
             notes["selector_params"] = job.architecture.parameters
         notes["predicted_flops"] = predicted.flops
@@ -259,7 +261,7 @@ def methods_markdown() -> str:
 
 def target_fingerprint(target: Target) -> str:
     """Identity of what scorers see of a target: its references and their subtasks, not its test split."""
-    rows = [[e.id, s, [[m.role, m.content] for m in e.messages]] for e, s in zip(target.references, target.subtask_of)]
+    rows = [[e.id, s, [m.identity for m in e.messages]] for e, s in zip(target.references, target.subtask_of)]
     return fingerprint(rows)
 
 

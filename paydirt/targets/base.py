@@ -1,8 +1,14 @@
 """What a target loader is: a class with a name that turns files into references with subtasks.
 
 A loader subclasses `TargetLoader` in a file of this package and sets `name`; that registers it. It returns pairs
-(example, subtask); `load_target` does the rest: limits, the test split, the checks. The loss mask of our encoder covers
-the whole assistant turn, so a loader puts into the assistant turn exactly what should be learnt.
+(example, subtask); `load_target` does the rest: limits, the test split, the checks.
+
+What of a reference is learnt is part of its definition (METHODS section 2). An assistant turn may open with words that
+are given and not supervised, and may end without the end-of-sequence mark; the encoder owns the mask that follows. Losses
+and gradients are of the supervised part; `rds` represents all tokens of a reference, opening included; `embed` and `bm25`
+compare prompts, to which an opening does not belong, and `embed` with `text: full` takes the whole turn. Where a form is a
+target's own, `form` names it: `published` (default) supervises the answer alone, `turn` the whole assistant turn and its
+end.
 """
 
 from __future__ import annotations
@@ -10,6 +16,8 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,6 +30,8 @@ from paydirt.types import Example, Message, Target
 
 TARGETS: Registry[TargetLoader] = Registry("target", "paydirt.targets")
 Reference = tuple[Example, str]
+PUBLISHED = "published"
+FORMS = (PUBLISHED, "turn")
 
 
 class TargetConfig(Config):
@@ -36,12 +46,17 @@ class TargetConfig(Config):
     )
     test: PathText | None = Field(None, description="file of evaluation examples, disjoint from the references")
     limit_per_subtask: int | None = Field(None, ge=1, description="use only the first so many references of a subtask")
+    form: str | None = Field(
+        None, description="mmlu, bbh, tydiqa: wording and supervision, published (default) or turn"
+    )
 
 
 class TargetLoader(ABC):
     """Base of target loaders; a subclass with a `name` registers itself."""
 
     name: ClassVar[str] = ""
+    forms: ClassVar[tuple[str, ...]] = ()
+    """Names of its forms, the default first; empty where it has only one."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -52,15 +67,46 @@ class TargetLoader(ABC):
     def references(self, config: TargetConfig) -> list[Reference]:
         """All references with their subtasks, in a fixed order. ValueError names a missing file and the layout."""
 
+    def published(self, config: TargetConfig) -> bool:
+        """Whether the form asked for is the published one; ValueError for a form that this target does not have."""
+        if config.form is not None and config.form not in self.forms:
+            known = f"has {' and '.join(self.forms)}" if self.forms else "has only one; leave `form` out"
+            raise ValueError(f"target {config.name!r}: no form {config.form!r}; it {known}")
+        return config.form in (None, PUBLISHED)
+
 
 def load_target(config: TargetConfig) -> Target:
     """The target of `config`; ValueError for unknown names, missing files, no references, references in the test."""
-    pairs = _loader(config).references(config)
+    loader = _loader(config)
+    loader.published(config)
+    pairs = loader.references(config)
     if config.limit_per_subtask is not None:
         pairs = _limited(pairs, config.limit_per_subtask)
-    test = tuple(example for example, _ in examples_from_file(config.test)) if config.test else ()
-    _check_disjoint(config, pairs, test)
-    return Target(config.name, tuple(e for e, _ in pairs), tuple(s for _, s in pairs), test)
+    test = examples_with_form(config.test) if config.test else []
+    tested = tuple(example for example, _ in test)
+    _check_disjoint(config, pairs, tested)
+    return Target(config.name, tuple(e for e, _ in pairs), tuple(s for _, s in pairs), tested)
+
+
+def examples_with_form(path: str) -> list[tuple[Example, dict[str, Any]]]:
+    """Examples of a file in a pool form, with their records, whose `opening` and `end` say how the answer is supervised.
+
+    ValueError names the example whose `opening` does not begin its answer.
+    """
+    found = []
+    for example, record in examples_from_file(path):
+        opening, end = record.get("opening") or "", record.get("end", True)
+        if not isinstance(opening, str) or not isinstance(end, bool):
+            raise ValueError(f"{path}: example {example.id!r}: `opening` is a text and `end` true or false")
+        if opening or not end:
+            try:
+                last = replace(example.messages[example.answer_index], opening=opening, end=end)
+            except ValueError as error:
+                raise ValueError(f"{path}: example {example.id!r}: {error}") from None
+            before, after = example.messages[: example.answer_index], example.messages[example.answer_index + 1 :]
+            example = replace(example, messages=(*before, last, *after))
+        found.append((example, record))
+    return found
 
 
 def _loader(config: TargetConfig) -> TargetLoader:
@@ -85,13 +131,17 @@ def _limited(pairs: list[Reference], limit: int) -> list[Reference]:
 
 def _check_disjoint(config: TargetConfig, pairs: list[Reference], test: tuple[Example, ...]) -> None:
     """Evaluating on what selection has seen would flatter every method."""
-    tested = {example.messages: example.id for example in test}
+    tested = {_text(example): example.id for example in test}
     for example, _ in pairs:
-        if example.messages in tested:
+        if _text(example) in tested:
             raise ValueError(
                 f"target {config.name!r}: reference {example.id!r} is also the test example "
-                f"{tested[example.messages]!r} of {config.test}; remove it from one of them"
+                f"{tested[_text(example)]!r} of {config.test}; remove it from one of them"
             )
+
+
+def _text(example: Example) -> Sequence[tuple[str, str]]:
+    return tuple((m.role, m.content) for m in example.messages)
 
 
 def layout_path(config: TargetConfig, inside: str, layout: str) -> Path:
@@ -124,9 +174,12 @@ def read_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def reference(target: str, subtask: str, number: int | str, prompt: str, answer: str) -> Reference:
-    """A one-turn reference called `<target>/<subtask>/<number>`."""
+def reference(
+    target: str, subtask: str, number: int | str, prompt: str, answer: str, opening: str = "", end: bool = True
+) -> Reference:
+    """A one-turn reference called `<target>/<subtask>/<number>`; with an `opening`, a space stands before the answer."""
     if not answer.strip():
         raise ValueError(f"target {target!r}: reference {subtask}/{number} has an empty answer; fix its file")
-    messages = (Message("user", prompt), Message("assistant", answer))
+    whole = f"{opening} {answer.lstrip()}" if opening else answer
+    messages = (Message("user", prompt), Message("assistant", whole, opening, end))
     return Example(f"{target}/{subtask}/{number}", messages, target, subtask), subtask

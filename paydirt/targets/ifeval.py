@@ -2,7 +2,7 @@
 
 Source: Zhou et al., arXiv 2311.07911. The seeds say "100 reference prompt/response pairs" and not which; ours are the
 first 100 lines of `gpt4_responses.jsonl`, a choice that is at least deterministic. Their prompts are part of IFEval's
-541 evaluation prompts: whoever evaluates on IFEval with these references must leave those prompts out.
+541 evaluation prompts, so the benchmark `ifeval` leaves them out.
 
 Where `input_data.jsonl` lies beside it, the subtask is the family of the prompt's first instruction id
 ("length_constraints:number_words" -> "length_constraints"); otherwise all are one subtask, "ifeval". A file
@@ -37,6 +37,11 @@ class IFEvalTarget(TargetLoader):
         for (key, prompt, answer), _ in zip(pairs, range(COUNT)):
             found.append(reference("ifeval", families.get(prompt.strip(), "ifeval"), key, prompt, answer))
         return found
+
+
+def has_references(folder: Path) -> bool:
+    """Whether the folder of IFEval's files holds references too."""
+    return (folder / "gpt4_responses.jsonl").is_file() or len(list(folder.glob("*.json"))) == 1
 
 
 def _only_json(folder: Path) -> Path:

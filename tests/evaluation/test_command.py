@@ -61,11 +61,23 @@ def test_recorded_responses(paydirt: Any, data: Path, tmp_path: Path) -> None:
     found = read_result(out)
     assert (found.n, found.score) == (2, 0.5)
     assert found.settings["items_without_response"] == 1
+    assert found.settings["responses_without_item"] == 0
     assert "items_without_response: 1" in shown
-    file.write_text(json.dumps({"prompt": "x"}) + "\n")
+    lines.append({"key": 2**70, "response": "Nobody asked."})  # beyond 64 bits, and fits nothing
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     code, _, said = paydirt(*command)
-    assert code == 2
-    assert "responses.jsonl:1" in said
+    assert code == 0
+    assert f"1 of 3 responses fit no item that was asked and are not graded, first '{2**70}'" in " ".join(said.split())
+    assert read_result(out).settings["responses_without_item"] == 1
+    for line, message in (
+        ({"prompt": "x"}, "responses.jsonl:1: expected `prompt`"),
+        ({"prompt": ["x"], "response": "y"}, 'responses.jsonl:1: `prompt` is ["x"]; expected a text or a whole number'),
+        ({"prompt": "x", "response": "y"}, "no recorded response fits an item"),
+    ):
+        file.write_text(json.dumps(line) + "\n")
+        code, _, said = paydirt(*command)
+        assert code == 2
+        assert message in said
 
 
 def test_graders_are_lm_evals_own(tmp_path: Path, paydirt: Any) -> None:
@@ -99,7 +111,25 @@ def test_options_that_do_not_fit_are_refused(paydirt: Any, tiny: Tiny, tmp_path:
     assert "does not take --include-references" in said
     code, _, said = paydirt("evaluate", "--out", tmp_path / "x")
     assert code == 2
-    assert "give a model directory" in said
+    assert "give a model directory or --responses FILE, to grade" in said
+    code, _, said = paydirt("evaluate", tiny.model, "--responses", tmp_path / "r.jsonl", "--out", tmp_path / "x")
+    assert code == 2
+    assert "not both" in said
+    for benchmark, option, value in (
+        ("exact_match", "limit", 0),
+        ("likelihood", "limit", -1),
+        ("mmlu", "limit", 0),
+        ("ifeval", "max-gen-tokens", 0),
+        ("bbh", "batch-size", 0),
+        ("bbh", "batch-size", -3),
+        ("bbh", "batch-size", "many"),
+    ):
+        command = ["evaluate", tiny.model, "--benchmark", benchmark, f"--{option}", value, "--out", tmp_path / "x"]
+        code, _, said = paydirt(*command)
+        assert code == 2
+        assert "Traceback" not in said
+        assert option.replace("-", "_") in said
+        assert str(value) in said
 
 
 def test_a_study_on_a_standard_benchmark(paydirt: Any, tiny: Tiny, data: Path, tmp_path: Path) -> None:

@@ -92,11 +92,33 @@ def test_prompts_are_those_of_the_references(data: Path, tmp_path: Path) -> None
     for part in reference.split("\n\n"):
         assert part in told.seen[0]
     assert told.seen[0].startswith("[system]Work out")  # the encoder's model folds this into the user turn
+    assert told.seen[0].endswith("(A) one\n(B) two[assistant]A:")
+    ask("bbh", told := Told(gold_bbh), data, tmp_path, limit=1, form="turn")
     assert told.seen[0].endswith("(A) one\n(B) two")
     told = Told()
     ask("mmlu", told, data, tmp_path, limit=1)
     assert told.seen[0].endswith("Answer:[assistant]The answer is:")
     assert told.seen[0].count("Answer: ") == 5
+    assert "(with answers) about  anatomy.\n\n" in told.seen[0]
+    for form in (None, "turn"):
+        target = load_target(TargetConfig(name="tydiqa", data=str(data), form=form)).references[1]
+        assert target.subset == "finnish"
+        ask("tydiqa", told := Told(gold_tydiqa), data, tmp_path, limit=1, form=form)
+        assert f"[user]{target.prompt}" in told.seen[1]  # the shot, then the question in the same words
+        assert f"[assistant]{target.answer}[user]" in told.seen[1]
+        assert told.seen[1].endswith(
+            "Kysymys: What is red 0?[assistant]Vastaus:" if form is None else "What is red 0?"
+        )
+
+
+def test_the_form_is_the_targets(data: Path) -> None:
+    config = TargetConfig(name="bbh", data=str(data), form="turn")
+    for name in ("bbh", "standard"):
+        benchmark = make_benchmark(name).resolved(config)
+        assert (benchmark.form, benchmark.data) == ("turn", str(data))
+        assert benchmark.identity() != make_benchmark("bbh").identity()
+    assert make_benchmark("bbh").identity() == make_benchmark({"name": "bbh", "form": "published"}).identity()
+    assert make_benchmark("mmlu").resolved(config).form is None  # another's form says nothing of it
 
 
 def test_without_chat_form_lm_evals_wording_is_used_and_named(data: Path, tmp_path: Path) -> None:
@@ -123,14 +145,22 @@ def test_references_are_left_out_of_ifeval(data: Path, tmp_path: Path, capsys: p
     assert (found.n, found.score, found.settings["references_left_out"]) == (2, 1.0, 1)
     assert "1 of 3 prompts are references" in capsys.readouterr().err
     assert ask("ifeval", told, data, tmp_path, target, include_references=True).n == 3
-    assert ask("ifeval", told, data, tmp_path).n == 3
+    assert "1 of the prompts are references of the target and are tested on" in capsys.readouterr().err
+    alone = ask("ifeval", told, data, tmp_path)  # no target: those that the IFEval target of this folder has
+    assert (alone.n, alone.settings["references_left_out"]) == (2, 1)
+    assert "1 of 3 prompts are references of the IFEval target and are left out" in capsys.readouterr().err
+    everything = ask("ifeval", told, data, tmp_path, include_references=True)
+    assert (everything.n, everything.settings["references_tested_on"]) == (3, 1)
 
 
 def test_the_real_references_are_left_out() -> None:
     config = TargetConfig(name="ifeval", data=str(shared_data()))
     benchmark = make_benchmark("ifeval").resolved(config)
-    assert len(benchmark.rows(load_target(config))) == 441
-    assert benchmark.remarks(None)["verdicts_drawn_at_random"] == ["1122", "1129"]
+    assert len(benchmark.rows(load_target(config))) == len(benchmark.rows(None)) == 441
+    everything = make_benchmark({"name": "ifeval", "include_references": True}).resolved(config)
+    assert len(everything.rows(None)) == 541
+    assert everything.inputs() != benchmark.inputs()
+    assert everything.remarks(None)["verdicts_drawn_at_random"] == ["1122", "1129"]
 
 
 def test_sentences_are_counted_without_nltks_data(data: Path) -> None:
@@ -171,6 +201,14 @@ def test_faults_name_the_place(data: Path, tmp_path: Path) -> None:
     bad.write_text("Q,a,b,c,d,E\n")
     with pytest.raises(ValueError, match=r"bad_test.csv:1: expected question"):
         read_questions(bad)
+    row = {"key": 1, "prompt": "p", "instruction_id_list": ["keywords:existence"], "kwargs": [{"n": 2**70}]}
+    (tmp_path / "eval/ifeval").mkdir(parents=True)
+    write(tmp_path / "eval/ifeval/input_data.jsonl", row)
+    with pytest.raises(ValueError, match=r"input_data.jsonl: its values fit no table .*64 bits"):
+        ask("ifeval", Told(lambda doc: ""), tmp_path, tmp_path)
+    write(tmp_path / "eval/ifeval/input_data.jsonl", {**row, "kwargs": []})
+    with pytest.raises(ValueError, match=r"input_data.jsonl:1: expected eval/ifeval"):
+        make_benchmark({"name": "ifeval", "data": str(tmp_path)}).items()
     write(tmp_path / "eval/bbh/test/unheard.json", {"examples": [{"input": "a", "target": "b"}]})
     write(tmp_path / "eval/bbh/bbh-three-shot.json", {"other": "x"})
     with pytest.raises(ValueError, match="bbh other: expected an instruction"):

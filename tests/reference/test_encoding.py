@@ -237,3 +237,69 @@ def test_the_fingerprint_changes_with_whatever_changes_tokens() -> None:
         encoder(byte_tokenizer(chat_template=CHATML)),
     ]
     assert len({base, *(e.fingerprint for e in others)}) == 6
+
+
+GEMMA = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Conversation roles must alternate') }}{% endif %}"
+    "<|im_start|>{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n{{ m['content'] | trim }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>model\n{% endif %}"
+)
+SILENT = "{% for m in messages if m['role'] != 'system' %}" + CHATML.removeprefix("{% for m in messages %}")
+
+
+@pytest.mark.parametrize("chat_template", [GEMMA, SILENT])
+def test_a_template_without_system_turns_gets_their_text_in_the_user_turn(chat_template: str) -> None:
+    enc = encoder(byte_tokenizer(extra=IM, chat_template=chat_template), "tokenizer", 400)
+    assert enc.folds_system
+    encoded = enc.encode(MULTI)
+    assert "user\nbe kind\n\nhi<|im_end|>" in whole_text(enc, encoded)
+    assert supervised_text(enc, encoded).split() == ["hello<|im_end|>", "sure", "thing<|im_end|>"]
+    assert "be kind\n\nhi" in enc.open_prompt(MULTI[:2])[0]
+    assert not encoder(byte_tokenizer(extra=IM, chat_template=CHATML), "tokenizer").folds_system
+    with pytest.raises(ValueError, match="a system turn that no user turn follows"):
+        enc.encode(chat("user: hi", "assistant: hello", "system: bye"))
+
+
+def test_a_refusing_template_is_an_error_that_names_example_and_remedy() -> None:
+    from paydirt.types import Example
+
+    enc = encoder(byte_tokenizer(extra=IM, chat_template=GEMMA), "tokenizer", 400)
+    twice = Example("e-7", tuple(chat("user: hi", "user: again", "assistant: hello")))
+    with pytest.raises(
+        ValueError, match=r"example 'e-7': .* refuses turns user, user.*must alternate.*use template 'tulu'"
+    ):
+        enc.encode_examples([twice])
+
+
+def test_private_characters_of_the_data_stay_text() -> None:
+    """They look like our placeholder for a special token, numbers and all."""
+    enc = encoder(byte_tokenizer(extra=IM, chat_template=CHATML), "tokenizer", 400)
+    for odd in ("\ue000\ue0ff7\ue0ff\ue000", "\ue000\ue0ff0\ue0ff\ue000", f"\ue000{EOS}\ue0ff", "\ue0ff\ue000"):
+        encoded = enc.encode(chat(f"user: say {odd}", f"assistant: {odd} {EOS}"))
+        assert f"say {odd}<" in whole_text(enc, encoded)
+        assert supervised_text(enc, encoded).strip() == f"{odd} {EOS}<|im_end|>"
+
+
+def test_a_cut_prompt_keeps_its_beginning_of_sequence() -> None:
+    for template in ("tulu", "llama2"):
+        enc = encoder(byte_tokenizer(prepend_bos=True), template, 12)
+        prompt = enc.encode_prompt(chat("user: hi there hi there more"))
+        whole = enc.open_prompt(chat("user: hi there hi there more"))[1]
+        assert len(prompt) == 12 < len(whole)
+        assert prompt.tolist() == [enc.tokenizer.bos_token_id, *whole[-11:].tolist()]
+
+
+def test_what_truncation_costs_references_is_counted_and_said(capsys: pytest.CaptureFixture[str]) -> None:
+    from paydirt.data.encoding import truncation
+    from paydirt.types import Example, Target
+
+    enc = encoder(word_tokenizer(WORDS), max_length=9)
+    long, short = chat("user: hi", "assistant: hello friend sure thing"), chat("user: hi", "assistant: hello")
+    target = Target("t", (Example("a", tuple(long)), Example("b", tuple(short))), ("s", "s"))
+    encoded = enc.encode_references(target)
+    assert marked(enc, encoded[0])[6:] == ["*hello", "*friend", "*sure"]
+    assert truncation(encoded) == {"truncated": 1, "answer_tokens": 5, "answer_tokens_lost": 2}
+    said = " ".join(capsys.readouterr().err.split())
+    assert "target t: 1 of 2 references are longer than max_length 9 and cut; 2 of 7 answer tokens are lost" in said

@@ -11,7 +11,7 @@ import pytest
 
 from paydirt.config import parse
 from paydirt.targets import TARGETS, TargetConfig, load_target
-from paydirt.types import Target
+from paydirt.types import Message, Target
 
 Write = Callable[..., str]
 
@@ -31,11 +31,12 @@ def test_mmlu_prompt_and_answer(tmp_path: Path) -> None:
     put(tmp_path, "eval/mmlu/dev/high_school_art_dev.csv", 'What?,red,None,"a, b",N/A,C\nWho?,1,2,3,4,A\n')
     target = load("mmlu", tmp_path)
     first, second = target.references
-    assert first.prompt == (
-        "The following are multiple choice questions (with answers) about high school art.\n\n"
-        "What?\nA. red\nB. None\nC. a, b\nD. N/A\nAnswer:"
-    )
-    assert first.answer == "The answer is: C"
+    question = "high school art.\n\nWhat?\nA. red\nB. None\nC. a, b\nD. N/A\nAnswer:"
+    header = "The following are multiple choice questions (with answers) about "
+    assert first.prompt == f"{header} {question}"
+    assert first.messages[1] == Message("assistant", "The answer is: C", "The answer is:", end=False)
+    turn = load("mmlu", tmp_path, form="turn").references[0]
+    assert turn.messages == (Message("user", header + question), Message("assistant", "The answer is: C"))
     assert (first.id, first.source, first.subset) == ("mmlu/high_school_art/0", "mmlu", "high_school_art")
     assert second.answer == "The answer is: A"
     assert target.subtask_of == ("high_school_art", "high_school_art")
@@ -45,19 +46,32 @@ def test_bbh_shots_take_turns(tmp_path: Path) -> None:
     text = "Do it.\n\nA note.\n\nQ: one\nA: Think.\nSo 1.\n\nQ: two\nA: 2\n\nQ: three\nOptions:\n(A) x\nA: 3"
     put(tmp_path, "bbh/bbh-three-shot.json", {"counting": text})
     target = load("bbh", tmp_path)
-    assert [(e.prompt, e.answer) for e in target.references] == [
+    assert [(e.prompt, e.completion.removeprefix(" ")) for e in target.references] == [
         ("Do it.\n\nA note.\n\nQ: two\nA: 2\n\nQ: three\nOptions:\n(A) x\nA: 3\n\nQ: one", "Think.\nSo 1."),
         ("Do it.\n\nA note.\n\nQ: one\nA: Think.\nSo 1.\n\nQ: three\nOptions:\n(A) x\nA: 3\n\nQ: two", "2"),
         ("Do it.\n\nA note.\n\nQ: one\nA: Think.\nSo 1.\n\nQ: two\nA: 2\n\nQ: three\nOptions:\n(A) x", "3"),
     ]
+    assert {(e.opening, e.messages[-1].end) for e in target.references} == {("A:", False)}
+    turn = load("bbh", tmp_path, form="turn")
+    assert [(e.prompt, e.answer) for e in turn.references] == [
+        (e.prompt, e.completion.strip()) for e in target.references
+    ]
+    assert {(e.opening, e.messages[-1].end) for e in turn.references} == {("", True)}
 
 
 def test_tydiqa_prompt_and_answer(tmp_path: Path) -> None:
     item = {"context": " HBO is owned by X. ", "question": "Who owns HBO?", "answers": [{"text": "X"}, {"text": "Y"}]}
     put(tmp_path, "eval/tydiqa/tydiqa-one-shot.json", {"finnish": [item], "klingon": [item]})
     finnish, klingon = load("tydiqa", tmp_path).references
+    assert finnish.prompt == (
+        "Vastaa seuraavaan kysymykseen annetun kappaleen tiedon perusteella.Kappale:  HBO is owned by X. \n"
+        "Kysymys: Who owns HBO?"
+    )
+    assert finnish.messages[1] == Message("assistant", "Vastaus: X", "Vastaus:", end=False)
+    assert klingon.opening == "Answer:"
+    finnish, klingon = load("tydiqa", tmp_path, form="turn").references
     assert finnish.prompt == "Lue teksti ja vastaa kysymykseen.\n\nTeksti: HBO is owned by X.\nKysymys: Who owns HBO?"
-    assert finnish.answer == "X"
+    assert finnish.messages[1] == Message("assistant", "X")
     assert klingon.prompt.startswith("Read the passage and answer the question.\n\nPassage: ")
 
 
@@ -88,6 +102,22 @@ def test_any_file_is_a_target(jsonl: Write) -> None:
     assert [e.prompt for e in target.test] == ["t"]
     assert load("mine", references=test).subtasks == ("mine",)
     assert load("mmlu", references=path).name == "mmlu"  # references go before the built-in of that name
+
+
+def test_a_files_answers_may_open_and_need_not_end(jsonl: Write) -> None:
+    row = {"prompt": "p", "completion": "So it is: c", "opening": "So it is:", "end": False}
+    path, test = jsonl("r.jsonl", row), jsonl("t.jsonl", {**row, "prompt": "t"})
+    target = load("mine", references=path, test=test)
+    assert target.references[0].messages[1] == Message("assistant", "So it is: c", "So it is:", end=False)
+    assert (target.test[0].opening, target.test[0].completion) == ("So it is:", " c")
+    with pytest.raises(
+        ValueError, match=r"r.jsonl: example '\w+': opening 'No:' must begin the text of an assistant turn"
+    ):
+        load("mine", references=jsonl("r.jsonl", {**row, "opening": "No:"}))
+    with pytest.raises(ValueError, match="`opening` is a text and `end` true or false"):
+        load("mine", references=jsonl("r.jsonl", {**row, "end": "no"}))
+    with pytest.raises(ValueError, match="is also the test example"):  # another form of the answer is the same text
+        load("mine", references=jsonl("r.jsonl", {"prompt": "t", "completion": "So it is: c"}), test=test)
 
 
 REFERENCE = {"prompt": "p", "completion": "c"}
@@ -187,12 +217,12 @@ def test_real_mmlu_answers_are_the_files_letters(shared: Path) -> None:
     with open(shared / "eval/mmlu/dev/anatomy_dev.csv", newline="") as handle:
         for number, row in enumerate(csv.reader(handle)):
             example = references[f"mmlu/anatomy/{number}"]
-            assert example.answer == f"The answer is: {row[-1]}"
+            assert example.completion == f" {row[-1]}"
             assert all(f"\n{letter}. {option}" in example.prompt for letter, option in zip("ABCD", row[1:5]))
 
 
 def test_real_bbh_answers_end_as_chain_of_thought_does(shared: Path) -> None:
     for example in load("bbh", shared).references:
         assert "he answer is" in example.answer, example.id
-        assert example.answer not in example.prompt
+        assert example.completion not in example.prompt
         assert example.prompt.count("\nA:") == 2

@@ -15,7 +15,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -28,7 +28,7 @@ from paydirt.evaluation.harness.runner import TaskScore, build_tasks, cap_genera
 from paydirt.models.load import ModelConfig
 from paydirt.progress import say
 from paydirt.targets import TargetConfig
-from paydirt.targets.base import layout_path
+from paydirt.targets.base import PUBLISHED, layout_path
 from paydirt.types import EvalResult, Target
 
 # Where a model goes on after its answer with a turn of its own making, the answer has ended.
@@ -49,7 +49,9 @@ class StandardBenchmark(Benchmark):
 
     data: PathText | None = Field(None, description="folder in the LESS layout; null: the target's")
     limit: int | None = Field(None, ge=1, description="items of each subtask to use, from the first")
-    batch_size: int | Literal["auto"] = Field(8, description="sequences a pass; auto finds the largest that fits")
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        8, description="sequences a pass; auto finds the largest that fits"
+    )
     chat_template: bool = Field(True, description="prompt in the encoder's chat form; else plain text")
     prompts: Literal["references", "lm_eval"] = Field("references", description="wording of prompts in the chat form")
     max_gen_tokens: int | None = Field(None, ge=1, description="tokens to generate at most; null: the task's own")
@@ -113,7 +115,11 @@ class StandardBenchmark(Benchmark):
             lm = vllm_model(model, encoder, self.batch_size, self.as_references)
         else:
             lm = EncodedLM(model, encoder, self.batch_size, self.as_references)
-        return self.ask(lm, encoder.config.template, target, out, degraded)
+        result = self.ask(lm, encoder.config.template, target, out, degraded)
+        if self.backend == "vllm":
+            say(f"{self.name}: vLLM's FLOPs cannot be counted here; the ledger has none of this evaluation")
+            return result
+        return lm.spending.on(result)
 
     def ask(self, lm: Any, template: str, target: Target | None, out: Path, degraded: Sequence[str] = ()) -> EvalResult:
         """Run the tasks on any lm-eval model; ValueError where the data does not fit."""
@@ -151,10 +157,13 @@ class StandardBenchmark(Benchmark):
     def prompt_form(self, template: str) -> str:
         """How the prompts relate to those of references and training, in words."""
         if self.as_references:
-            return f"as references and training ({template})"
+            return f"as references{self._form()} and training ({template})"
         if self.chat_template:
             return f"lm-eval's wording in the chat form {template}; references and training use the target's wording"
         return f"lm-eval's plain text; references and training use the chat form {template}"
+
+    def _form(self) -> str:
+        return ""
 
     def result(self, name: str, scores: Sequence[TaskScore], settings: dict[str, object]) -> EvalResult:
         """Micro and macro averages with standard errors; by subtask the metric that `main` averages."""
@@ -165,6 +174,44 @@ class StandardBenchmark(Benchmark):
         shown = self.main.rsplit("_", 1)[0]
         by_subtask = {self.subtask(score.name): score.metrics[shown] for score in scores}
         return EvalResult(name, self.main, metrics, sum(score.n for score in scores), by_subtask, settings)
+
+
+class FormedBenchmark(StandardBenchmark):
+    """Base of benchmarks whose targets have several forms; prompts are worded, and answers begun, as in the target's."""
+
+    form: Literal["published", "turn"] | None = Field(
+        None,
+        description="form of the references that prompts follow: published, turn; null: the target's, else published",
+    )
+
+    @property
+    def published(self) -> bool:
+        return self.form in (None, PUBLISHED)
+
+    def resolved(self, target: TargetConfig | None) -> Benchmark:
+        if self.form is None and target is not None and target.name == self.name and target.form is not None:
+            return self.model_copy(update={"form": target.form}).resolved(target)
+        return super().resolved(target)
+
+    def identity(self) -> dict[str, Any]:
+        return {**super().identity(), "form": PUBLISHED if self.published else self.form}
+
+    def _form(self) -> str:
+        return f" (form {PUBLISHED if self.published else self.form})"
+
+
+def to_dataset(rows: Sequence[dict[str, Any]], path: Path) -> Any:
+    """Rows as lm-eval wants them; ValueError names the file whose values no table can hold."""
+    import datasets
+    import pyarrow as pa
+
+    try:
+        return datasets.Dataset.from_list(list(rows))
+    except (OverflowError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise ValueError(
+            f"{path}: its values fit no table ({str(error).splitlines()[0][:120]}); whole numbers have 64 bits at most, and "
+            "a field has one type in all rows"
+        ) from None
 
 
 def _stop_at_next_turn(tasks: Sequence[Any], marks: list[str]) -> None:

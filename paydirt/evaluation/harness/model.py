@@ -11,11 +11,13 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from lm_eval.api.model import LM
 from lm_eval.models.huggingface import HFLM
 
 from paydirt.data.encoding import Encoder
+from paydirt.evaluation.spending import Spending, read_and_written
 from paydirt.models.load import ModelConfig, base_of, is_adapter
 from paydirt.progress import console
 from paydirt.types import Message
@@ -32,13 +34,17 @@ def to_messages(history: Chat, fold_system: bool) -> list[Message]:
 
 
 class EncodedLM(HFLM):
-    """lm-eval's own transformers model, prompted through an `Encoder`. `truncated` counts prompts cut from the left."""
+    """lm-eval's own transformers model, prompted through an `Encoder`.
+
+    `truncated` counts prompts cut from the left, which keep their beginning-of-sequence token; `spending` what it costs.
+    """
 
     def __init__(self, model: Any, encoder: Encoder, batch_size: int | str, fold_system: bool = False) -> None:
         self.fold_system = fold_system
         self.opened: dict[str, tuple[tuple[Message, ...], str, list[int]]] = {}
         self.truncated: set[str] = set()
         self.encoder = encoder
+        self.spending = Spending(model)
         super().__init__(pretrained=model, tokenizer=encoder.tokenizer, batch_size=batch_size, backend="causal")
 
     def apply_chat_template(self, chat_history: Chat, add_generation_prompt: bool = True) -> str:
@@ -52,10 +58,33 @@ class EncodedLM(HFLM):
         return self.encoder.config.template if chat_template else None
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+        for request in requests:
+            context, options = request.args
+            longest = int(options.get("max_gen_toks", self.max_gen_toks))
+            length = min(len(self.tok_encode(context)), max(1, self.max_length - longest))
+            self.spending.expect_writing([length], longest)
         return super().generate_until(requests, disable_tqdm=disable_tqdm or not console.is_terminal)
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         return super().loglikelihood(requests, disable_tqdm=disable_tqdm or not console.is_terminal)
+
+    def _loglikelihood_tokens(self, requests: list[Any], *args: Any, **kwargs: Any) -> list[tuple[float, bool]]:
+        # Answers of one token to the same context are read off one pass.
+        passes = {tuple(before + after[:-1]) for _, before, after in requests}
+        self.spending.expect_reading([min(len(p), self.max_length) for p in passes])
+        return super()._loglikelihood_tokens(requests, *args, **kwargs)
+
+    def _model_call(self, inps: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        call = super()._model_call
+        self.spending.tokens += inps.numel()
+        logits: torch.Tensor = self.spending.reading.run(lambda: call(inps, *args, **kwargs), inps.numel())
+        return logits
+
+    def _model_generate(self, context: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        call = super()._model_generate
+        made: torch.Tensor = self.spending.writing.run(lambda: call(context, *args, **kwargs), read_and_written)
+        self.spending.tokens += made.numel()
+        return made
 
     def tok_encode(self, string: str, *args: Any, **kwargs: Any) -> list[int]:
         known = self.opened.get(string)
@@ -74,8 +103,10 @@ class EncodedLM(HFLM):
             else:
                 call: Any = self.tokenizer
                 after = call(continuation, add_special_tokens=False)["input_ids"]
-        if len(before) + len(after) > self.max_length + 1:
+        room = max(1, self.max_length + 1 - len(after))
+        if len(before) > room:
             self.truncated.add(context)
+            before = self.encoder.keep_end(np.asarray(before), room).tolist()
         return before, after
 
     def tok_batch_encode(
@@ -88,7 +119,8 @@ class EncodedLM(HFLM):
         rows = [self.tok_encode(s) for s in strings]
         room = left_truncate_len or max(map(len, rows))
         self.truncated |= {s for s, row in zip(strings, rows) if len(row) > room}
-        rows = [row[-room:] for row in rows]  # each row by itself: lm-eval cuts the padded batch
+        # Each row by itself: lm-eval cuts the padded batch.
+        rows = [self.encoder.keep_end(np.asarray(row), room).tolist() for row in rows]
         width = max(map(len, rows))
         ids = torch.full((len(rows), width), self.encoder.pad_id, dtype=torch.long)
         mask = torch.zeros_like(ids)
@@ -102,7 +134,7 @@ class RecordedLM(LM):
     """Answers that were given elsewhere, looked up by an item's prompt or id.
 
     `has_answer` tells the runner which items to count; `missing` counts the others, so that nobody takes a half-answered
-    file for a bad model.
+    file for a bad model. `unused` names the answers that no item asked for.
     """
 
     KEYS = ("prompt", "id", "key", "input", "question")
@@ -110,18 +142,22 @@ class RecordedLM(LM):
     def __init__(self, answers: Mapping[str, str]) -> None:
         super().__init__()
         self.answers, self.missing = answers, 0
+        self.unused = dict.fromkeys(answers)
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
-        found = [self._answer(request.doc) for request in requests]
-        self.missing = sum(answer is None for answer in found)
-        return [answer or "" for answer in found]
+        found = [self._name(request.doc) for request in requests]
+        self.missing += sum(name is None for name in found)
+        for name in found:
+            self.unused.pop(name or "", None)
+        return ["" if name is None else self.answers[name] for name in found]
 
     def has_answer(self, doc: Mapping[str, Any]) -> bool:
-        return self._answer(doc) is not None
+        return self._name(doc) is not None
 
-    def _answer(self, doc: Mapping[str, Any]) -> str | None:
+    def _name(self, doc: Mapping[str, Any]) -> str | None:
+        """What the item is called in the answers."""
         names = (str(doc[key]).strip() for key in self.KEYS if key in doc)
-        return next((self.answers[name] for name in names if name in self.answers), None)
+        return next((name for name in names if name in self.answers), None)
 
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         raise ValueError("this benchmark compares likelihoods, which recorded answers do not have; evaluate a model")
