@@ -124,7 +124,7 @@ def _add_score_commands() -> None:
             )
             if dry_run:
                 cost = predict_score(stage, _workspace(cache))
-                out_console.print(f"{name}: {cost.flops:.3g} FLOPs over {cost.tokens} tokens; nothing was run")
+                out_console.print(f"{name}: {cost.flops:.4g} FLOPs over {cost.tokens} tokens; nothing was run")
                 return
             _report(score(stage, out, _workspace(cache, force)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from paydirt.analysis.results import Results
+    from paydirt.cost.facts import Facts
 
 console = results_console()
 PUBLISHED = "published"
@@ -72,51 +74,112 @@ def write(table: pa.Table, out: Path) -> None:
 
 
 def cost(
-    method: Annotated[str, typer.Argument(help="random, bm25, embed, ppl, ifd, rds, gradient, learned, cascade")],
+    method: Annotated[str, typer.Argument(help="a method's name, such as gradient; see `paydirt methods`")],
     model: Annotated[str, typer.Option(help="directory or config.json of the model to tune")],
     pool_tokens: Annotated[float, typer.Option(help="tokens in the pool")],
+    pool_examples: Annotated[float | None, typer.Option(help="examples in the pool; or give --seq-len")] = None,
     selector: Annotated[
         str | None, typer.Option(help="directory or config.json of the selector; default: --model")
     ] = None,
-    pool_examples: Annotated[float, typer.Option(help="examples in the pool")] = 0.0,
     references: Annotated[int, typer.Option(help="reference examples")] = 0,
-    reference_tokens: Annotated[float, typer.Option(help="tokens in the references")] = 0.0,
+    reference_tokens: Annotated[
+        float | None, typer.Option(help="tokens in the references; default: as long as the pool's examples")
+    ] = None,
+    subtasks: Annotated[int, typer.Option(help="subtasks of the target")] = 1,
+    answer_tokens: Annotated[float | None, typer.Option(help="of the pool's tokens, the supervised ones (ifd)")] = None,
+    encoder_params: Annotated[
+        float | None, typer.Option(help="parameters of embed's encoder without its tables; default: read from it")
+    ] = None,
     fraction: Annotated[float, typer.Option(help="share of the pool to train on")] = 0.05,
     tasks: Annotated[int, typer.Option(help="targets that share one gradient store")] = 1,
-    seq_len: Annotated[float | None, typer.Option(help="positions attended to; default: the model's maximum")] = None,
+    seq_len: Annotated[float | None, typer.Option(help="mean tokens of an example, instead of --pool-examples")] = None,
     lora: Annotated[bool, typer.Option("--lora/--full", help="train LoRA parameters, or all")] = True,
     convention: Annotated[str, typer.Option(help="architectural, 6NT, matmul")] = "architectural",
     hardware: Annotated[str | None, typer.Option(help="a100, h100, ... for hours and money")] = None,
     devices: Annotated[int, typer.Option(help="how many of them")] = 1,
+    utilisation: Annotated[float | None, typer.Option(help="share of the peak that is reached, in (0, 1]")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="any option of the method by its YAML key, such as k=4096; repeat")
+    ] = None,
 ) -> None:
-    """What selecting and training would cost, before anything runs."""
+    """What selecting and training would cost, before anything runs: the closed form that --dry-run and a study use."""
+    from paydirt.cli_options import with_settings
     from paydirt.cost.architecture import Architecture
-    from paydirt.cost.forms import SelectionWork, selection_flops, training_flops
+    from paydirt.cost.facts import told
+    from paydirt.cost.forms import training_flops
     from paydirt.cost.hardware import hours, money
+    from paydirt.cost.lookup import within
+    from paydirt.cost.methods import ALIASES, selection_cost
+    from paydirt.scorers.base import make_scorer
 
+    within("--fraction", fraction, 1e-9, 1)
+    scorer = make_scorer({"name": ALIASES.get(method.lower(), method), **with_settings(None, settings)})
     arch = Architecture.from_config(model)
-    work = SelectionWork(
-        pool_tokens=pool_tokens,
-        reference_tokens=reference_tokens or references * pool_tokens / max(pool_examples, 1.0),
-        pool_examples=pool_examples,
-        references=references,
-        seq_len=seq_len,
+    facts = told(
+        pool_tokens,
+        _examples(pool_tokens, pool_examples, seq_len),
+        references,
+        reference_tokens,
+        subtasks=subtasks,
+        architecture=Architecture.from_config(selector) if selector else arch,
+        answer_tokens=answer_tokens,
+        encoder_parameters=encoder_params,
+        convention=convention,
         tasks=tasks,
     )
-    selecting = selection_flops(method, work, Architecture.from_config(selector) if selector else arch, convention)
-    training = training_flops(arch, fraction * pool_tokens, seq_len, convention, lora=lora)
+    if facts.encoder is None:
+        facts = replace(facts, encoder=_read_encoder(facts))
+    selecting = selection_cost(scorer, facts)
+    if not references and selecting.flops != selection_cost(scorer, replace(facts, references=facts.pool)).flops:
+        raise ValueError(f"what {scorer.name} costs depends on the references; give --references")
+    training = training_flops(arch, fraction * pool_tokens, facts.pool.mean, convention, lora=lora)
     rows = [("select", selecting.flops), *((f"  {k}", v) for k, v in selecting.parts.items())]
     rows += [(f"train on {fraction:.1%}", training), ("both", selecting.flops + training)]
-    out = Table(title=f"{method}, {convention}", title_justify="left")
+    out = Table(title=f"{scorer.name}, {convention}", title_justify="left")
     for name in ("part", "FLOPs", *(["hours", "USD"] if hardware else [])):
         out.add_column(name, justify="left" if name == "part" else "right")
     for name, flops in rows:
         extra = []
         if hardware:
-            price = money(flops, hardware)
-            extra = [f"{hours(flops, hardware, count=devices):.3g}", "" if price is None else f"{price:.3g}"]
+            wall = hours(flops, hardware, count=devices, mfu=utilisation)
+            price = money(flops, hardware, count=devices, mfu=utilisation)
+            extra = [f"{wall:.3g}", "" if price is None else f"{price:.3g}"]
         out.add_row(name, f"{flops:.4g}", *extra)
     console.print(out)
+
+
+def _examples(tokens: float, examples: float | None, seq_len: float | None) -> float:
+    """Examples in a pool: attention's cost depends on how long they are."""
+    from paydirt.cost.lookup import within
+
+    within("--pool-tokens", tokens, 1, 1e18)
+    if examples is None:
+        if seq_len is None:
+            raise ValueError("how long examples are decides what they cost; give --pool-examples (or --seq-len)")
+        return tokens / within("--seq-len", seq_len, 1, min(1e9, tokens))
+    within("--pool-examples", examples, 1, min(1e15, tokens))
+    if seq_len is not None and not 0.99 < seq_len * examples / tokens < 1.01:
+        raise ValueError(
+            f"--seq-len {seq_len:g} and --pool-examples {examples:g} disagree: {tokens:g} tokens make "
+            f"{tokens / examples:.4g} an example; give one of the two"
+        )
+    return examples
+
+
+def _read_encoder(facts: Facts) -> Any:
+    """An encoder's size from the encoder itself, as scoring reads it; lengths as the selector's, truncated."""
+
+    def encoder(settings: Any) -> Any:
+        from paydirt.cost.facts import EncoderFacts
+
+        try:
+            parameters = settings.parameters()
+        except ValueError as error:
+            raise ValueError(f"{error}; or say how many parameters it has (--encoder-params)") from None
+        most = settings.max_tokens
+        return EncoderFacts(parameters, facts.pool.capped(most), facts.references.capped(most))
+
+    return encoder
 
 
 def fit(

@@ -22,7 +22,10 @@ from paydirt.analysis.front import front
 from paydirt.analysis.law import VARIANTS, fit
 from paydirt.analysis.results import panels
 from paydirt.analysis.statements import statements
-from paydirt.cost.forms import SelectionWork, forward_flops, selection_flops, training_flops
+from paydirt.cost.facts import told
+from paydirt.cost.forms import forward_flops, training_flops
+from paydirt.cost.methods import selection_cost
+from paydirt.scorers.base import make_scorer
 
 BEGIN, END = "<!-- generated: {name} -->", "<!-- end of generated part -->"
 PUBLISHED_LINE = ((1.14828e17, 45.75056), (9.18619e18, 47.65558))  # figure 4's dashed line, MMLU 7B
@@ -66,9 +69,9 @@ def break_even_x(tasks: int) -> list[tuple[float, float]]:
 def own_gradient_cost() -> str:
     """What our closed form charges for the same gradient selection, part by part: not the published 5.4 forwards."""
     arch = paper.ARCHITECTURES["7B"]
-    one = forward_flops(arch, paper.POOL_TOKENS, paper.SEQ_LEN)
-    work = SelectionWork(paper.POOL_TOKENS, 285 * 360.0, paper.POOL_EXAMPLES, 285, seq_len=paper.SEQ_LEN)
-    cost = selection_flops("gradient", work, arch)
+    facts = told(paper.POOL_TOKENS, paper.POOL_EXAMPLES, 285, architecture=arch)
+    one = forward_flops(arch, paper.POOL_TOKENS, facts.pool.mean)
+    cost = selection_cost(make_scorer({"name": "gradient", "projection": "rademacher"}), facts)
     rows = [[name, f"{flops:.3g}", f"{flops / one:.2f}"] for name, flops in cost.parts.items()]
     rows.append(["**sum**", f"{cost.flops:.4g}", f"{cost.flops / one:.2f}"])
     return markdown(["part", "FLOPs", "forward passes"], rows)

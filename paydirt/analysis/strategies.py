@@ -14,7 +14,11 @@ import numpy as np
 from paydirt.analysis.points import family
 from paydirt.analysis.results import ZERO_SHOT, Panel
 from paydirt.cost.architecture import Architecture
-from paydirt.cost.forms import ALIASES, FAMILIES, SelectionWork, selection_flops, training_flops
+from paydirt.cost.facts import told
+from paydirt.cost.forms import training_flops
+from paydirt.cost.methods import ALIASES
+from paydirt.cost.methods import selection_cost as priced
+from paydirt.scorers.base import SCORERS, make_scorer
 
 FRACTIONS = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 METHODS = ("Random", "BM25", "Embed", "PPL", "LESS")
@@ -96,7 +100,8 @@ class Job:
     def full_training_flops(self) -> float:
         """FLOPs of one pass over the whole pool."""
         if self.train_architecture is not None:
-            return training_flops(self.train_architecture, self.pool_tokens, self.seq_len, lora=self.lora)
+            length = self.seq_len or self.pool_tokens / self.examples
+            return training_flops(self.train_architecture, self.pool_tokens, length, lora=self.lora)
         arch = nominal_architecture(self.train_params)
         scale = self.train_params / arch.active_parameters
         return training_flops(arch, self.pool_tokens, 0, "6NT", lora=self.lora) * scale
@@ -127,9 +132,9 @@ def nominal_architecture(params: float) -> Architecture:
 
 
 def selection_form(method: str) -> str:
-    """The closed form that prices a method: its own, else its family's, else "random" (no cost known)."""
-    name = method.lower()
-    return name if name in FAMILIES or name in ALIASES else FORM_OF_FAMILY.get(family(method), "random")
+    """The method of ours whose closed form prices a method: its own, else its family's, else "random" (no cost known)."""
+    name = ALIASES.get(method.lower(), method.lower())
+    return name if name in SCORERS.names() else FORM_OF_FAMILY.get(family(method), "random")
 
 
 def selection_cost(job: Job, method: str, selector: float, store: bool, pilot: Panel | None = None) -> float:
@@ -138,24 +143,26 @@ def selection_cost(job: Job, method: str, selector: float, store: bool, pilot: P
     if measured is not None:
         shared = family(method) == "gradient" and store
         return measured / job.tasks if shared else measured
-    name = method.lower()
-    form = selection_form(method)
-    work = SelectionWork(
-        pool_tokens=job.pool_tokens,
-        reference_tokens=job.reference_tokens if job.reference_tokens is not None else 360.0 * job.references,
-        pool_examples=job.examples,
-        references=job.references,
-        seq_len=job.seq_len,
-        checkpoints=job.checkpoints,
-        projection_dim=job.projection_dim,
+    options: dict[str, object] = {}
+    if selection_form(method) == "gradient":
+        options = {"checkpoints": job.checkpoints, "warmup_epochs": max(4, job.checkpoints), "k": job.projection_dim}
+    scorer = make_scorer({"name": selection_form(method), **options})
+    match = [a for a in job.selector_architectures if abs(a.parameters - selector) < 0.01 * selector]
+    arch = match[0] if match else nominal_architecture(selector if np.isfinite(selector) else job.train_params)
+    facts = told(
+        job.pool_tokens,
+        job.examples,
+        job.references,
+        job.reference_tokens,
+        architecture=arch,
+        encoder_parameters=job.embed_params,
+        convention="architectural" if match else "6NT",
         tasks=job.tasks if store else 1,
     )
-    match = [a for a in job.selector_architectures if abs(a.parameters - selector) < 0.01 * selector]
-    if match and family(method) != "embedding":
-        return selection_flops(form, work, match[0]).flops
-    size = job.embed_params if family(method) == "embedding" and name not in ("rds", "rds+") else selector
-    arch = nominal_architecture(size if np.isfinite(size) else job.train_params)
-    return selection_flops(form, work, arch, "6NT").flops * (size / arch.active_parameters if np.isfinite(size) else 1)
+    cost = priced(scorer, facts).flops
+    # An embedder's own size is told; a stand-in's is brought to the size that was asked for.
+    bare = scorer.needs_model and not match and np.isfinite(selector)
+    return cost * (selector / arch.active_parameters if bare else 1)
 
 
 def _measured(method: str, selector: float, pilot: Panel | None) -> float | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from paydirt.cost.lookup import find
+from paydirt.cost.lookup import find, within
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +61,8 @@ def hardware(name: str) -> Hardware:
 
 def _rate(device: Hardware, count: int, mfu: float | None) -> float:
     share = device.mfu if mfu is None else mfu
-    if not 0 < share <= 1:
-        raise ValueError(f"mfu is a share of the peak in (0, 1], not {share}")
-    if count < 1:
-        raise ValueError(f"count of {device.name} must be at least 1, not {count}")
+    within("utilisation, a share of the peak", share, 1e-6, 1)
+    within(f"devices ({device.name})", count, 1, 1e9)
     return device.peak_flops * share * count
 
 
@@ -76,8 +74,7 @@ def hours(flops: float, device: Hardware | str, *, count: int = 1, mfu: float | 
 
 def budget_flops(device: Hardware | str, wall_hours: float, *, count: int = 1, mfu: float | None = None) -> float:
     """FLOPs that `wall_hours` on `count` devices buy; the inverse of `hours`."""
-    if wall_hours <= 0:
-        raise ValueError(f"hours must be positive, not {wall_hours}")
+    within("hours", wall_hours, 1e-9, 1e9)
     device = hardware(device) if isinstance(device, str) else device
     return _rate(device, count, mfu) * wall_hours * 3600
 
@@ -92,5 +89,7 @@ def money(
 ) -> float | None:
     """US dollars for `flops`, `usd_per_hour` per device (the table's when None); None where no price is known."""
     device = hardware(device) if isinstance(device, str) else device
+    if usd_per_hour is not None:
+        within("US dollars an hour", usd_per_hour, 0, 1e9)
     price = device.usd_per_hour if usd_per_hour is None else usd_per_hour
     return None if price is None else hours(flops, device, count=count, mfu=mfu) * count * price

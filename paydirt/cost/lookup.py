@@ -1,4 +1,4 @@
-"""Look a name up in a table and, when it is not there, say what was probably meant."""
+"""Check what somebody gave: a name against a table, a number against its range; errors say what would do."""
 
 from __future__ import annotations
 
@@ -16,3 +16,13 @@ def find(table: Mapping[str, V], name: str, what: str) -> V:
     if name.lower() in folded:
         return folded[name.lower()]
     raise ValueError(f"unknown {what} {name!r}; {did_you_mean(name.lower(), folded)}")
+
+
+def within(name: str, value: float, low: float, high: float) -> float:
+    """`value`, which lies in [low, high]; else ValueError with the value and the range.
+
+    NaN lies in no range.
+    """
+    if low <= value <= high:
+        return value
+    raise ValueError(f"{name}: {value:g} is not in [{low:g}, {high:g}]")

@@ -1,6 +1,6 @@
 """The contract of a scorer, and all that scorers share so that a method stays small.
 
-A scorer is a frozen config with behaviour. Its author declares fields, says what it costs (`predict_cost`), what must be
+A scorer is a frozen config with behaviour. Its author declares fields, says what it costs (`price`), what must be
 known before any row can be scored (`prepare`) and how a block of rows is scored (`score_rows`). The base class owns
 shards, resume, progress, the ledger and the registry; a new file in this package is a new method everywhere.
 """
@@ -22,8 +22,10 @@ from pydantic import BeforeValidator, SerializeAsAny
 from paydirt.artifacts import fingerprint
 from paydirt.config import Config
 from paydirt.cost.architecture import Architecture
+from paydirt.cost.facts import EncoderFacts, Facts, Lengths
 from paydirt.cost.ledger import Entry, Ledger
 from paydirt.cost.measure import FlopMeter
+from paydirt.cost.methods import SAFETY, as_counted, selection_cost
 from paydirt.data.encoding import Encoded, Encoder, EncodingConfig, truncation
 from paydirt.data.pool import Pool, PoolPart
 from paydirt.data.tokens import TokenPart, TokenStore, token_store
@@ -38,6 +40,7 @@ from paydirt.types import Cost, Target
 SHARD_ROWS = 4096
 # Libraries whose numbers enter what a model computes: arithmetic, architecture, tokens, adapters.
 MODEL_LIBRARIES = ("torch", "transformers", "tokenizers", "peft")
+KNOWN = ("encoder", "tokens", "references", "architecture", "facts")  # what a job of the same pool need not find again
 
 
 @dataclass
@@ -71,7 +74,9 @@ class Job:
         A part of a part is a part of the whole.
         """
         if len(rows) == len(self.pool):
-            return replace(self, out=out, meter=FlopMeter())
+            same = replace(self, out=out, meter=FlopMeter())
+            same.__dict__.update({k: self.__dict__[k] for k in KNOWN if k in self.__dict__})
+            return same
         rows = self.pool.rows[rows] if isinstance(self.pool, PoolPart) else rows
         pool = self.root.pool.part(rows)
         made = replace(self, pool=pool, out=out, meter=FlopMeter(), whole=self.root)
@@ -120,6 +125,35 @@ class Job:
         return Architecture.from_config(AutoConfig.from_pretrained(base_of(path) if is_adapter(path) else path))
 
     @cached_property
+    def facts(self) -> Facts:
+        """What the price of a selection depends on, from the real lengths of this pool and its references.
+
+        Without a model nothing is tokenised, and only the numbers of examples are known.
+        """
+        if isinstance(self.pool, PoolPart) and self.whole is not None:
+            return self.whole.facts.part(self.pool.rows)
+        known: dict[Any, EncoderFacts] = {}
+
+        def encoder(settings: Any) -> EncoderFacts:
+            if settings not in known:
+                known[settings] = settings.encoder_facts(self)
+            return known[settings]
+
+        subtasks = len(self.target.subtasks)
+        if self.model is None:
+            pool, references = Lengths(len(self.pool), 0), Lengths(len(self.target.references), 0)
+            return Facts(pool, references, subtasks, encoder=encoder, convention=self.convention)
+        return Facts(
+            Lengths.of(self.tokens.lengths),
+            Lengths.of([len(e.ids) for e in self.references]),
+            subtasks,
+            self.architecture,
+            Lengths.of(self.tokens.supervised_lengths),
+            encoder,
+            convention=self.convention,
+        )
+
+    @cached_property
     def ledger(self) -> Ledger:
         return Ledger(self.out)
 
@@ -166,8 +200,11 @@ class Scorer(Named):
             return [Column("score", "all")]
         return [Column(e.id, s) for e, s in zip(target.references, target.subtask_of)]
 
-    def predict_cost(self, job: Job) -> Cost:
-        """Selection FLOPs before anything runs; methods that use no accelerator keep this zero."""
+    def price(self, facts: Facts) -> Cost:
+        """Selection FLOPs by closed form, from lengths alone; methods that use no accelerator keep this zero.
+
+        Ask for it by `paydirt.cost.methods.selection_cost`, which checks what comes out.
+        """
         return Cost()
 
     def inputs(self, job: Job) -> dict[str, str]:
@@ -183,6 +220,18 @@ class Scorer(Named):
         raise NotImplementedError(f"{type(self).__name__} must define score_rows")
 
     # ---- what the base owns ------------------------------------------------------------------------------------
+    def predict_cost(self, job: Job) -> Cost:
+        """Selection FLOPs before anything runs: the price by the job's real lengths."""
+        return selection_cost(self, job.facts)
+
+    def ceiling(self, facts: Facts) -> float:
+        """FLOPs that a count of this selection will not exceed: what a budget must hold ready for it."""
+        return SAFETY * selection_cost(self, as_counted(facts)).flops
+
+    def charged(self, job: Job, predicted: Cost) -> float:
+        """FLOPs that a study charges for these finished scores: the closed form, unless a budget was spent by count."""
+        return predicted.flops
+
     def run(self, job: Job) -> dict[str, Any]:
         """Score the whole pool into `job.out`, shard by shard, continuing where a killed run stopped."""
         unit = self._write_rows(job)
@@ -203,6 +252,7 @@ class Scorer(Named):
         if self.needs_model:
             notes["selector_params"] = job.architecture.parameters
         notes["predicted_flops"] = predicted.flops
+        notes["charged_flops"] = self.charged(job, predicted)
         notes["charges"] = {k: v for e in job.ledger.entries() for k, v in e.notes.get("charges", {}).items()}
         return notes
 

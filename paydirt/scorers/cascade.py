@@ -3,9 +3,12 @@
 Every stage scores what the stage before it kept, and keeps its best share. The last stages are usually `learned` and
 `gradient`: true influence of random points, a predictor, then true influence of what it expects most of, round by round,
 until the budget is spent; everything else keeps its prediction (see `learned_passes`). Shares that the recipe leaves open
-are chosen from the closed forms of the stages' costs. What was dropped ranks below what was kept, stage by stage.
+are chosen by what the stages will cost at most. What was dropped ranks below what was kept, stage by stage.
 
-`budget` is in FLOPs; without it, `share` of what gradients by the settings in `full` would cost over the whole pool.
+`budget` is in FLOPs; without it, `share` of what gradients by the settings in `full` would cost over the whole pool by
+closed form. It is spent by count and never exceeded: a stage is held to its ceiling (`Scorer.ceiling`) until it has been
+counted, rows of gradients to the count of those before them. A budget that cannot be kept to is refused before anything
+runs, with the least that can. What was spent is what a study charges.
 `cascade.json` beside the scores tells what each stage saw, kept and cost.
 """
 
@@ -19,17 +22,21 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from paydirt.artifacts import write_atomic
 from paydirt.config import Config
+from paydirt.cost.facts import Facts
+from paydirt.cost.methods import SAFETY, as_counted, selection_cost
 from paydirt.progress import say
 from paydirt.scorers.base import Job, Method, Scorer, make_scorer
 from paydirt.scorers.gradient import Gradient
 from paydirt.scorers.learned import Learned
-from paydirt.scorers.learned_budget import affordable, closed_form, feature_cost
+from paydirt.scorers.learned_budget import LEAST, closed_form, feature_prices, least_allowance, require
 from paydirt.scorers.learned_passes import learn
 from paydirt.scorers.truth import Truth
 from paydirt.scores import reduced
 from paydirt.types import Cost
 
 COMMON = 0.5  # part of what is left that the next stage may take where others follow it
+SMALLEST = 0.01  # share that a stage keeps at least
+ACCOUNT = "cascade.json"
 
 
 class Stage(Config):
@@ -84,9 +91,9 @@ class Cascade(Scorer):
             raise ValueError("the stage 'learned' is the last one, or followed by 'gradient' alone, which it predicts")
         return stages
 
-    def allowance(self, job: Job) -> float:
+    def allowance(self, facts: Facts) -> float:
         """FLOPs that may be spent."""
-        return self.budget if self.budget is not None else self.share * self.full.predict_cost(job).flops
+        return self.budget if self.budget is not None else self.share * selection_cost(self.full, facts).flops
 
     @property
     def filters(self) -> list[Stage]:
@@ -102,59 +109,73 @@ class Cascade(Scorer):
             return before.model_copy(update={"gradient": last})
         return last
 
-    def predict_cost(self, job: Job) -> Cost:
+    def price(self, facts: Facts) -> Cost:
         """The budget, or less where scoring everything at every stage costs less."""
-        most = sum(stage.method.predict_cost(job).flops for stage in self.filters)
+        most = sum(selection_cost(stage.method, facts).flops for stage in self.filters)
         final = self.final
         if isinstance(final, Learned):
-            everything = final.model_copy(update={"points": len(job.pool)})
-            most += everything.predict_cost(job).flops
-        else:
-            most += final.predict_cost(job).flops
-        return Cost(min(self.allowance(job), most), job.tokens.total)
+            final = final.model_copy(update={"points": max(LEAST, round(facts.pool.count))})
+        most += selection_cost(final, facts).flops
+        budget = min(self.allowance(facts), most)
+        return Cost(budget, round(facts.pool.total), {"budget": budget})
+
+    def least(self, facts: Facts, rows: int, at: int = 0) -> float:
+        """FLOPs that stages from `at` on are sure to keep to on any `rows` examples, each keeping as little as it may."""
+        worst = facts.longest(rows)
+        if at < len(self.filters):
+            stage = self.filters[at]
+            size = self._smallest(rows) if stage.keep is None else max(1, round(stage.keep * rows))
+            return stage.method.ceiling(worst) + self.least(worst, size, at + 1)
+        final = self.final
+        if isinstance(final, Learned):
+            return least_allowance(final, worst)
+        if isinstance(final, Gradient):
+            return final.ceiling(worst.longest(1))
+        return final.ceiling(worst)
+
+    def _smallest(self, rows: int) -> int:
+        """What a stage whose share is open keeps at least: as much as what follows can work with."""
+        return min(rows, max(2 * LEAST if isinstance(self.final, Learned) else 1, round(SMALLEST * rows)))
 
     def prepare(self, job: Job) -> np.ndarray:
-        """Scores [N] of the whole pool."""
-        allowance = self.allowance(job)
-        rows, left = np.arange(len(job.pool)), allowance
+        """Scores [N] of the whole pool; ValueError before anything is spent where the budget cannot be kept to."""
+        allowance = self.allowance(job.facts)
+        require(allowance, self.least(job.facts, len(job.pool)), "cascade")
+        rows = np.arange(len(job.pool))
         dropped: list[tuple[np.ndarray, np.ndarray]] = []
         told: list[dict[str, Any]] = []
+
+        def left() -> float:
+            return allowance - job.meter.flops
+
         for number, stage in enumerate(self.filters):
-            part = self._part(job, rows, f"stage-{number}")
-            cost = stage.method.predict_cost(part).flops
-            if cost > left:
-                raise ValueError(
-                    f"cascade: the stage {stage.method.name!r} costs {cost:.3g} FLOPs for {len(rows)} examples, and "
-                    f"{left:.3g} of the budget are left; raise the budget or keep less before it"
-                )
-            scores = run_part(part, stage.method)
-            job.meter.absorb(part.meter)
-            left -= max(cost, part.meter.flops)
-            keep = stage.keep if stage.keep is not None else self._share(part, number + 1, left)
+            scores, line = self._run(job, rows, stage.method, f"stage-{number}", left())
             order = np.argsort(-scores, kind="stable")
-            size = max(1, round(keep * len(rows)))
-            told.append(_line(stage.method.name, len(rows), size, cost, part.meter.flops))
+            if stage.keep is not None:
+                size = max(1, round(stage.keep * len(rows)))
+            else:
+                size = self._size(job.facts.part(rows[order]), number + 1, left())
+            told.append(line | {"kept": size})
             dropped.append((rows[order[size:]], scores[order[size:]]))
             ranked, rows = rows[order[:size]], np.sort(rows[order[:size]])
         final = self.final
         if isinstance(final, Learned):
-            scores, line = self._learn(final, job, rows, left)
+            scores, line = self._learn(final, job, rows, left())
         elif isinstance(final, Gradient):
-            ranked, rest, scores, line = self._verify(final, job, ranked, left)
+            ranked, rest, scores, line = self._verify(final, job, ranked, left())
             dropped.append((rest, -np.arange(len(rest), dtype=np.float64)))
             rows = ranked
         else:
-            part = self._part(job, rows, "last")
-            scores, cost = run_part(part, final), final.predict_cost(part).flops
-            job.meter.absorb(part.meter)
-            line = _line(final.name, len(rows), len(rows), cost, part.meter.flops)
+            scores, line = self._run(job, rows, final, "last", left())
         told.append(line)
-        spent = max(sum(line["flops"] for line in told), sum(line["counted"] for line in told))
-        write_atomic(
-            job.out / "cascade.json", json.dumps({"budget": allowance, "spent": spent, "stages": told}, indent=1)
-        )
+        spent = job.meter.flops
+        write_atomic(job.out / ACCOUNT, json.dumps({"budget": allowance, "spent": spent, "stages": told}, indent=1))
         say(f"cascade: spent {spent:.3g} of {allowance:.3g} FLOPs; {line['kept']} examples got a score of {final.name}")
         return tiers(len(job.pool), rows, scores, dropped)
+
+    def charged(self, job: Job, predicted: Cost) -> float:
+        """What was spent, by count."""
+        return float(json.loads((job.out / ACCOUNT).read_text(encoding="utf-8"))["spent"])
 
     def score_rows(self, job: Job, state: np.ndarray, start: int, stop: int) -> np.ndarray:
         return state[start:stop]
@@ -164,19 +185,50 @@ class Cascade(Scorer):
         out.mkdir(exist_ok=True)
         return job.part(rows, out)
 
-    def _share(self, part: Job, following: int, left: float) -> float:
-        """The share to keep so that what every kept example costs next is at most half of what is left.
+    def _run(
+        self, job: Job, rows: np.ndarray, method: Scorer, name: str, left: float
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Scores [n] of ascending rows by a method that scores all of them, and its line of the account."""
+        part = self._part(job, rows, name)
+        ceiling, cost = method.ceiling(part.facts), method.predict_cost(part).flops
+        if ceiling > left:
+            raise ValueError(
+                f"cascade: the stage {method.name!r} may cost {ceiling:.3g} FLOPs for {len(rows)} examples, and "
+                f"{left:.3g} of the budget are left; raise the budget or keep less before it"
+            )
+        scores = run_part(part, method)
+        if cost and not part.meter.flops:
+            part.meter.add(cost)  # a method that counts nothing is charged its closed form
+        job.meter.absorb(part.meter)
+        return scores, _line(method.name, len(rows), len(rows), cost, part.meter.flops)
+
+    def _size(self, ranked: Facts, following: int, left: float) -> int:
+        """How many of the best to keep, so that the next stage takes at most half of what is left where others follow,
+        and these can be paid for.
 
         Only gradients, learnt or not, cost more than that by nature; they take what they can pay for.
         """
-        final = self.final
-        if following < len(self.filters):
-            cost = self.filters[following].method.predict_cost(part).flops
-        elif isinstance(final, Learned):
-            cost = sum(feature_cost(final, part).values())
-        else:
-            cost = 0.0 if isinstance(final, Gradient) else final.predict_cost(part).flops
-        return float(np.clip(COMMON * left / cost, 0.01, 1.0)) if cost else 1.0
+        final, lengths = self.final, ranked.pool.each
+        assert lengths is not None
+        last = following == len(self.filters)
+        if last and isinstance(final, Gradient):
+            return len(lengths)
+
+        def fits(size: int) -> bool:
+            facts = ranked.part(np.arange(size))
+            if last and isinstance(final, Learned):
+                features = SAFETY * sum(feature_prices(final, as_counted(facts)).values())
+                return features <= COMMON * left and self.least(facts, size, following) <= left
+            if last:
+                return final.ceiling(facts) <= left
+            first = self.filters[following].method.ceiling(facts)
+            return first <= COMMON * left and self.least(facts, size, following) <= left
+
+        low, high = self._smallest(len(lengths)), len(lengths)
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if fits(middle) else (low, middle - 1)
+        return low
 
     def _learn(self, final: Learned, job: Job, rows: np.ndarray, left: float) -> tuple[np.ndarray, dict[str, Any]]:
         """Scores [n] of ascending rows: true or predicted influence, for at most `left` FLOPs."""
@@ -191,23 +243,24 @@ class Cascade(Scorer):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """True influence of as many of `ranked` as can be paid for: their rows, the other rows, scores [n].
 
-        In two goes: what the first is counted at decides how far the second may go.
+        In three goes: what the earlier ones were counted at decides how far the later may go.
         """
         part = self._part(job, np.arange(len(job.pool)), "last")
         truth = Truth(part, final)
         done = 0
-        for share in (0.3, 1.0):
-            counted = part.meter.flops
-            true = left - max(truth.predicted, counted)
-            true *= min(1.0, truth.predicted / counted) if counted else share
-            chosen = affordable(truth, ranked[done:], true)
+        for share in (0.25, 0.6, 1.0):
+            spare = left - part.meter.flops - (0.0 if done else final.fixed_ceiling(part.facts))
+            chosen = truth.affordable(ranked[done:], share * spare)
+            if not done and not len(chosen):
+                chosen = truth.affordable(ranked[:1], spare)
             truth.of(chosen)
             done += len(chosen)
-        if not done:
-            raise ValueError(
-                f"cascade: {left:.3g} FLOPs are left for {final.name}, whose warm-up and references alone cost "
-                f"{truth.fixed:.3g}; raise the budget, or use fewer warmup_epochs or a smaller warmup_fraction"
-            )
+            if not done:
+                raise ValueError(
+                    f"cascade: {left:.3g} FLOPs are left for {final.name}, whose warm-up and references may cost "
+                    f"{final.fixed_ceiling(part.facts):.3g}; raise the budget, or use fewer warmup_epochs or a smaller "
+                    "warmup_fraction"
+                )
         job.meter.absorb(part.meter)
         scores = reduced(truth.known(ranked[:done]), truth.columns, final.reduction)
         return (

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field
 
 from paydirt.artifacts import build, fingerprint
 from paydirt.config import PLACE, DeviceText, absolute
+from paydirt.cost.facts import EncoderFacts, Facts, Lengths
 from paydirt.cost.ledger import Ledger
 from paydirt.cost.measure import FlopMeter
 from paydirt.data.tokens import row_key
@@ -45,12 +46,23 @@ class Embed(Scorer):
     def inputs(self, job: Job) -> dict[str, str]:
         return {"encoder_model": model_fingerprint(str(resolve_encoder(self.encoder)))}
 
-    def predict_cost(self, job: Job) -> Cost:
-        """2 x non-embedding parameters x tokens, both read from the encoder itself; the pool's pass charged in full."""
+    def price(self, facts: Facts) -> Cost:
+        """2 x non-embedding parameters x tokens in the encoder's own; the pool's pass charged in full."""
+        encoder = facts.encoder_of(self)
+        parts = {"forward": 2.0 * encoder.parameters * encoder.pool.total}
+        parts["references"] = 2.0 * encoder.parameters * encoder.references.total
+        return Cost(sum(parts.values()), round(encoder.pool.total + encoder.references.total), parts)
+
+    def parameters(self) -> int:
+        """Of the encoder, without its tables; ValueError where it cannot be loaded."""
+        return compute_parameters(self._load())
+
+    def encoder_facts(self, job: Job) -> EncoderFacts:
+        """Size of the encoder and lengths after truncation, read from the encoder itself."""
         model = self._load()
-        tokens = sum(self._lengths(model, self._pool_texts(job, start, stop)).sum() for start, stop in job.shards())
-        tokens += self._lengths(model, self._reference_texts(job)).sum()
-        return Cost(2.0 * compute_parameters(model) * float(tokens), int(tokens))
+        pool = [self._lengths(model, self._pool_texts(job, start, stop)) for start, stop in job.shards()]
+        references = self._lengths(model, self._reference_texts(job))
+        return EncoderFacts(compute_parameters(model), Lengths.of(np.concatenate(pool)), Lengths.of(references))
 
     def prepare(self, job: Job) -> tuple[Path, np.ndarray]:
         """The pool's embeddings, made once for all targets, and the references' [R, d]."""

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from paydirt.artifacts import Artifact, build, fingerprint
+from paydirt.cost.facts import Facts
 from paydirt.cost.forms import forward_flops
+from paydirt.cost.methods import selection_cost
 from paydirt.data.tokens import row_key
 from paydirt.progress import track
 from paydirt.registry import did_you_mean
@@ -59,15 +61,20 @@ def open_feature(name: str, job: Job, config: Settings) -> Feature:
     return FEATURES[name](job, config)
 
 
-def feature_cost(name: str, job: Job, config: Settings) -> Cost:
-    """FLOPs of a feature by closed form; CPU work on words is not counted, as for BM25."""
+def feature_price(name: str, facts: Facts, config: Settings) -> Cost:
+    """FLOPs of a feature by closed form; CPU work on words is not counted, as for BM25.
+
+    A proxy's warm-up is that of the true influence, where it is charged.
+    """
     if name in ("embed", "rds"):
-        return (config.embed if name == "embed" else config.rds).predict_cost(job)
+        return selection_cost(config.embed if name == "embed" else config.rds, facts)
     if name == "proxy":
-        return Cost(config.proxy.predict_cost(job).flops - config.proxy.fixed_cost(job).parts.get("warmup", 0.0))
+        cost = selection_cost(config.proxy, facts)
+        parts = {k: v for k, v in cost.parts.items() if k != "warm-up"}
+        return Cost(sum(parts.values()), cost.tokens, parts)
     if name == "loss":
-        total = job.tokens.total
-        return Cost(forward_flops(job.architecture, total, total / max(1, len(job.tokens)), job.convention), total)
+        pool = facts.pool
+        return Cost(forward_flops(facts.model, pool.total, pool.mean, facts.convention), round(pool.total))
     return Cost()
 
 

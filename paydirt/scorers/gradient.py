@@ -21,11 +21,14 @@ from pydantic import Field
 
 from paydirt.artifacts import Artifact
 from paydirt.config import parse
+from paydirt.cost.architecture import Architecture
+from paydirt.cost.facts import Facts, Lengths
 from paydirt.cost.forms import forward_flops, training_flops
+from paydirt.cost.methods import SAFETY, as_counted
 from paydirt.models.load import LoraSpec
 from paydirt.scorers.base import Job, Scorer
 from paydirt.scores import Column, Reduction
-from paydirt.training.config import TrainConfig
+from paydirt.training.config import TrainConfig, predict_training_cost
 from paydirt.types import Cost, Target
 
 
@@ -84,54 +87,81 @@ class Gradient(Scorer):
     def inputs(self, job: Job) -> dict[str, str]:
         return {"warmup_pool": job.root.pool.fingerprint} if job.whole else {}
 
-    def predict_cost(self, job: Job) -> Cost:
-        """Warm-up, then forward and backward over pool and references at each checkpoint; projection and matching."""
-        return self.fixed_cost(job) + self.variable_cost(job, job.tokens.lengths)
+    def price(self, facts: Facts) -> Cost:
+        """Warm-up, then forward and backward over pool and references at each checkpoint; projection and matching.
 
-    def fixed_cost(self, job: Job) -> Cost:
-        """What is paid however few examples are scored: the warm-up and the references' gradients."""
-        from paydirt.training.train import predict_training_cost
+        Where tasks share a warm-up and a store, each is charged its part of them.
+        """
+        fixed, variable = self.fixed_price(facts), self.variable_price(facts, facts.pool)
+        shared = facts.tasks if self.store else 1
+        parts = {k: v / (facts.tasks if k == "warm-up" else 1) for k, v in fixed.parts.items()}
+        parts |= {k: v / (1 if k == "matching" else shared) for k, v in variable.parts.items()}
+        return Cost(sum(parts.values()), fixed.tokens + variable.tokens, parts)
 
+    def fixed_price(self, facts: Facts) -> Cost:
+        """What is paid however few examples are scored: the warm-up and the references' features."""
         parts: dict[str, float] = {}
         if self.warmup_epochs:
-            pool = job.root.tokens
-            share, n = self.warmup_fraction * pool.total, round(self.warmup_fraction * len(pool))
-            parts["warmup"] = predict_training_cost(self.warmup(), job.architecture, share, n, job.convention).flops
-        lengths = np.asarray([len(e.ids) for e in job.references])
-        parts["references"] = self.passes * self._pass_flops(job, float(lengths.sum()), float(lengths.mean()))
-        return Cost(sum(parts.values()), self.passes * int(lengths.sum()), parts)
+            pool, share = facts.root, self.warmup_fraction
+            n = round(share * pool.count)
+            parts["warm-up"] = predict_training_cost(
+                self.warmup(), facts.model, share * pool.total, n, facts.convention
+            ).flops
+        shown = facts.references
+        parts["references"] = self.passes * self._pass_flops(facts, shown)
+        parts["reference projection"] = self.passes * self._projection_flops(facts, shown)
+        return Cost(sum(parts.values()), self.passes * round(shown.total), parts)
 
-    def variable_cost(self, job: Job, lengths: np.ndarray) -> Cost:
-        """What pool examples of `lengths` tokens add: their gradients at every checkpoint, and matching."""
-        one = self._pass_cost(job, lengths)
-        parts = {"gradients": self.passes * one.flops}
-        parts["matching"] = 2.0 * len(lengths) * self.passes * self.k * len(self.columns(job.target))
-        return Cost(sum(parts.values()), self.passes * one.tokens, parts)
+    def variable_price(self, facts: Facts, lengths: Lengths) -> Cost:
+        """What pool examples of `lengths` add: their gradients and projections at every checkpoint, and matching."""
+        columns = facts.subtasks if self.per == "subtask" else facts.references.count
+        seen = lengths.capped(self.max_tokens)
+        parts = {"gradients": self.passes * self._pass_flops(facts, seen)}
+        parts["projection"] = self.passes * self._projection_flops(facts, seen)
+        parts["matching"] = 2.0 * lengths.count * self.passes * self.k * columns
+        return Cost(sum(parts.values()), self.passes * round(seen.total), parts)
+
+    def ceiling(self, facts: Facts) -> float:
+        return self.fixed_ceiling(facts) + SAFETY * self.variable_price(as_counted(facts), facts.pool).flops
+
+    def fixed_ceiling(self, facts: Facts, warmup: bool = True) -> float:
+        """What the count of the fixed part will not exceed; without the warm-up where it is paid already."""
+        parts = self.fixed_price(as_counted(facts)).parts
+        training = parts.pop("warm-up", 0.0) * facts.root.padded(self.warmup().micro_batch_size or 1)
+        return SAFETY * (sum(parts.values()) + (training if warmup else 0.0))
 
     def pass_cost(self, job: Job) -> Cost:
-        """Forward and backward over the pool at one checkpoint."""
-        return self._pass_cost(job, job.tokens.lengths)
+        """Forward and backward over the pool at one checkpoint; projections apart."""
+        seen = job.facts.pool.capped(self.max_tokens)
+        return Cost(self._pass_flops(job.facts, seen), round(seen.total))
 
-    def _pass_cost(self, job: Job, lengths: np.ndarray) -> Cost:
-        seen = np.minimum(lengths, self.max_tokens) if self.max_tokens else lengths
-        total = int(seen.sum())
-        return Cost(self._pass_flops(job, total, total / max(1, len(seen))), total)
+    def _upper(self, whole: Architecture) -> Architecture:
+        return replace(whole, layers=min(self.layers or whole.layers, whole.layers))
 
-    def _pass_flops(self, job: Job, tokens: float, length: float) -> float:
+    def _pass_flops(self, facts: Facts, lengths: Lengths) -> float:
         """Forward through all layers, backward through those whose gradients are asked for."""
-        whole = job.architecture
-        upper = replace(whole, layers=min(self.layers or whole.layers, whole.layers))
-        below = forward_flops(whole, tokens, length, job.convention)
-        below -= forward_flops(upper, tokens, length, job.convention)
+        whole, tokens, length = facts.model, lengths.total, lengths.mean
+        upper = self._upper(whole)
+        below = forward_flops(whole, tokens, length, facts.convention)
+        below -= forward_flops(upper, tokens, length, facts.convention)
         return below + training_flops(
             upper,
             tokens,
             length,
-            job.convention,
+            facts.convention,
             lora=self.warmup_method == "lora",
             lora_rank=self.lora.r,
             lora_targets=self.lora.targets,
         )
+
+    def _projection_flops(self, facts: Facts, lengths: Lengths) -> float:
+        """Of projecting one gradient a text: 2 a parameter by the sketch, 2 k by the dense matrix."""
+        upper = self._upper(facts.model)
+        if self.warmup_method == "lora":
+            parameters = upper.lora_parameters(self.lora.r, self.lora.targets)
+        else:
+            parameters = upper.parameters if self.layers is None else upper.non_embedding_parameters
+        return 2.0 * parameters * (1 if self.projection == "sketch" else self.k) * lengths.count
 
     def prepare(self, job: Job) -> _State:
         from paydirt.scorers import gradient_passes as passes

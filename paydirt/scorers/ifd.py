@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from paydirt.artifacts import Artifact
+from paydirt.cost.facts import Facts
 from paydirt.cost.forms import forward_flops
 from paydirt.data.encoding import Encoded
 from paydirt.models.load import load_model
@@ -32,13 +33,12 @@ class IFD(Scorer):
     keep_misleading: bool = Field(False, description="rank ratios above 1 by their value instead of last")
     token_budget: int = Field(4096, ge=1, description="padded tokens in a batch")
 
-    def predict_cost(self, job: Job) -> Cost:
-        """A forward pass over everything and one over the supervised tokens alone."""
-        answers = int(job.tokens.supervised_lengths.sum())
-        n = max(1, len(job.tokens))
-        flops = forward_flops(job.architecture, job.tokens.total, job.tokens.total / n, job.convention)
-        flops += forward_flops(job.architecture, answers, answers / n, job.convention)
-        return Cost(flops, job.tokens.total + answers)
+    def price(self, facts: Facts) -> Cost:
+        """A forward pass over everything and one over the supervised tokens alone (arXiv 2308.12032)."""
+        pool, answers = facts.pool, facts.answer_lengths
+        parts = {"with the instruction": forward_flops(facts.model, pool.total, pool.mean, facts.convention)}
+        parts["without it"] = forward_flops(facts.model, answers.total, answers.mean, facts.convention)
+        return Cost(sum(parts.values()), round(pool.total + answers.total), parts)
 
     def prepare(self, job: Job) -> tuple[Artifact, Any]:
         losses = pool_losses(job, job.selector, "supervised", self.token_budget)

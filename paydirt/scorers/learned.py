@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from paydirt.cost.facts import Facts
 from paydirt.scorers.base import Job, Scorer
 from paydirt.scorers.embed import Embed
 from paydirt.scorers.gradient import Gradient
@@ -99,11 +100,11 @@ class Learned(Scorer):
             return [Column(name, name) for name in target.subtasks]
         return super().columns(target)
 
-    def predict_cost(self, job: Job) -> Cost:
+    def price(self, facts: Facts) -> Cost:
         """Gradients of the points and of what is verified, the features of the whole pool, and the learner."""
-        from paydirt.scorers.learned_budget import predict_cost
+        from paydirt.scorers.learned_budget import price
 
-        return predict_cost(self, job)
+        return price(self, facts)
 
     def prepare(self, job: Job) -> Outcome:
         from paydirt.scorers.learned_passes import learn

@@ -18,7 +18,15 @@ from paydirt.progress import say
 from paydirt.scorers import features as blocks
 from paydirt.scorers.base import Job
 from paydirt.scorers.gradient_passes import usable_by_id
-from paydirt.scorers.learned_budget import Purse, affordable_features, feature_cost, learner_flops, truth_of
+from paydirt.scorers.learned_budget import (
+    Purse,
+    affordable_features,
+    feature_prices,
+    learner_flops,
+    least_allowance,
+    require,
+    true_gradient,
+)
 from paydirt.scorers.truth import Truth
 from paydirt.scores import apply_statistic, by_subtask, reduced
 
@@ -119,13 +127,15 @@ def one_score(config: Learned, truth: Truth, values: np.ndarray) -> np.ndarray:
 def learn(config: Learned, job: Job, allowance: float | None = None) -> Outcome:
     """Points, truth, predictor, diagnostics, verification; ValueError where the predictor is refused."""
     if allowance is not None:
-        config = affordable_features(config, job, allowance)
-    truth, inputs = truth_of(config, job), Inputs(config, job)
+        require(allowance, least_allowance(config, job.facts), "learned")
+        config = affordable_features(config, job.facts, allowance)
+    inputs = Inputs(config, job)
+    truth = Truth(job, true_gradient(config))
     outcome = Outcome(config, job, inputs, truth)
     usable = usable_by_id(job)
     order = usable[np.random.default_rng(config.points_seed).permutation(len(usable))]
-    costs = feature_cost(config, job)
-    purse = Purse(config, job, truth, allowance, sum(costs.values()), len(order))
+    costs = feature_prices(config, job.facts)
+    purse = Purse(config, job, truth, allowance, len(order))
     random = purse.cut(order, 0)
     truth.of(random)
     outcome.predictor = fit(config, outcome)
@@ -142,7 +152,7 @@ def learn(config: Learned, job: Job, allowance: float | None = None) -> Outcome:
         truth.of(chosen)
         if config.mode == "regress":
             outcome.predictor = fit(config, outcome, like=outcome.predictor)
-    flops = learner_flops(config, job, len(truth))
+    flops = learner_flops(config, job.facts, len(truth))
     job.meter.add(flops)
     outcome.report["cost"] = {
         "true influence computed": len(truth),

@@ -17,15 +17,17 @@ from pydantic import Field
 
 from paydirt.artifacts import Artifact, build, fingerprint
 from paydirt.config import parse
+from paydirt.cost.facts import Facts
 from paydirt.cost.forms import forward_flops
 from paydirt.cost.ledger import Ledger
 from paydirt.cost.measure import FlopMeter
+from paydirt.cost.methods import SAFETY, as_counted, selection_cost
 from paydirt.data.encoding import Encoded
 from paydirt.data.tokens import row_key
 from paydirt.models.load import ModelConfig, model_fingerprint
 from paydirt.progress import track
 from paydirt.scorers.base import Job, Scorer
-from paydirt.training.config import TrainConfig
+from paydirt.training.config import TrainConfig, predict_training_cost
 from paydirt.training.shared import tuned_model
 from paydirt.types import Cost
 
@@ -59,21 +61,21 @@ class Perplexity(Scorer):
             },
         )
 
-    def predict_cost(self, job: Job) -> Cost:
+    def price(self, facts: Facts) -> Cost:
         """Tuning on the references, then one forward pass over the pool's real tokens."""
-        from paydirt.training.train import predict_training_cost
-
-        total = job.tokens.total
-        length = total / max(1, len(job.tokens))
-        forward = forward_flops(job.architecture, total, length, job.convention)
-        cost = Cost(forward, total, {"forward": forward})
+        pool, shown = facts.pool, facts.references
+        forward = forward_flops(facts.model, pool.total, pool.mean, facts.convention)
+        cost = Cost(forward, round(pool.total), {"forward": forward})
         if self.tune_epochs:
-            tokens = sum(len(e.ids) for e in job.references)
-            tuning = predict_training_cost(
-                self.training(), job.architecture, tokens, len(job.references), job.convention
-            )
+            tuning = predict_training_cost(self.training(), facts.model, shown.total, shown.count, facts.convention)
             cost = cost + Cost(tuning.flops, tuning.tokens, {"tuning": tuning.flops})
         return cost
+
+    def ceiling(self, facts: Facts) -> float:
+        """Batches of references are padded to their longest."""
+        cost = selection_cost(self, as_counted(facts))
+        tuning = cost.parts.get("tuning", 0.0)
+        return SAFETY * (cost.flops + (facts.references.padded(self.tune_batch_size) - 1) * tuning)
 
     def prepare(self, job: Job) -> Artifact:
         """Per-token losses of the whole pool, under the tuned model."""

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from paydirt.artifacts import build, fingerprint
+from paydirt.cost.facts import Facts
 from paydirt.cost.forms import forward_flops
 from paydirt.cost.ledger import Ledger
 from paydirt.cost.measure import FlopMeter
@@ -38,11 +39,12 @@ class RDS(Scorer):
 
     token_budget: int = Field(4096, ge=1, description="padded tokens in a batch")
 
-    def predict_cost(self, job: Job) -> Cost:
+    def price(self, facts: Facts) -> Cost:
         """One forward pass over pool and references (the vocabulary head is left out of the work, not of the form)."""
-        total = job.tokens.total + sum(len(e.ids) for e in job.references)
-        length = total / (len(job.tokens) + len(job.references))
-        return Cost(forward_flops(job.architecture, total, length, job.convention), total)
+        pool, shown = facts.pool, facts.references
+        parts = {"forward": forward_flops(facts.model, pool.total, pool.mean, facts.convention)}
+        parts["references"] = forward_flops(facts.model, shown.total, shown.mean, facts.convention)
+        return Cost(sum(parts.values()), round(pool.total + shown.total), parts)
 
     def prepare(self, job: Job) -> tuple[Path, np.ndarray]:
         config = job.selector

@@ -84,7 +84,7 @@ def _row(study: Study, out: Path, run: Run) -> dict[str, Any]:
     scores, selection = open_artifact(run.scores, "score"), open_artifact(run.selection, "select")
     model, result = open_artifact(run.model, "train"), read_result(run.evaluation)
     selecting, training = (
-        float(scores.notes["predicted_flops"]),
+        float(scores.notes["charged_flops"]),
         float(model.notes["predicted_flops"][study.convention]),
     )
     return {

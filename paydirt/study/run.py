@@ -224,7 +224,7 @@ def plan_study(study: Study, out: Path) -> str:
     """What the study would cost by closed form, as text; nothing is scored or trained."""
     from transformers import AutoConfig
 
-    from paydirt.training.train import predict_training_cost
+    from paydirt.training.config import predict_training_cost
 
     workspace = Workspace(out / "shared")
     tokens = workspace.tokens(study.pool, study.model, study.encoding)

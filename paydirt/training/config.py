@@ -11,8 +11,11 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from paydirt.config import Config
+from paydirt.cost.architecture import Architecture
+from paydirt.cost.forms import training_flops
 from paydirt.models.load import LoraSpec
 from paydirt.registry import did_you_mean
+from paydirt.types import Cost
 
 VERSION = 2  # raise when the same config, examples and seed train another model: tuned models are then stale
 
@@ -87,3 +90,20 @@ class TrainConfig(Config):
         if self.small_fraction_learning_rate is not None and fraction <= self.small_fraction:
             return self.small_fraction_learning_rate
         return self.learning_rate
+
+
+def predict_training_cost(
+    config: TrainConfig, architecture: Architecture, tokens: float, examples: float, convention: str
+) -> Cost:
+    """Closed form over real tokens: epochs x (forward + backward), the frozen half left out under LoRA."""
+    flops = training_flops(
+        architecture,
+        tokens,
+        tokens / examples if examples else 0.0,
+        convention,
+        lora=config.method == "lora",
+        lora_rank=config.lora.r,
+        lora_targets=config.lora.targets,
+        epochs=config.epochs,
+    )
+    return Cost(flops, int(tokens * config.epochs))

@@ -25,14 +25,13 @@ from transformers.trainer_callback import PrinterCallback
 
 from paydirt.artifacts import write_atomic
 from paydirt.cost.architecture import Architecture
-from paydirt.cost.forms import CONVENTIONS, training_flops
+from paydirt.cost.forms import CONVENTIONS
 from paydirt.cost.ledger import Ledger
 from paydirt.cost.measure import count_flops
 from paydirt.data.batches import collate
 from paydirt.data.encoding import Encoded, Encoder
 from paydirt.models.load import ModelConfig, attach_lora, load_model, resolve_device, trainable
-from paydirt.training.config import TrainConfig
-from paydirt.types import Cost
+from paydirt.training.config import TrainConfig, predict_training_cost
 
 SAMPLED_STEPS = 2
 
@@ -63,23 +62,6 @@ class Rows(Sequence):
 
     def __getitem__(self, index: Any) -> Any:
         return self.tokens[int(self.rows[index])]
-
-
-def predict_training_cost(
-    config: TrainConfig, architecture: Architecture, tokens: float, examples: int, convention: str
-) -> Cost:
-    """Closed form over real tokens: epochs x (forward + backward), the frozen half left out under LoRA."""
-    flops = training_flops(
-        architecture,
-        tokens,
-        tokens / max(1, examples),
-        convention,
-        lora=config.method == "lora",
-        lora_rank=config.lora.r,
-        lora_targets=config.lora.targets,
-        epochs=config.epochs,
-    )
-    return Cost(flops, int(tokens * config.epochs))
 
 
 class _CountingTrainer(Trainer):

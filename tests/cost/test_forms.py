@@ -9,11 +9,9 @@ import pytest
 from paydirt.cost.architecture import Architecture
 from paydirt.cost.forms import (
     CONVENTIONS,
-    SelectionWork,
     forward_flops,
     generation_flops,
     lora_flops,
-    selection_flops,
     training_flops,
 )
 
@@ -82,42 +80,6 @@ def test_matmul_convention_is_what_torch_counts(family: str, kind: str) -> None:
     assert predicted == pytest.approx(counter.get_total_flops(), rel=0.05)
 
 
-def test_one_task_pays_for_the_store_and_n_tasks_share_it() -> None:
-    work = SelectionWork(pool_tokens=1e6, pool_examples=1000, checkpoints=2)
-    alone = selection_flops("gradient", work, LLAMA_7B).flops
-    shared = selection_flops("gradient", replace(work, tasks=5), LLAMA_7B).flops
-    assert shared == pytest.approx(alone / 5)
-
-
-def test_gradient_parts_are_passes() -> None:
-    work = SelectionWork(pool_tokens=1e6, lora=False, checkpoints=3, projection_dim=1)
-    cost = selection_flops("less", work, LLAMA_7B)
-    forward = forward_flops(LLAMA_7B, 1e6)
-    assert cost.parts["pool gradients"] == pytest.approx(9 * forward)
-    assert cost.parts["warm-up"] == pytest.approx(0.05 * 4 * 3 * forward)
-    assert cost.flops == pytest.approx(sum(cost.parts.values()))
-
-
-def test_learned_pays_for_its_points_and_a_cascade_its_share() -> None:
-    work = SelectionWork(pool_tokens=1e6, pool_examples=4000, references=10, points=1000, proxy_tokens=50)
-    full, learned = (selection_flops(name, work, LLAMA_7B) for name in ("gradient", "learned"))
-    assert learned.parts["pool gradients"] == pytest.approx(full.parts["pool gradients"] / 4)
-    assert learned.parts["warm-up"] == full.parts["warm-up"]
-    assert learned.parts["proxy"] == pytest.approx(full.parts["pool gradients"] / 4 * 0.2)  # a checkpoint, a fifth of T
-    assert selection_flops("cascade", work, LLAMA_7B).flops == pytest.approx(0.1 * full.flops)
-
-
-def test_every_family_predicts_and_the_free_ones_are_free() -> None:
-    work = SelectionWork(1e6, 1e3, 1e3, 10, 4e5)
-    for name in ("random", "length", "bm25", "dsir"):
-        assert selection_flops(name, work).flops == 0
-    forward = forward_flops(TINY, 1e6)
-    assert selection_flops("rds", work, TINY).parts["pool forward"] == forward
-    assert selection_flops("ppl", work, TINY).parts["pool forward"] == forward
-    assert selection_flops("ifd", work, TINY).flops == pytest.approx(1.6 * forward)
-    assert selection_flops("embed", work, replace(TINY, language_head=False), "6NT").flops > 0
-
-
 def test_generation_adds_up_token_by_token() -> None:
     one_by_one = sum(forward_flops(TINY, 1, t) for t in range(20 + 12))
     assert generation_flops(TINY, 20, 12) == pytest.approx(one_by_one, rel=0.02)
@@ -126,9 +88,5 @@ def test_generation_adds_up_token_by_token() -> None:
 def test_unknown_names_say_what_was_meant() -> None:
     with pytest.raises(ValueError, match="architectural"):
         forward_flops(TINY, 1, convention="architectual")
-    with pytest.raises(ValueError, match="gradient"):
-        selection_flops("gradeint", SelectionWork(1), TINY)
-    with pytest.raises(ValueError, match="selector"):
-        selection_flops("ppl", SelectionWork(1))
     with pytest.raises(ValueError, match="negative"):
         forward_flops(TINY, -1)

@@ -25,9 +25,9 @@ def test_money_is_device_hours_times_price() -> None:
 def test_faults_are_named() -> None:
     with pytest.raises(ValueError, match="h100"):
         hardware("h10")
-    with pytest.raises(ValueError, match="mfu"):
+    with pytest.raises(ValueError, match="utilisation"):
         hours(1, "h100", mfu=1.5)
-    with pytest.raises(ValueError, match="count"):
+    with pytest.raises(ValueError, match="devices"):
         hours(1, "h100", count=0)
     with pytest.raises(ValueError, match="hours"):
         budget_flops("h100", 0)

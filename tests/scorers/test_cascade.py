@@ -69,9 +69,8 @@ def test_a_learned_stage_spends_the_rest(tiny, workspace, tmp_path) -> None:
         LEARNED | {"rounds": 3},
         {"name": "gradient", **CHEAP},
     ]
-    _, told = run(tiny, tmp_path / "c", workspace, stages, share=0.5)
-    assert told["spent"] <= told["budget"] * 1.02
-    assert told["spent"] > 0.5 * told["budget"]
+    _, told = run(tiny, tmp_path / "c", workspace, stages, share=0.6)
+    assert 0.85 * told["budget"] < told["spent"] <= told["budget"]
     assert 20 < told["stages"][-1]["kept"] < 60
     assert (tmp_path / "c" / "diagnostics.json").exists()
 
@@ -83,7 +82,7 @@ def test_a_dear_stage_sees_what_half_of_the_rest_can_pay_for(tiny, workspace, tm
         tiny, tmp_path / "c", workspace, ["bm25", "rds", {"name": "gradient", **CHEAP}], budget=whole * 30
     )
     assert told["stages"][0]["kept"] == 60
-    with pytest.raises(ValueError, match=r"whose warm-up and references alone cost|costs .* of the budget are left"):
+    with pytest.raises(ValueError, match=r"cascade: a budget of .* cannot be kept to; give at least"):
         run(tiny, tmp_path / "d", workspace, ["bm25", "rds", {"name": "gradient", **CHEAP}], budget=whole / 2)
     assert np.isfinite(scores).all()
 
@@ -94,7 +93,7 @@ def test_a_dear_feature_is_left_out_and_said(tiny, workspace, tmp_path, capsys) 
     report = json.loads((tmp_path / "c" / "diagnostics.json").read_text())
     assert report["features"] == ["length", "rds"]
     assert "the feature 'loss' would cost" in capsys.readouterr().err
-    assert told["spent"] <= told["budget"] * 1.02
+    assert told["spent"] <= told["budget"]
 
 
 @pytest.mark.parametrize(
