@@ -22,10 +22,11 @@ from paydirt.data.pool import Pool, PoolConfig, open_pool
 from paydirt.data.tokens import TokenStore, token_store
 from paydirt.evaluation.base import BenchmarkField, make_benchmark
 from paydirt.models.load import ModelConfig, load_tokenizer, model_fingerprint
-from paydirt.scorers.base import Job, Method, score_inputs, target_fingerprint
+from paydirt.progress import say
+from paydirt.scorers.base import Job, Method, default_policy, score_inputs, target_fingerprint
 from paydirt.scores import Scores
 from paydirt.selection.budget import Budget
-from paydirt.selection.select import SelectionConfig, choose, selected_ids, write_selection
+from paydirt.selection.select import SelectionConfig, choose, requested_fraction, selected_ids, write_selection
 from paydirt.targets import TargetConfig, load_target
 from paydirt.training.config import TrainConfig
 from paydirt.types import Cost, EvalResult, Target
@@ -112,19 +113,26 @@ class SelectStage(Config):
     selection: SelectionConfig = Field(default_factory=SelectionConfig)
     budget: Budget
     seed: int = 0
-    flops_per_token: float | None = Field(None, description="training FLOPs of one token, for a FLOPs budget")
+    flops_per_token: float | None = Field(None, gt=0, description="training FLOPs of one token, for a FLOPs budget")
 
 
 def select(config: SelectStage, out: Path, workspace: Workspace) -> Artifact:
     """Scores and a budget to a ranked JSONL (see `paydirt.selection.select`)."""
     scored = open_artifact(Path(config.scores), "score")
     pool = workspace.pool(config.pool)
+    method = str((scored.manifest["config"].get("method") or {}).get("name"))
+    selection = config.selection.resolved(default_policy(method))
+    policy = selection.policy
+    assert policy is not None
+    if config.seed and not policy.draws:
+        say(f"select: the policy {policy.name} draws nothing, so the seed {config.seed} changes nothing")
+    config = config.model_copy(update={"selection": selection, "seed": config.seed if policy.draws else 0})
     identity = {k: v for k, v in config.to_dict().items() if k not in ("pool", "scores")}
 
     def make(part: Path) -> dict[str, Any]:
         scores = Scores(scored.path)
         chosen = choose(scores, config.selection, config.budget, config.seed, config.flops_per_token)
-        return write_selection(part, pool, scores, chosen) | {"token_unit": scored.notes["token_unit"]}
+        return write_selection(part, pool, scores, chosen, config.budget) | {"token_unit": scored.notes["token_unit"]}
 
     inputs = {"pool": pool.fingerprint, "scores": scored.fingerprint}
     return build(out, "select", config.to_dict(), inputs, make, identity)
@@ -138,8 +146,21 @@ class TrainStage(Config):
     model: ModelConfig
     encoding: EncodingConfig = Field(default_factory=EncodingConfig)
     training: TrainConfig = Field(default_factory=TrainConfig)
+    fraction: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="share of its pool that the data was chosen as; null: as the selection says, else 1",
+    )
     seed: int = 0
     convention: str = "architectural"
+
+    @property
+    def share(self) -> float:
+        """The requested share: a rounded count over the pool may be above it, and learning rates go by it."""
+        if self.fraction is not None:
+            return self.fraction
+        return requested_fraction(Path(self.selection)) if self.selection else 1.0
 
 
 def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
@@ -151,11 +172,11 @@ def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
     encoder = workspace.encoder(config.model, config.encoding)
     inputs = train_inputs(config, pool, ids, encoder, workspace)
     identity = {"training": config.training.to_dict(), "seed": config.seed, "dtype": config.model.dtype}
+    identity["learning_rate"] = config.training.rate_for(config.share)
 
     def make(part: Path) -> dict[str, Any]:
         tokens = workspace.tokens(config.pool, config.model, config.encoding)
         rows = pool.rows_of(sorted(ids))
-        fraction = len(rows) / len(pool)
         return train_model(
             part,
             config.model,
@@ -163,7 +184,7 @@ def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
             Rows(tokens, rows),
             config.training,
             seed=config.seed,
-            fraction=fraction,
+            fraction=config.share,
             convention=config.convention,
         )
 

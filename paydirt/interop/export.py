@@ -15,7 +15,7 @@ from paydirt.artifacts import Artifact, build, open_artifact, write_atomic
 from paydirt.config import dump_yaml, parse
 from paydirt.data.pool import PoolConfig, open_pool
 from paydirt.interop.naming import SEEDED, data_name, method_name
-from paydirt.selection.select import selected_ids
+from paydirt.selection.select import requested_fraction, selected_ids
 from paydirt.types import Example
 
 
@@ -32,7 +32,7 @@ def export(selection: Path, out: Path, name: str | None = None, cache: Path | No
                 handle.write(json.dumps(row_of(example), ensure_ascii=False) + "\n")
         write_atomic(part / "dataset_info.json", json.dumps({name: llama_factory_entry(name)}, indent=2))
         write_atomic(part / "axolotl.yaml", dump_yaml({"datasets": [axolotl_entry(f"{name}.jsonl")]}))
-        return {"name": name, "examples": len(ids)}
+        return {"name": name, "examples": len(ids), "fraction": requested_fraction(chosen.path)}
 
     return build(out, "export", {"selection": str(selection), "name": name}, {"selection": chosen.fingerprint}, make)
 
