@@ -145,7 +145,9 @@ def _hide(function: Any, name: str) -> None:
 def _select(
     scores: Annotated[Path, typer.Argument(help="directory of finished scores")],
     out: Out,
-    policy: Annotated[str, typer.Option(help="top, mid, low, round_robin, quota, random")] = "top",
+    policy: Annotated[
+        str | None, typer.Option(help="top, mid, low, round_robin, quota, random; default: the method's own")
+    ] = None,
     over: Annotated[str | None, typer.Option(help="round_robin: subtask or reference")] = None,
     share: Annotated[list[str] | None, typer.Option(help="quota: SOURCE=WEIGHT; repeat")] = None,
     within: Annotated[str | None, typer.Option(help="statistic over the references of a subtask")] = None,
@@ -161,11 +163,15 @@ def _select(
 ) -> None:
     """Choose a subset by finished scores; writes JSONL in the pool's own form, best first."""
     from paydirt.artifacts import open_artifact
+    from paydirt.selection.policies.base import POLICIES
     from paydirt.stages import SelectStage, select
 
-    options: dict[str, Any] = {"name": policy} | ({"over": over} if over else {})
-    if share:
-        options["shares"] = {k: float(v) for k, _, v in (s.partition("=") for s in share)}
+    given: dict[str, Any] = {"over": over} if over else {}
+    given |= {"shares": _shares(share)} if share else {}
+    if idle := set(given) - set(POLICIES.get(policy).model_fields if policy else ()):
+        owner = {"over": "--over is an option of round_robin", "shares": "--share is an option of quota"}
+        raise ValueError(f"{owner[min(idle)]}; give --policy {owner[min(idle)].split()[-1]}, or leave it out")
+    options = {"name": policy, **given} if policy else None
     reduction = {k: v for k, v in (("within", within), ("across", across)) if v}
     budget = {"fraction": fraction, "count": count, "tokens": tokens, "flops": flops}
     stage = parse(
@@ -184,6 +190,20 @@ def _select(
 
 
 app.command("select")(_select)
+
+
+def _shares(given: list[str]) -> dict[str, float]:
+    """`--share SOURCE=WEIGHT` values; ValueError names one that is not."""
+    shares = {}
+    for text in given:
+        source, equals, weight = text.rpartition("=")
+        try:
+            shares[source] = float(weight)
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise ValueError(f"--share {text}: expected SOURCE=WEIGHT, such as dolly=0.5")
+    return shares
 
 
 def _train(
@@ -210,11 +230,27 @@ def _train(
             "model": _model(model, dtype, device),
             "encoding": {"template": template, "max_length": max_length},
             "training": with_settings(options, settings),
+            "fraction": _chosen_as(data),
             "seed": seed,
         },
         where="train",
     )
     _report(train(stage, out, _workspace(cache, force)))
+
+
+def _chosen_as(data: list[str]) -> float | None:
+    """The share of its pool that a selection's file was chosen as, which its manifest beside it says; None without."""
+    from paydirt.selection.select import fraction_beside
+
+    known = {file: fraction for file in data if (fraction := fraction_beside(Path(file.split("=", 1)[-1]))) is not None}
+    if len(data) == 1:
+        return next(iter(known.values()), None)
+    for file, fraction in known.items():
+        say(
+            f"{file}: a selection of {fraction:.3g} of its pool; with several files the learning rate is that of a whole "
+            "pool"
+        )
+    return None
 
 
 def _add_train_command() -> None:

@@ -22,13 +22,14 @@ from paydirt.artifacts import damaged, read_json, reading, write_atomic
 from paydirt.config import Config
 
 Statistic = Literal["mean", "max", "min"]
+Across = Literal["mean", "max", "min", "pooled"]
 
 
 class Reduction(Config):
     """How columns become one score: `within` a subtask, then `across` subtasks; `pooled` ignores subtasks."""
 
     within: Statistic = Field("mean", description="over the references of a subtask")
-    across: Literal["mean", "max", "min", "pooled"] = Field("mean", description="over subtasks")
+    across: Across = Field("mean", description="over subtasks")
 
 
 class Column(NamedTuple):

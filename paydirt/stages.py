@@ -33,10 +33,12 @@ from paydirt.data.pool import Pool, PoolConfig, open_pool
 from paydirt.data.tokens import TokenStore, token_store
 from paydirt.evaluation.base import Benchmark, BenchmarkField, make_benchmark
 from paydirt.models.load import ModelConfig, load_tokenizer, model_fingerprint, model_identity
+from paydirt.progress import say
 from paydirt.scorers.base import (
     MODEL_LIBRARIES,
     Job,
     Method,
+    default_policy,
     is_stochastic,
     nested,
     score_inputs,
@@ -46,7 +48,7 @@ from paydirt.scorers.base import (
 from paydirt.scores import Scores
 from paydirt.selection.budget import Budget
 from paydirt.selection.policies.base import Policy
-from paydirt.selection.select import SelectionConfig, choose, selected_ids, write_selection
+from paydirt.selection.select import SelectionConfig, choose, requested_fraction, selected_ids, write_selection
 from paydirt.source import code_digest
 from paydirt.targets import TargetConfig, load_target
 from paydirt.training.config import VERSION as TRAINING_VERSION
@@ -161,7 +163,7 @@ class SelectStage(Config):
     selection: SelectionConfig = Field(default_factory=SelectionConfig)
     budget: Budget
     seed: int = 0
-    flops_per_token: float | None = Field(None, description="training FLOPs of one token, for a FLOPs budget")
+    flops_per_token: float | None = Field(None, gt=0, description="training FLOPs of one token, for a FLOPs budget")
 
 
 def select(config: SelectStage, out: Path, workspace: Workspace) -> Artifact:
@@ -169,6 +171,13 @@ def select(config: SelectStage, out: Path, workspace: Workspace) -> Artifact:
     scored = open_artifact(Path(config.scores), "score")
     pool = workspace.pool(config.pool)
     check_pool(scored, pool)
+    method = str((scored.manifest["config"].get("method") or {}).get("name"))
+    selection = config.selection.resolved(default_policy(method))
+    policy = selection.policy
+    assert policy is not None
+    if config.seed and not policy.draws:
+        say(f"select: the policy {policy.name} draws nothing, so the seed {config.seed} changes nothing")
+    config = config.model_copy(update={"selection": selection, "seed": config.seed if policy.draws else 0})
     identity = {k: v for k, v in deciding(config).items() if k != "pool"}  # which an input stands for
 
     def make(part: Path) -> dict[str, Any]:
@@ -176,13 +185,13 @@ def select(config: SelectStage, out: Path, workspace: Workspace) -> Artifact:
         with reading(scored.path, "manifest.json"):
             unit = scored.notes["token_unit"]
         chosen = choose(scores, config.selection, config.budget, config.seed, config.flops_per_token)
-        return write_selection(part, pool, scores, chosen) | {"token_unit": unit}
+        return write_selection(part, pool, scores, chosen, config.budget) | {"token_unit": unit}
 
     inputs = {
         "pool": pool.fingerprint,
         "records": open_artifact(pool.path, "pool").fingerprint,  # whole, fields that no score sees included
         "scores": scored.fingerprint,
-        "policy": code_digest(type(config.selection.policy), Policy),
+        "policy": code_digest(type(policy), Policy),
     }
     return build(
         out,
@@ -221,10 +230,23 @@ class TrainStage(Config):
     model: ModelConfig
     encoding: EncodingConfig = Field(default_factory=EncodingConfig)
     training: TrainConfig = Field(default_factory=TrainConfig)
+    fraction: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="share of its pool that the data was chosen as; null: as the selection says, else 1",
+    )
     seed: int = 0
     convention: Annotated[str, Aside("of the ledger's prediction alone; the notes state every convention")] = (
         "architectural"
     )
+
+    @property
+    def share(self) -> float:
+        """The requested share: a rounded count over the pool may be above it, and learning rates go by it."""
+        if self.fraction is not None:
+            return self.fraction
+        return requested_fraction(Path(self.selection)) if self.selection else 1.0
 
 
 def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
@@ -237,6 +259,7 @@ def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
     inputs = train_inputs(config, pool, ids, encoder, workspace)
     identity = {
         "training": deciding(config.training),
+        "learning_rate": config.training.rate_for(config.share),
         "seed": config.seed,
         "model": workspace.model_identity(config.model),
     }
@@ -244,7 +267,6 @@ def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
     def make(part: Path) -> dict[str, Any]:
         tokens = workspace.tokens(config.pool, config.model, config.encoding)
         rows = pool.rows_of(sorted(ids))
-        fraction = len(rows) / len(pool)
         return train_model(
             part,
             config.model,
@@ -252,7 +274,7 @@ def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
             Rows(tokens, rows),
             config.training,
             seed=config.seed,
-            fraction=fraction,
+            fraction=config.share,
             convention=config.convention,
         )
 

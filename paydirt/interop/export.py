@@ -19,7 +19,7 @@ from paydirt.config import Config, PathText, dump_yaml, parse
 from paydirt.data.pool import PoolConfig
 from paydirt.files import locked
 from paydirt.interop.naming import SEEDED, data_name, method_name
-from paydirt.selection.select import selected_ids
+from paydirt.selection.select import requested_fraction, selected_ids
 from paydirt.stages import Workspace
 from paydirt.types import Example
 
@@ -63,25 +63,29 @@ def run_export(config: ExportStage, out: Path, workspace: Workspace) -> Artifact
     """Write every selection that is not there yet, and the entries of all."""
     there = exports_in(out)
     before: dict[str, str] = Artifact(out).manifest["inputs"] if there else {}
+    shares: dict[str, float] = Artifact(out).notes.get("fractions", {}) if there else {}
     inputs = {}
     for name, path in config.exports.items():
         gone = there.get(name) == path and not (Path(path) / MANIFEST).is_file()  # what was exported of it stays
         inputs[name] = before[name] if gone else open_artifact(Path(path), "select").fingerprint
 
     def make(part: Path) -> dict[str, Any]:
-        counts = {}
+        counts: dict[str, int] = {}
+        fractions: dict[str, float | None] = {}
         for name, path in config.exports.items():
             if before.get(name) == inputs[name] and (out / f"{name}.jsonl").is_file():
                 shutil.copyfile(out / f"{name}.jsonl", part / f"{name}.jsonl")
             else:
                 _write(open_artifact(Path(path), "select"), part / f"{name}.jsonl", workspace)
+            there_still = (Path(path) / MANIFEST).is_file()
+            fractions[name] = requested_fraction(Path(path)) if there_still else shares.get(name)
             with open(part / f"{name}.jsonl", "rb") as handle:
                 counts[name] = sum(1 for _ in handle)
         entries = {name: llama_factory_entry(name) for name in counts}
         write_atomic(part / "dataset_info.json", json.dumps(entries, indent=2))
         stanzas = [axolotl_entry(f"{name}.jsonl") for name in counts]
         write_atomic(part / "axolotl.yaml", dump_yaml({"datasets": stanzas}))
-        return {"names": ", ".join(counts), "examples": sum(counts.values()), "by_name": counts}
+        return {"names": ", ".join(counts), "examples": sum(counts.values()), "by_name": counts, "fractions": fractions}
 
     # Where nothing that was there goes or becomes another, nobody need be asked.
     adds = workspace.replace == "nothing" and there.items() <= config.exports.items()

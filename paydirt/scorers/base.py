@@ -186,6 +186,7 @@ class Scorer(Named):
     uses_target: ClassVar[bool] = True
     cost_note: ClassVar[str] = ""
     use_when: ClassVar[str] = ""
+    default_policy: ClassVar[str] = "top"
     reduction: ClassVar[Reduction] = Reduction()
 
     @property
@@ -299,13 +300,19 @@ def make_scorer(values: Any) -> Any:
 Method = Annotated[SerializeAsAny[Scorer], BeforeValidator(make_scorer)]
 
 
+def default_policy(method: str) -> str:
+    """The policy that a method's scores are selected by unless another is named; `top` for imported scores."""
+    return SCORERS.get(method).default_policy if method in SCORERS.names() else Scorer.default_policy
+
+
 def methods_markdown() -> str:
     """The table of methods, from what each says of itself; the README holds the same text, and a test compares."""
     lines = ["| method | what it scores | selection FLOPs | use it |", "| --- | --- | --- | --- |"]
     for name in SCORERS.names():
         scorer = SCORERS.get(name)
         what = (scorer.__doc__ or "").strip().splitlines()[0].rstrip(".")
-        lines.append(f"| `{name}` | {what} | {scorer.cost_note} | {scorer.use_when} |")
+        policy = "" if scorer.default_policy == "top" else f"; selected by the policy {scorer.default_policy}"
+        lines.append(f"| `{name}` | {what} | {scorer.cost_note} | {scorer.use_when}{policy} |")
     return "\n".join(lines)
 
 

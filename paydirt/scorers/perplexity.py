@@ -3,7 +3,8 @@
 One forward pass over the pool with logits only where they are scored. Losses of single tokens are kept as a shared
 artifact: with `tokens: all` every token's, from which the supervised-only score is read without another pass.
 Top, mid and low are selection policies, not scorers; the published scripts' shuffle inside thirds is their option
-`shuffle_third`. Higher score = higher perplexity (METHODS section 2). Texts longer than the model's positions are read in
+`shuffle_third`. Higher score = higher perplexity (METHODS section 2), and the default policy is `low`: what was measured
+here, and what the published script called "top" does, though its text says the highest. Texts longer than the model's positions are read in
 windows, each token counted once, so the mean weighs windows by their tokens.
 """
 
@@ -40,7 +41,8 @@ class Perplexity(Scorer):
     name: ClassVar[str] = "ppl"
     needs_model: ClassVar[bool] = True
     cost_note: ClassVar[str] = "2 P T + tuning on the references"
-    use_when: ClassVar[str] = "train model at least 5x the selector; policies mid, low, top"
+    use_when: ClassVar[str] = "train model at least 5x the selector; mid and top are policies too"
+    default_policy: ClassVar[str] = "low"
 
     tokens: Literal["supervised", "all"] = Field("supervised", description="tokens whose loss is averaged")
     tune_epochs: float = Field(25, ge=0, description="epochs on the references; 0 scores with the model as it is")

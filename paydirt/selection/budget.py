@@ -5,10 +5,14 @@ Exactly one of the four is set. A budget is a cut of an order, so a smaller budg
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from pydantic import Field, model_validator
 
 from paydirt.config import Config
+
+MOST = 2**63 - 1  # what the integers of a table hold
 
 
 class Budget(Config):
@@ -24,6 +28,16 @@ class Budget(Config):
         given = [k for k, v in self if v is not None]
         if len(given) != 1:
             raise ValueError(f"a budget is exactly one of fraction, count, tokens, flops; got {given or 'none'}")
+        (name,) = given
+        value = getattr(self, name)
+        what = f"budget of {str(value)[:24]} ({name})"
+        if not 0 < value < math.inf:  # NaN is neither
+            below = "is below one example" if value <= 0 else "is not a finite number"
+            raise ValueError(f"{what} {below}; give a positive number")
+        if name == "fraction" and value > 1:
+            raise ValueError(f"{what} is over the pool; a fraction is in (0, 1]")
+        if value > MOST and name in ("count", "tokens"):
+            raise ValueError(f"{what} is over the pool; no pool holds more than {MOST}")
         return self
 
     @property
@@ -43,6 +57,8 @@ class Budget(Config):
         than was ranked or for less than one example.
         """
         n = len(tokens)
+        if not n:
+            raise ValueError("the policy ranks no example, so no budget can be met; check its shares")
         if self.fraction is not None:
             whole = n if pool_size is None else pool_size
             return self._checked(round(self.fraction * whole), n, f"{self.fraction:g} of {whole} examples")
@@ -52,11 +68,13 @@ class Budget(Config):
             return self._prefix(tokens, float(self.tokens), f"{self.tokens} tokens")
         if flops_per_token is None:
             raise ValueError("a FLOPs budget needs the training FLOPs of one token; give flops_per_token")
+        if not 0 < flops_per_token < math.inf:
+            raise ValueError(f"flops_per_token is {flops_per_token}; give the training FLOPs of one token, above 0")
         assert self.flops is not None
         return self._prefix(tokens, self.flops / flops_per_token, f"{self.flops:g} FLOPs")
 
     def _checked(self, k: int, n: int, what: str) -> int:
-        if (self.fraction or 0) > 1 or k > n:
+        if k > n:
             raise ValueError(f"budget of {what} is over the pool, of which the policy ranks {n}; ask for at most {n}")
         if k < 1:
             raise ValueError(f"budget of {what} is below one example; the smallest fraction here is {1 / n:.2g}")
@@ -64,9 +82,9 @@ class Budget(Config):
 
     @staticmethod
     def _prefix(tokens: np.ndarray, limit: float, what: str) -> int:
-        if limit <= 0:
-            raise ValueError(f"budget of {what} must be positive")
         total = np.cumsum(tokens)
+        if not limit > 0:
+            raise ValueError(f"budget of {what} is below one token; raise it, or check flops_per_token")
         if limit > total[-1]:
             raise ValueError(
                 f"budget of {what} is over the pool, which holds {int(total[-1])} tokens; lower the budget"

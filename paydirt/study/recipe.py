@@ -13,9 +13,8 @@ from paydirt.data.pool import PoolConfig
 from paydirt.evaluation.base import BenchmarkField, make_benchmark
 from paydirt.models.load import ModelConfig
 from paydirt.scorers.base import Method, is_stochastic, make_scorer
-from paydirt.scores import Reduction
 from paydirt.selection.policies.base import PolicyField, make_policy
-from paydirt.selection.select import SelectionConfig
+from paydirt.selection.select import ReductionField, SelectionConfig
 from paydirt.targets import TargetConfig
 from paydirt.training.config import TrainConfig
 
@@ -26,12 +25,15 @@ class MethodEntry(Config):
     """A scorer with the policy that turns its scores into a selection, and the name that tables give the pair."""
 
     scorer: Method
-    policy: PolicyField = Field(default_factory=lambda: make_policy("top"))
-    reduction: Reduction | None = None
+    policy: PolicyField | None = Field(None, description="null: the method's own default")
+    reduction: ReductionField = None
     label: str = ""
 
     @model_validator(mode="after")
     def _named(self) -> MethodEntry:
+        if self.policy is None:
+            object.__setattr__(self, "policy", make_policy(self.scorer.default_policy))
+        assert self.policy is not None
         if not self.label:
             suffix = "" if self.policy.name == "top" else f"-{self.policy.name.replace('_', '-')}"
             object.__setattr__(self, "label", self.scorer.label + suffix)
@@ -44,8 +46,12 @@ class MethodEntry(Config):
     @property
     def stochastic(self) -> bool:
         """Whether the selection depends on the seed."""
-        shuffled = self.policy.name == "random" or getattr(self.policy, "shuffle_third", False)
-        return is_stochastic(self.scorer) or shuffled
+        return is_stochastic(self.scorer) or self.shuffled
+
+    @property
+    def shuffled(self) -> bool:
+        """Whether the policy draws."""
+        return self.policy is not None and self.policy.draws
 
 
 def make_entry(values: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from paydirt.config import dump_yaml
+from paydirt.config import dump_yaml, parse
 from paydirt.scores import Column, Reduction, Scores, shard_path, write_columns, write_shard
 from paydirt.selection.policies.base import POLICIES, Policy, Ranking, make_policy
 
@@ -130,14 +131,36 @@ def test_mid_is_centred_on_the_median_at_every_budget(scores: Scores) -> None:
         assert abs((window[0] + window[-1]) / 2 - (len(chosen) - 1) / 2) <= 0.5
 
 
-@pytest.mark.parametrize("name", ["top", "low", "mid"])
-def test_shuffle_third_permutes_the_first_third_by_seed_and_nothing_else(name: str, scores: Scores) -> None:
-    plain, third = ids_in_order(policy(name), scores), len(scores) // 3
-    orders = {seed: ids_in_order(policy(name, shuffle_third=True), scores, seed=seed) for seed in (0, 1)}
-    for order in orders.values():
-        assert set(order[:third]) == set(plain[:third])
-        assert order[third:] == plain[third:]
-    assert orders[0] != orders[1]
+PUBLISHED_ORDER = {"low": "lmh", "mid": "mlh", "top": "hml"}  # the scripts' top and mid, and the paper's top
+
+
+@pytest.mark.parametrize("name", PUBLISHED_ORDER)
+@pytest.mark.parametrize("n", [3, 50, 100])
+def test_shuffle_third_is_the_published_order(tmp_path: Path, name: str, n: int) -> None:
+    """Sorted upwards; cut at int(.333 n) and int(.666 n); middle, first and last shuffled in turn by random.seed(seed)."""
+    scores = scores_on_disk(tmp_path / "s", some_rows(n, ties=False))
+    value = dict(zip(scores.ids, scores.reduce()[0]))
+    upwards = sorted(scores.ids, key=lambda id: value[id])
+    for seed in (3, 6):
+        a, b = int(n * 0.333), int(n * 0.666)
+        first, middle, last = upwards[:a], upwards[a:b], upwards[b:]
+        random.seed(seed)
+        for third in (middle, first, last):
+            random.shuffle(third)
+        parts = {"l": first, "m": middle, "h": last}
+        expected = [id for third in PUBLISHED_ORDER[name] for id in parts[third]]
+        assert ids_in_order(policy(name, shuffle_third=True), scores, seed=seed) == expected
+
+
+@every_policy
+def test_a_policy_says_whether_it_draws(name: str, scores: Scores) -> None:
+    """The seed changes the order where, and only where, the policy says so."""
+    for options in ({}, {"shuffle_third": True}):
+        if options and "shuffle_third" not in POLICIES.get(name).model_fields:
+            continue
+        made = policy(name, **options)
+        orders = {tuple(ids_in_order(made, scores, seed=seed)) for seed in range(4)}
+        assert (len(orders) > 1) == made.draws
 
 
 def test_random_depends_on_seed_and_ids_alone(tmp_path: Path) -> None:
@@ -211,8 +234,11 @@ def test_quota_without_shares_keeps_the_mix_of_the_pool(tmp_path: Path) -> None:
 def test_quota_names_a_source_that_the_pool_lacks(scores: Scores) -> None:
     with pytest.raises(ValueError, match="no source 'bb'"):
         ids_in_order(policy("quota", shares={"bb": 1.0}), scores)
-    with pytest.raises(ValueError, match="negative"):
-        ids_in_order(policy("quota", shares={"a": -1.0}), scores)
+    for bad in (-1.0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="finite and not negative"):
+            ids_in_order(policy("quota", shares={"a": bad}), scores)
+    with pytest.raises(ValueError, match="every share is 0"):
+        ids_in_order(policy("quota", shares={"a": 0.0}), scores)
 
 
 def test_a_fraction_is_of_the_pool_whatever_the_policy_leaves_out(scores: Scores) -> None:
@@ -240,6 +266,76 @@ def test_round_robin_over_subtasks_reads_similarities_as_the_selection_says(tmp_
     values = {id: [float(v[0]), float(statistic(v[1:].astype(np.float64)))] for id, _, v in rows}
     chosen = choose(scores, config, Budget(count=20))
     assert scores.ids[chosen.rows].tolist() == turns_by_hand(values, 2)[:20]
+
+
+def one_column(root: Path, columns: list[Column]) -> Scores:
+    (root / "values").mkdir(parents=True)
+    write_columns(root, columns, True, SHARD, Reduction(within="mean", across="max"))
+    table = {"id": ["a", "b"], "source": ["s", "s"], "tokens": [5, 5], "supervised": [2, 2]}
+    pq.write_table(pa.table(table), root / "rows.parquet")
+    write_shard(root, 0, np.arange(2.0 * len(columns)).reshape(2, -1))
+    return Scores(root)
+
+
+@pytest.mark.parametrize(
+    ("columns", "over", "message"),
+    [
+        ([Column("a", "a")], "subtask", "one subtask, and one alone takes no turns; use the policy top"),
+        ([Column("a", "a")], "reference", "one reference, and one alone"),
+        ([Column("r0", "a"), Column("r1", "a")], "subtask", "`over: reference`"),
+        ([Column("a", "a"), Column("b", "b")], "reference", "one column a subtask"),
+    ],
+)
+def test_round_robin_without_turns_is_refused(tmp_path: Path, columns: list, over: str, message: str) -> None:
+    """Where one column alone takes turns it would silently equal `top`."""
+    with pytest.raises(ValueError, match=message):
+        ids_in_order(policy("round_robin", over=over), one_column(tmp_path / "s", columns))
+
+
+def test_a_selection_changes_no_more_of_the_reduction_than_it_says(tmp_path: Path) -> None:
+    """`within: mean` on a method that takes the max over subtasks keeps that max."""
+    from paydirt.selection.budget import Budget
+    from paydirt.selection.select import SelectionConfig, choose
+
+    scores = one_column(tmp_path / "s", [Column("r0", "a"), Column("r1", "a"), Column("r2", "b")])  # 0 1 2 / 3 4 5
+    for given, expected in (
+        ({"within": "mean"}, [2.0, 5.0]),
+        ({"within": "min"}, [2.0, 5.0]),
+        ({"across": "min"}, [0.5, 3.5]),
+        ({"within": "max", "across": "mean"}, [1.5, 4.5]),
+    ):
+        config = parse(SelectionConfig, {"reduction": given})
+        assert parse(SelectionConfig, yaml.safe_load(dump_yaml(config.to_dict()))) == config
+        assert choose(scores, config, Budget(count=2)).score.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"policy": "random", "reduction": {"within": "max"}}, "within: the policy random does not read it"),
+        ({"policy": "round_robin", "reduction": {"across": "max"}}, "across: the policy round_robin does not"),
+    ],
+)
+def test_a_change_that_nothing_reads_is_refused(scores: Scores, config: dict, message: str) -> None:
+    from paydirt.selection.budget import Budget
+    from paydirt.selection.select import SelectionConfig, choose
+
+    with pytest.raises(ValueError, match=message):
+        choose(scores, parse(SelectionConfig, config), Budget(count=2))
+    with pytest.raises(ValueError, match="flops_per_token is the price of a FLOPs budget"):
+        choose(scores, SelectionConfig(), Budget(count=2), flops_per_token=3.0)
+
+
+def test_one_number_an_example_has_nothing_to_reduce(tmp_path: Path) -> None:
+    from paydirt.selection.budget import Budget
+    from paydirt.selection.select import SelectionConfig, choose
+
+    with pytest.raises(ValueError, match="one number an example"):
+        choose(
+            one_column(tmp_path / "s", [Column("score", "all")]),
+            parse(SelectionConfig, {"reduction": {"within": "max"}}),
+            Budget(count=1),
+        )
 
 
 def test_what_cannot_train_is_left_out_and_counted(tmp_path: Path) -> None:

@@ -46,7 +46,17 @@ def test_sizes(budget: dict, size: int) -> None:
         ({"fraction": 0.05}, "below one example; the smallest fraction here is 0.2"),
         ({"fraction": -0.5}, "below one example"),
         ({"tokens": 9}, "below one example: the best one alone has 10 tokens"),
-        ({"tokens": 0}, "must be positive"),
+        ({"tokens": 0}, "give a positive number"),
+        ({"tokens": 10**400}, "over the pool"),
+        ({"count": 10**400}, "over the pool"),
+        ({"fraction": float("inf")}, "not a finite number"),
+        ({"fraction": float("nan")}, "not a finite number"),
+        ({"fraction": 5e-324}, "below one example"),
+        ({"flops": float("inf")}, "not a finite number"),
+        ({"flops": 1e308}, "over the pool"),
+        ({"flops": 5e-324}, "below one token"),
+        ({"flops": 0.0}, "give a positive number"),
+        ({"flops": -1.0}, "give a positive number"),
         ({"flops": 900.0}, "below one example"),
         ({"flops": 1e9}, "over the pool"),
     ],
@@ -59,6 +69,17 @@ def test_what_cannot_be_bought(budget: dict, message: str) -> None:
 def test_flops_need_the_price_of_a_token() -> None:
     with pytest.raises(ValueError, match="flops_per_token"):
         Budget(flops=1e6).size(TOKENS)
+
+
+@pytest.mark.parametrize("price", [0.0, -1.0, float("inf"), float("nan")])
+def test_the_price_of_a_token_is_a_price(price: float) -> None:
+    with pytest.raises(ValueError, match="flops_per_token is"):
+        Budget(flops=1e6).size(TOKENS, price)
+
+
+def test_an_empty_ranking_meets_no_budget() -> None:
+    with pytest.raises(ValueError, match="ranks no example"):
+        Budget(count=1).size(TOKENS[:0])
 
 
 @pytest.mark.parametrize("values", [{}, {"count": 3, "tokens": 4}, {"fraction": 0.5, "flops": 1.0}])

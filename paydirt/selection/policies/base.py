@@ -59,6 +59,16 @@ class Policy(Named):
     registry: ClassVar = POLICIES
     use_when: ClassVar[str] = ""
 
+    @property
+    def draws(self) -> bool:
+        """Whether the order depends on the seed."""
+        return False
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Which parts of a reduction the order depends on: within, across, both or neither."""
+        return frozenset({"within", "across"})
+
     def order(self, ranking: Ranking, limit: int, seed: int) -> np.ndarray:
         """At least `limit` of `ranking.rows`, each once, best first."""
         raise NotImplementedError(f"{type(self).__name__} must define order")

@@ -7,6 +7,7 @@ the quota to within one example; when a source runs dry its share falls to the o
 from __future__ import annotations
 
 import heapq
+import math
 from typing import ClassVar
 
 import numpy as np
@@ -51,6 +52,8 @@ class Quota(Policy):
         for source, weight in self.shares.items():
             if source not in counts:
                 raise ValueError(f"quota: the pool has no source {source!r}; {did_you_mean(source, counts)}")
-            if weight < 0:
-                raise ValueError(f"quota: the share of {source!r} is {weight}; shares must not be negative")
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"quota: the share of {source!r} is {weight}; shares are finite and not negative")
+        if not any(self.shares.values()):
+            raise ValueError("quota: every share is 0, so nothing can be chosen; give one source a share above 0")
         return {source: weight for source, weight in sorted(self.shares.items()) if weight > 0}

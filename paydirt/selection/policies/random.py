@@ -15,6 +15,14 @@ class RandomOrder(Policy):
     name: ClassVar[str] = "random"
     use_when: ClassVar[str] = "as a control"
 
+    @property
+    def draws(self) -> bool:
+        return True
+
+    @property
+    def reads(self) -> frozenset[str]:
+        return frozenset()
+
     def order(self, ranking: Ranking, limit: int, seed: int) -> np.ndarray:
         by_id = ranking.rows[np.argsort(ranking.ids[ranking.rows].astype(str), kind="stable")]
         return by_id[np.random.default_rng(seed).permutation(len(by_id))]

@@ -21,6 +21,10 @@ class RoundRobin(Policy):
     use_when: ClassVar[str] = "targets with several distinct subtasks"
     over: Literal["subtask", "reference"] = Field("subtask", description="who takes turns")
 
+    @property
+    def reads(self) -> frozenset[str]:
+        return frozenset({"within"} if self.over == "subtask" else ())
+
     def order(self, ranking: Ranking, limit: int, seed: int) -> np.ndarray:
         limit = min(limit, len(ranking.rows))
         queues = [ranking.best_first(values, ranking.rows)[:limit] for values in self._columns(ranking)]
@@ -38,8 +42,20 @@ class RoundRobin(Policy):
         return np.asarray(out)
 
     def _columns(self, ranking: Ranking) -> list[np.ndarray]:
-        """Similarity [len(rows)] of every eligible row, for each who takes turns."""
+        """Similarity [len(rows)] of every eligible row, for each who takes turns; ValueError where only one could."""
         scores = ranking.scores
+        turns = len(scores.columns) if self.over == "reference" else len(scores.subtasks)
+        if turns < 2:
+            other = ", `over: reference` (these scores have several)" if len(scores.columns) > 1 else ""
+            raise ValueError(
+                f"round_robin over {self.over}: these scores have one {self.over}, and one alone takes no turns; use the "
+                f"policy top{other}, or a target with several"
+            )
+        if self.over == "reference" and all(column.id == column.subtask for column in scores.columns):
+            raise ValueError(
+                "round_robin over reference: these scores hold one column a subtask, so references cannot take turns; "
+                "use `over: subtask`, or a method that compares with single references"
+            )
         if self.over == "reference":
             return [scores.column(i)[ranking.rows].astype(np.float64) for i in range(len(scores.columns))]
         out = []
