@@ -106,10 +106,14 @@ class Target:
 
 
 class Item(NamedTuple):
-    """The text of one thing that a model is tested on, and what to call it: `mmlu/test/anatomy/3`."""
+    """The text of one thing that a model is tested on, and what to call it: `mmlu/test/anatomy/3`.
+
+    `stem` is its question alone, where the text holds options, an answer or a passage beside it.
+    """
 
     id: str
     text: str
+    stem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ class MMLU(FormedBenchmark):
         for test in self.files()[1::2]:
             for number, row in enumerate(read_questions(test)):
                 text = "\n".join([row["question"], *row["choices"]])
-                found.append(Item(f"mmlu/test/{_subject(test)}/{number}", text))
+                found.append(Item(f"mmlu/test/{_subject(test)}/{number}", text, row["question"]))
         return found
 
 

@@ -83,7 +83,7 @@ class TyDiQA(FormedBenchmark):
     def items(self) -> list[Item]:
         found = read_questions(self.files()[0])
         return [
-            Item(f"tydiqa/dev/{row['id']}", f"{row['context']}\n{row['question']}")
+            Item(f"tydiqa/dev/{row['id']}", f"{row['context']}\n{row['question']}", row["question"])
             for language in sorted(found)
             for row in found[language]
         ]

@@ -18,7 +18,9 @@ from pydantic import BeforeValidator, Field
 
 from paydirt.artifacts import MANIFEST, Artifact, open_artifact, write_atomic
 from paydirt.config import Config
+from paydirt.data.dedup import exact_repeats
 from paydirt.data.pool import Pool
+from paydirt.progress import say
 from paydirt.scores import Across, Reduction, Scores, Statistic
 from paydirt.selection.budget import Budget
 from paydirt.selection.policies.base import Policy, PolicyField, Ranking, make_policy
@@ -123,7 +125,10 @@ def write_selection(part: Path, pool: Pool, scores: Scores, selection: Selection
         "excluded_without_supervised_tokens": selection.excluded,
     }
     write_atomic(part / "selection.json", json.dumps({**summary, "ids": list(ids)}, ensure_ascii=False))
-    return summary
+    repeats = exact_repeats(pool, rows)
+    if repeats:
+        say(f"{repeats} of {len(rows)} chosen examples repeat another word for word; `paydirt dedup` leaves such out")
+    return {**summary, "exact_repeats": repeats}
 
 
 def write_table(path: Path, scores: Scores, selection: Selection) -> None:

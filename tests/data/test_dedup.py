@@ -60,3 +60,16 @@ def test_the_remedy_is_named_where_datasketch_is_missing(monkeypatch: pytest.Mon
     monkeypatch.setattr(minhash.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'paydirt-llm\[dedup\]'"):
         find_duplicates(pool, DedupConfig())
+
+
+def test_exact_repeats_in_a_selection_are_counted_and_said(paydirt: Any, tiny: Any, tmp_path: Path) -> None:
+    twice = [{**record, "id": f"{record['id']}-{n}"} for record in records() for n in range(2)]
+    pool, out = write_jsonl(tmp_path / "pool.jsonl", twice), tmp_path / "scores"
+    code, _, said = paydirt(
+        "score", "length", "--pool", pool, "--target", "t", "--references", tiny.root / "references.jsonl", "--out", out
+    )
+    assert code == 0, said
+    code, shown, said = paydirt("select", out, "--count", 12, "--out", tmp_path / "all")
+    assert code == 0, said
+    assert "exact_repeats: 6" in shown
+    assert "6 of 12 chosen examples repeat another word for word; `paydirt dedup` leaves such out" in said
