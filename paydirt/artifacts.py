@@ -70,7 +70,7 @@ VERIFY = "PAYDIRT_VERIFY"  # set by `--verify`: contents are checked too wheneve
 Replace = Literal["nothing", "same stage", "anything"]
 """Which finished output of another key may be replaced. "nothing": of the same stage and config alone, whose inputs or
 versions have changed (a place that a person named); "same stage": any of that stage (a place of our own: the cache, a
-study's folder); "anything": what a person asks for by `--force`."""
+study's folder); "anything": what a person asks for by `--force`, the same key included."""
 
 
 def cache_root() -> Path:
@@ -208,7 +208,8 @@ def build(
         "inputs": inputs,
     }
     key = fingerprint(facts)
-    if found := _finished(out, key):
+    forced = replace == "anything"  # made again even where it seems to be there: damage may be what it is asked for
+    if not forced and (found := _finished(out, key)):
         return found
     _refuse(out, stage, config, replace)
     part = out.with_name(out.name + ".part")
@@ -216,7 +217,7 @@ def build(
         return _follow(out, part, key, make)
     with locked(out):
         recover(out, out.with_name(out.name + ".old"))
-        if found := _finished(out, key):  # another process finished it while we waited
+        if not forced and (found := _finished(out, key)):  # another process finished it while we waited
             return found
         _refuse(out, stage, config, replace)
         if _finished(part, key):  # all was made, then a kill came before the rename
@@ -292,6 +293,13 @@ def refuse_artifact(out: Path) -> None:
 def _refuse(out: Path, stage: str, config: dict[str, Any], replace: Replace) -> None:
     """ValueError where `out` holds what may not be replaced, or what the new output would be made of."""
     found = _manifest(out)
+    if (
+        not found
+        and replace == "anything"
+        and (out / MANIFEST).is_file()
+        and read_text(out / "config.yaml")[:6] == "stage:"
+    ):
+        found = {"stage": stage, "config": {}}  # ours, with a damaged manifest
     if not found:
         if out.exists() and not (out.is_dir() and not any(out.iterdir())):
             raise ValueError(f"{out}: exists and was not made by paydirt; choose another --out or remove it")

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
-from safetensors import SafetensorError
 
 from paydirt.artifacts import fingerprint
 from paydirt.config import Config, DeviceText, PathText
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-# What transformers raises over files that are missing, cut short or of another shape than their names promise.
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError, SafetensorError)
 WHOLE_FILE = 1 << 28  # files beyond 256 MB are fingerprinted by size, head and tail
 
 
@@ -68,7 +65,7 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
         path = base_of(path)
     try:
         return AutoTokenizer.from_pretrained(path, trust_remote_code=config.trust_remote_code)
-    except _DAMAGE as error:
+    except Exception as error:  # files cut short or of another shape make transformers raise anything
         raise ValueError(
             f"{path}: no tokenizer could be loaded ({_first_line(error)}); give one as tokenizer"
         ) from error
@@ -98,7 +95,7 @@ def load_model(config: ModelConfig, train_adapter: bool = False) -> PreTrainedMo
     path = base_of(config.path) if is_adapter(config.path) else config.path
     try:
         model = AutoModelForCausalLM.from_pretrained(path, **options)
-    except _DAMAGE as error:
+    except Exception as error:  # as above
         raise ValueError(f"{path}: no causal language model could be loaded ({_first_line(error)})") from error
     if is_adapter(config.path):
         from peft import PeftModel

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from paydirt.artifacts import write_atomic
+from paydirt.artifacts import damaged, read_json, write_atomic
 from paydirt.config import Config
 from paydirt.data.pool import Pool
 from paydirt.scores import Reduction, Scores
@@ -95,4 +95,8 @@ def write_table(path: Path, scores: Scores, selection: Selection) -> None:
 
 def selected_ids(directory: Path) -> list[str]:
     """Ids in rank order of a finished selection."""
-    return list(json.loads((Path(directory) / "selection.json").read_text(encoding="utf-8"))["ids"])
+    directory = Path(directory)
+    ids = read_json(directory, "selection.json").get("ids")
+    if not isinstance(ids, list) or not ids or not all(isinstance(id, str) for id in ids):
+        raise damaged(directory, "selection.json holds no list of ids, each a text")
+    return ids
