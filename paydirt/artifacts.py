@@ -49,6 +49,7 @@ __all__ = [
     "damaged",
     "file_digest",
     "fingerprint",
+    "key_of",
     "library_versions",
     "open_artifact",
     "read_json",
@@ -200,14 +201,7 @@ def build(
     be replaced (see `Replace`).
     """
     out = Path(out).absolute()
-    facts = {
-        "stage": stage,
-        "version": [__version__, version],
-        "libraries": library_versions(libraries),
-        "config": config if identity is None else identity,
-        "inputs": inputs,
-    }
-    key = fingerprint(facts)
+    key = key_of(stage, config if identity is None else identity, inputs, version, libraries)
     forced = replace == "anything"  # made again even where it seems to be there: damage may be what it is asked for
     if not forced and (found := _finished(out, key)):
         return found
@@ -229,6 +223,13 @@ def build(
         notes = make(part) or {}
         _promote(part, out, stage, key, config, inputs, notes, started)
     return Artifact(out, fresh=True)
+
+
+def key_of(stage: str, identity: dict[str, Any], inputs: dict[str, str], version: int, libraries: Sequence[str]) -> str:
+    """The key of an artifact: everything that decides its bytes."""
+    code = [__version__, version]
+    versions = library_versions(libraries)
+    return fingerprint({"stage": stage, "version": code, "libraries": versions, "config": identity, "inputs": inputs})
 
 
 def _follow(out: Path, part: Path, key: str, make: Callable[[Path], dict[str, Any] | None]) -> Artifact:
