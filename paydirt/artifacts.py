@@ -9,11 +9,8 @@ config's (`Replace`); and nothing replaces what it is made of.
 
 from __future__ import annotations
 
-import functools
-import importlib.metadata
 import json
 import os
-import platform
 import shlex
 import shutil
 import time
@@ -36,9 +33,11 @@ from paydirt.files import (
     replace_directory,
     write_atomic,
 )
+from paydirt.libraries import RECORDED, library_versions, versions
 
 __all__ = [
     "MANIFEST",
+    "RECORDED",
     "UNFINGERPRINTED",
     "Artifact",
     "Damaged",
@@ -62,10 +61,6 @@ __all__ = [
 MANIFEST = "manifest.json"
 # Bookkeeping that differs between two runs of the same work (times, dates); it never enters a fingerprint.
 UNFINGERPRINTED = {MANIFEST, "ledger.jsonl", "key", "config.yaml"}
-RECORDED = (
-    *("torch", "transformers", "tokenizers", "peft", "accelerate", "datasets", "sentence-transformers", "lm-eval"),
-    *("numpy", "scipy", "scikit-learn"),
-)
 VERIFY = "PAYDIRT_VERIFY"  # set by `--verify`: contents are checked too whenever an artifact is opened
 
 Replace = Literal["nothing", "same stage", "anything"]
@@ -387,22 +382,3 @@ def _promote(
 def _rename(part: Path, out: Path) -> None:
     (part / "key").unlink(missing_ok=True)
     replace_directory(part, out, out.with_name(out.name + ".old"))
-
-
-def versions() -> dict[str, str]:
-    """What ran: paydirt, Python and the libraries whose numbers enter results."""
-    return {"paydirt": __version__, "python": platform.python_version(), **library_versions(RECORDED)}
-
-
-def library_versions(names: Sequence[str]) -> dict[str, str]:
-    """Versions of those libraries that are installed."""
-    found = {name: _version(name) for name in sorted(set(names))}
-    return {name: version for name, version in found.items() if version}
-
-
-@functools.cache
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return ""

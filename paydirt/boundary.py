@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from paydirt.entry import INTERRUPTED, Interrupted, interruptible
+from paydirt.interrupt import INTERRUPTED, Interrupted, interruptible
 
 PACKAGE = Path(__file__).resolve().parent
 WRONG, BROKEN = 2, 1

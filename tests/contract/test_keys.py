@@ -108,7 +108,7 @@ def others(value: Any) -> list[Any]:
         return [value / 2, value * 2, 0.5, 0.25, 3.0]
     if isinstance(value, list):
         return [value[:-1], value[::-1], [0.5], ["q_proj"], [[2, 0]]]
-    return [3, 0.5, True, 16, "seeds", "chat", {}]
+    return [3, 0.5, True, 16, "chat", "seeds", {}]
 
 
 def changed(cls: Any, values: dict[str, Any], place: tuple, value: Any) -> dict[str, Any]:

@@ -32,7 +32,7 @@ LAYERS = [
     {"stages", "stages_data"},
     {"study"},
     {"report", "demo", "inspect", "doctor", "interop", "replay"},
-    {"cli", "__main__"},
+    {"cli", "entry", "__main__"},
 ]
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
 
