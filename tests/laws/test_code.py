@@ -12,19 +12,8 @@ PACKAGE = Path(__file__).resolve().parents[2] / "paydirt"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # DESIGN's direction: a layer may import those above it in this list, and its own.
 LAYERS = [
-    {
-        "types",
-        "registry",
-        "config",
-        "named",
-        "files",
-        "source",
-        "entry",
-        "boundary",
-        "artifacts",
-        "progress",
-        "paydirt",
-    },
+    {"types", "registry", "config", "named", "files", "source", "interrupt", "boundary", "libraries", "artifacts"}
+    | {"progress", "paydirt"},
     {"cost", "prediction"},
     {"data"},
     {"models", "targets"},
