@@ -1,20 +1,21 @@
 """The command line: parse, call a stage, print what came out.
 
 Flags come from the configs themselves (`cli_options`), so a new method or field needs no change here. Mistakes that a user
-can make are printed without a traceback, and exit with status 2.
+can make are printed without a traceback, and exit with status 2 (`boundary`).
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from paydirt import __version__, cli_analysis, cli_data, cli_evaluate
-from paydirt.artifacts import Artifact, cache_root
+from paydirt.artifacts import VERIFY, Artifact, cache_root
+from paydirt.boundary import guarded
 from paydirt.cli_options import options_of, with_options, with_settings
 from paydirt.config import parse
 from paydirt.progress import results_console, say
@@ -318,11 +319,14 @@ def report(study: Annotated[Path, typer.Argument(help="directory of a study that
 
 
 @app.command()
-def inspect(path: Annotated[Path, typer.Argument(help="an artifact or study directory, or a data file")]) -> None:
+def inspect(
+    path: Annotated[Path, typer.Argument(help="an artifact or study directory, or a data file")],
+    verify: Annotated[bool, typer.Option("--verify", help="check every byte of an artifact")] = False,
+) -> None:
     """Say what an artifact holds, or what a data file would be read as."""
     from paydirt.inspect import describe
 
-    for line in describe(path):
+    for line in describe(path, verify):
         out_console.print(line, markup=False, soft_wrap=True)
 
 
@@ -357,6 +361,11 @@ def methods() -> None:
     out_console.print(methods_markdown(), markup=False, soft_wrap=True)
 
 
+def _verify(wanted: bool) -> None:
+    if wanted:
+        os.environ[VERIFY] = "1"  # workers read it too
+
+
 def _version(show: bool) -> None:
     if show:
         typer.echo(f"paydirt {__version__}")
@@ -368,6 +377,11 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
     ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="show the traceback of a failure; goes with any verb")] = False,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", callback=_verify, help="before the verb: check every byte of the artifacts it opens"),
+    ] = False,
 ) -> None:
     """Choose fine-tuning data under one budget for selecting and training together."""
 
@@ -375,16 +389,19 @@ def _root(
 def main() -> None:
     """Entry point of the `paydirt` command."""
     _quiet_libraries()
+    os.environ.pop(VERIFY, None)
+    guarded(_register)
+    debug = "--debug" in sys.argv  # before or after the verb, as it comes to mind
+    sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    guarded(app, debug)
+
+
+def _register() -> None:
     _add_score_commands()
     _add_train_command()
     cli_analysis.register(app)
     cli_data.register(app)
     cli_evaluate.register(app)
-    try:
-        app()
-    except ValueError as error:
-        Console(stderr=True, highlight=False).print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        sys.exit(2)
 
 
 def _quiet_libraries() -> None:

@@ -312,17 +312,25 @@ def advise(
 
 
 def doctor(
-    model: Annotated[str | None, typer.Argument(help="model or adapter directory to check gradients on")] = None,
+    model: Annotated[
+        str | None, typer.Argument(help="model or adapter directory to check gradients on, or an artifact to verify")
+    ] = None,
     lora: Annotated[bool, typer.Option("--lora/--full", help="gradients of LoRA, or of all parameters")] = True,
     dtype: Annotated[list[str] | None, typer.Option(help="precisions to try; repeat")] = None,
     attention: Annotated[list[str] | None, typer.Option(help="attention backends to try; repeat")] = None,
 ) -> None:
-    """Say what this machine has; with a model, compare batched per-example gradients with a plain loop."""
-    from paydirt.doctor import check_gradients, machine
+    """Say what this machine has; with a model, compare batched per-example gradients with a plain loop.
+
+    With an artifact, compare every byte with what its stage wrote.
+    """
+    from paydirt.doctor import check_artifact, check_gradients, machine
 
     for line in machine():
         console.print(line, soft_wrap=True, markup=False)
-    if model:
+    if model and (lines := check_artifact(Path(model))):
+        for line in lines:
+            console.print(line, soft_wrap=True, markup=False)
+    elif model:
         for line in check_gradients(model, lora, dtype or ["float32", "bfloat16"], attention or ["eager", "sdpa"]):
             console.print(line, soft_wrap=True, markup=False)
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from paydirt.artifacts import MANIFEST, Artifact
+from paydirt.artifacts import MANIFEST, Artifact, open_artifact, read_json, reading
+from paydirt.cost.ledger import Entry, Ledger
 
 
-def describe(path: Path) -> list[str]:
-    """Lines for a person. Raises ValueError where there is nothing to describe."""
+def describe(path: Path, verify: bool = False) -> list[str]:
+    """Lines for a person. Raises ValueError where there is nothing to describe, or it is damaged."""
     path = Path(path)
     if (path / MANIFEST).is_file():
-        return _artifact(Artifact(path))
+        artifact = open_artifact(path)
+        if verify:
+            artifact.check(contents=True)
+        with reading(path):
+            return _artifact(artifact) + (["  every byte is as it was written"] if verify else [])
     if (path / "results.parquet").is_file():
         return _study(path)
     if path.with_name(path.name + ".part").exists() and not path.exists():
@@ -32,10 +36,8 @@ def _artifact(artifact: Artifact) -> list[str]:
     lines += [f"  versions: {', '.join(f'{k} {v}' for k, v in m['versions'].items())}"]
     for name in ("cascade.json", "diagnostics.json"):
         if (artifact.path / name).exists():
-            lines += _told(json.loads((artifact.path / name).read_text(encoding="utf-8")))
-    ledger = artifact.path / "ledger.jsonl"
-    if ledger.exists():
-        lines += [_ledger_line(json.loads(line)) for line in ledger.read_text().splitlines()]
+            lines += _told(read_json(artifact.path, name))
+    lines += [_ledger_line(entry) for entry in Ledger(artifact.path).entries()]
     return [*lines, f"  run again with: paydirt run {artifact.path / 'config.yaml'}"]
 
 
@@ -63,12 +65,12 @@ def _told(report: dict[str, Any]) -> list[str]:
     return [*lines, f"    rank correlation of features alone: {alone}"] if alone else lines
 
 
-def _ledger_line(entry: dict[str, Any]) -> str:
-    measured = "not counted" if entry["measured_flops"] is None else f"{entry['measured_flops']:.3g}"
-    memory = f"{entry['peak_bytes'] / 2**20:.0f} MB on {entry['device']}"
+def _ledger_line(entry: Entry) -> str:
+    measured = "not counted" if entry.measured_flops is None else f"{entry.measured_flops:.3g}"
+    memory = f"{entry.peak_bytes / 2**20:.0f} MB on {entry.device}"
     return (
-        f"  ledger {entry['stage']} {entry['what']}: predicted {entry['predicted_flops']:.3g} FLOPs, measured {measured}, "
-        f"{entry['tokens']} tokens, {entry['seconds']:.1f} s, peak {memory}"
+        f"  ledger {entry.stage} {entry.what}: predicted {entry.predicted_flops:.3g} FLOPs, measured {measured}, "
+        f"{entry.tokens} tokens, {entry.seconds:.1f} s, peak {memory}"
     )
 
 

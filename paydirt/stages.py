@@ -254,7 +254,7 @@ def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
     from paydirt.training.train import Rows, train_model
 
     pool = workspace.pool(config.pool)
-    ids = selected_ids(Path(config.selection)) if config.selection else pool.ids()
+    ids = selected_ids(open_artifact(Path(config.selection), "select").path) if config.selection else pool.ids()
     encoder = workspace.encoder(config.model, config.encoding)
     inputs = train_inputs(config, pool, ids, encoder, workspace)
     identity = {

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from paydirt.artifacts import reading
 from paydirt.types import Cost
 
 
@@ -59,7 +60,24 @@ class Ledger:
     def entries(self) -> list[Entry]:
         if not self.path.exists():
             return []
-        return [Entry(**json.loads(line)) for line in self.path.read_text(encoding="utf-8").splitlines()]
+        with reading(self.path.parent, self.path.name):
+            lines = self.path.read_text(encoding="utf-8").splitlines()
+        return [self._entry(number, line) for number, line in enumerate(lines, 1)]
+
+    def _entry(self, number: int, line: str) -> Entry:
+        """One line; ValueError naming it where it is not what `record` writes."""
+        with reading(self.path.parent, f"{self.path.name}:{number}"):
+            entry = Entry(**json.loads(line))
+            numbers = (
+                entry.predicted_flops,
+                entry.measured_flops or 0.0,
+                entry.tokens,
+                entry.seconds,
+                entry.peak_bytes,
+            )
+            if not all(isinstance(value, int | float) for value in numbers) or not isinstance(entry.notes, dict):
+                raise TypeError("a number or the notes are of another type")
+        return entry
 
 
 def peak_bytes(device: str = "cpu") -> int:

@@ -24,7 +24,7 @@ class SplitConfig(Config):
 
     points: float = Field(0.5, gt=0, description="training points: a count, or a share where it is below 1")
     source: str | None = Field(None, description="split this source, the others going to the pool; null: all together")
-    seed: int = 0
+    seed: int = Field(0, ge=0)
 
 
 def split(

@@ -10,8 +10,9 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from paydirt.progress import console, track
@@ -28,6 +29,16 @@ def _begin(threads: int) -> None:
 
     torch.set_num_threads(threads)
     console.quiet = True
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes started within do not hear Ctrl-C, which a terminal sends to all: this process alone answers it."""
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
 
 
 def default_workers() -> int:
@@ -47,12 +58,16 @@ def run_tasks(work: Callable[[A], R], tasks: Iterable[A], workers: int, title: s
     threads = max(1, (os.cpu_count() or 1) // workers)
     context = multiprocessing.get_context("spawn")
     out: list[Any] = [None] * len(items)
+    before = set(multiprocessing.active_children())
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(threads,)) as pool:
-        futures = {pool.submit(work, item): i for i, item in enumerate(items)}
+        with _deaf():
+            futures = {pool.submit(work, item): i for i, item in enumerate(items)}
         try:
             for future in track(as_completed(futures), title, 1, len(items)):
                 out[futures[future]] = future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(multiprocessing.active_children()) - before:
+                process.kill()  # else leaving would wait for the tasks that they are at
             raise
     return out

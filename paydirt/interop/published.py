@@ -81,7 +81,7 @@ def import_scores(
     }
 
     def make(part: Path) -> dict[str, Any]:
-        scorer = _Published(values=in_pool_order(pool, files))
+        scorer = _Published(given=in_pool_order(pool, files))
         return scorer.run(Job(pool, target, part, shared))
 
     identity = {"target": target.name}
@@ -118,18 +118,18 @@ def run_import(config: ImportStage, out: Path, workspace: Workspace) -> Artifact
 class _Published(Scorer):
     """Scores that are there already; not registered, since it makes sense for one pool only."""
 
-    values: Any = None
+    given: Any = None
 
     @property
     def label(self) -> str:
         return "published"
 
     def columns(self, target: Target) -> list[Column]:
-        width = self.values.shape[1]
+        width = self.given.shape[1]
         return [Column("score", "all")] if width == 1 else [Column(f"column-{i}", f"column-{i}") for i in range(width)]
 
     def score_rows(self, job: Job, state: Any, start: int, stop: int) -> np.ndarray:
-        return np.asarray(self.values[start:stop])
+        return np.asarray(self.given[start:stop])
 
 
 def in_pool_order(pool: Pool, files: Mapping[str, Path]) -> np.ndarray:

@@ -66,7 +66,7 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
             trust_remote_code=config.trust_remote_code,
             **_pinned(path, config.revision if path == config.path else None),
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # files cut short or of another shape make transformers raise anything
         raise ValueError(
             f"{path}: no tokenizer could be loaded ({_first_line(error)}); give one as tokenizer"
         ) from error
@@ -93,7 +93,7 @@ def load_model(config: ModelConfig, train_adapter: bool = False) -> PreTrainedMo
         path, revision = base_of(path), adapter_config(path).get("revision")
     try:
         model = AutoModelForCausalLM.from_pretrained(path, **options, **_pinned(path, revision))
-    except (OSError, ValueError) as error:
+    except Exception as error:  # as above
         raise ValueError(f"{path}: no causal language model could be loaded ({_first_line(error)})") from error
     if is_adapter(config.path):
         from peft import PeftModel

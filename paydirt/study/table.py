@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.table import Table
 
@@ -15,7 +16,15 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """Rows of a results table; ValueError when there is none."""
     if not Path(path).is_file():
         raise ValueError(f"{path}: no results table; run the study first")
-    return pq.read_table(path).to_pylist()
+    remedy = f"run the study again: paydirt run {Path(path).parent}/config.yaml --out {Path(path).parent}"
+    try:
+        rows = pq.read_table(path).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(f"{path}: damaged ({str(error).splitlines()[0][:160]}); {remedy}") from error
+    lacking = sorted({"task", "method", "metric", "fraction", "seed", "score"} - (rows[0].keys() if rows else set()))
+    if lacking:
+        raise ValueError(f"{path}: not a results table of a study: it lacks {', '.join(lacking)}; {remedy}")
+    return rows
 
 
 def results_tables(path: Path) -> list[Table]:

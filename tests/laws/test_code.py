@@ -12,7 +12,8 @@ PACKAGE = Path(__file__).resolve().parents[2] / "paydirt"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # DESIGN's direction: a layer may import those above it in this list, and its own.
 LAYERS = [
-    {"types", "registry", "config", "named", "files", "source", "artifacts", "progress", "paydirt"},
+    {"types", "registry", "config", "named", "files", "source", "interrupt", "boundary", "libraries", "artifacts"}
+    | {"progress", "paydirt"},
     {"cost", "prediction"},
     {"data"},
     {"models", "targets"},
@@ -20,7 +21,7 @@ LAYERS = [
     {"stages", "stages_data"},
     {"study"},
     {"report", "demo", "inspect", "doctor", "interop", "replay"},
-    {"cli", "__main__"},
+    {"cli", "entry", "__main__"},
 ]
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
 
