@@ -18,6 +18,7 @@ from paydirt.artifacts import Artifact, cache_root
 from paydirt.cli_options import options_of, with_options, with_settings
 from paydirt.config import parse
 from paydirt.progress import results_console, say
+from paydirt.training.launcher import refuse_launcher
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 score_app = typer.Typer(no_args_is_help=True, help="Score every pool example for a target: one command a method.")
@@ -246,6 +247,8 @@ def run(
         results = run_study(study, place)
         _finish_study(results)
     elif stage in STAGES:
+        if stage != "train":
+            refuse_launcher(f"a {stage} stage")
         cls, function = STAGES[stage]
         place = out or recipe.parent.with_name(recipe.parent.name + "-replayed")
         _report(function(parse(cls, values, where=str(recipe)), place, _workspace(cache)))
@@ -318,11 +321,14 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
     ] = False,
 ) -> None:
     """Choose fine-tuning data under one budget for selecting and training together."""
+    if context.invoked_subcommand not in ("train", "run"):
+        refuse_launcher(f"paydirt {context.invoked_subcommand}")
 
 
 def main() -> None:

@@ -28,7 +28,8 @@ from paydirt.data.batches import collate
 from paydirt.data.encoding import Encoded, Encoder
 from paydirt.models.load import ModelConfig, attach_lora, load_model, resolve_device, trainable
 from paydirt.training.config import TrainConfig
-from paydirt.training.processes import OneDevice, rank, world_size
+from paydirt.training.devices import OneDevice
+from paydirt.training.launcher import rank, world_size
 from paydirt.training.saving import adapter_shapes, save_trained
 from paydirt.training.trainer import CountingTrainer, Order, TokenDataset
 from paydirt.types import Cost

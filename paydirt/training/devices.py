@@ -1,28 +1,16 @@
-"""Which process of a distributed run this is, and which device it computes on.
+"""The device that a training computes on: one a process, the one it was told.
 
-Enters: the environment that torchrun or accelerate's launcher sets, and a device's name. Leaves: ranks and one device a
-process. Only training is shared out by a launcher; whatever else tunes or scores runs in one process and says so.
+Enters: a device's name. Leaves: training arguments whose Trainer uses it and no other.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from accelerate.utils import DistributedType
 from transformers import TrainingArguments
-
-
-def world_size() -> int:
-    """Processes that a launcher started; 1 without one."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def rank() -> int:
-    """Number of this process among all; 0 without a launcher."""
-    return int(os.environ.get("RANK", "0"))
 
 
 @dataclass
@@ -47,12 +35,3 @@ class OneDevice(TrainingArguments):
             self._n_gpu = 1
         self.distributed_state.device = wanted  # what accelerate moves models and batches to
         return wanted
-
-
-def refuse_launcher(what: str) -> None:
-    """Raises ValueError under a launcher: `what` runs in one process, and the others would wait for it for ever."""
-    if world_size() > 1:
-        raise ValueError(
-            f"{what} runs in one process, but a launcher started {world_size()} (WORLD_SIZE); run it without torchrun or "
-            "accelerate launch, and give the finished data to `paydirt train` under the launcher"
-        )
