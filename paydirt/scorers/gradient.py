@@ -77,8 +77,8 @@ class Gradient(Scorer):
         # Four sequences a pass: whole batches of unlike lengths would be mostly padding.
         micro = math.gcd(4, self.warmup_batch_size)
         values |= {"epochs": self.warmup_epochs, "batch_size": self.warmup_batch_size, "micro_batch_size": micro}
-        values["weighting"] = self.warmup_weighting
-        return parse(TrainConfig, values | {"save": "epoch", "keep_checkpoints": True})
+        kept = {"weighting": self.warmup_weighting, "save": "epoch", "keep_checkpoints": True}
+        return parse(TrainConfig, values | kept)
 
     @property
     def passes(self) -> int:

@@ -37,11 +37,11 @@ from paydirt.stages import (
     train,
     train_inputs,
 )
-from paydirt.training.launcher import refuse_launcher
 from paydirt.study.leaks import without_leaks
 from paydirt.study.recipe import MethodEntry, Study
 from paydirt.study.results import Run, write_results
 from paydirt.targets import TargetConfig
+from paydirt.training.launcher import refuse_launcher
 
 
 @dataclass

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import time
 from pathlib import Path
 
@@ -263,7 +261,7 @@ class TestKilled:
                 assert time.monotonic() < deadline, "no checkpoint within two minutes"
                 time.sleep(0.002)
         finally:
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()  # SIGKILL
             process.wait()
         assert not out.exists(), "it must be killed before it ends"
         return max(checkpoints.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1])).name
