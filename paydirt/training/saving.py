@@ -35,7 +35,7 @@ def save_trained(part: Path, trainer: Trainer, tokenizer: Any, adapter: Shapes |
         (part / "model" / "training_args.bin").unlink(missing_ok=True)  # a pickle of what config.yaml says
         prove_whole(part / "model", adapter)
         history = [entry for entry in trainer.state.log_history if "loss" in entry]
-        text = json.dumps({"steps": trainer.state.global_step, "history": history}, indent=1)
+        text = json.dumps({"steps": trainer.state.global_step, "history": history}, indent=1, sort_keys=True)
         write_atomic(part / "train.json", text)
         if not keep_checkpoints:
             shutil.rmtree(part / "checkpoints", ignore_errors=True)
