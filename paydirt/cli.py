@@ -19,6 +19,7 @@ from paydirt.boundary import guarded
 from paydirt.cli_options import options_of, with_options, with_settings
 from paydirt.config import parse
 from paydirt.progress import results_console, say
+from paydirt.training.launcher import refuse_launcher
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 score_app = typer.Typer(no_args_is_help=True, help="Score every pool example for a target: one command a method.")
@@ -293,6 +294,8 @@ def run(
         results = run_study(study, place)
         _finish_study(results)
     elif stage in STAGES:
+        if stage != "train":
+            refuse_launcher(f"a {stage} stage")
         cls, function = STAGES[stage]
         folder = recipe.absolute().parent
         place = out or folder.with_name(folder.name + "-replayed")
@@ -374,6 +377,7 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
     ] = False,
@@ -384,6 +388,8 @@ def _root(
     ] = False,
 ) -> None:
     """Choose fine-tuning data under one budget for selecting and training together."""
+    if context.invoked_subcommand not in ("train", "run"):
+        refuse_launcher(f"paydirt {context.invoked_subcommand}")
 
 
 def main() -> None:

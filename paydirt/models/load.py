@@ -6,6 +6,7 @@ its tokenizer. No remote code runs unless asked for; weights are read from safet
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -47,10 +48,26 @@ class LoraSpec(Config):
 
 
 def resolve_device(device: str) -> str:
-    """`auto` is CUDA where there is one."""
+    """`auto` is CUDA where there is one; under a launcher each process has the GPU of its number.
+
+    Raises ValueError where several processes are told to share one GPU, or there is none for this one.
+    """
     import torch
 
-    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if not device.startswith("cuda") or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return device
+    own = int(os.environ.get("LOCAL_RANK", "0"))
+    if device not in ("cuda", f"cuda:{own}"):
+        raise ValueError(
+            f"device {device!r} is one GPU, but a launcher gives each process its own; leave the device out"
+        )
+    if own >= torch.cuda.device_count():
+        raise ValueError(
+            f"process {own} of this machine has no GPU: there are {torch.cuda.device_count()}; start fewer"
+        )
+    return f"cuda:{own}"
 
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
@@ -91,10 +108,14 @@ def load_model(config: ModelConfig, train_adapter: bool = False) -> PreTrainedMo
     path, revision = config.path, config.revision
     if is_adapter(path):
         path, revision = base_of(path), adapter_config(path).get("revision")
+    options |= _pinned(path, revision)
     try:
-        model = AutoModelForCausalLM.from_pretrained(path, **options, **_pinned(path, revision))
+        model, report = AutoModelForCausalLM.from_pretrained(path, **options, output_loading_info=True)
     except Exception as error:  # as above
         raise ValueError(f"{path}: no causal language model could be loaded ({_first_line(error)})") from error
+    if report["missing_keys"]:  # transformers fills them at random
+        names = sorted(report["missing_keys"])
+        raise ValueError(f"{path}: {len(names)} weights are missing from its files, first {names[0]}; fetch it again")
     if is_adapter(config.path):
         from peft import PeftModel
 
@@ -102,6 +123,22 @@ def load_model(config: ModelConfig, train_adapter: bool = False) -> PreTrainedMo
     if config.quantization == "none":
         model = model.to(device)
     return model.eval()
+
+
+def missing_weights(path: str) -> list[str]:
+    """Parameters that a model directory's config asks for and its files lack, or hold in another shape.
+
+    Nothing but headers is read. Raises ValueError where it cannot be loaded at all.
+    """
+    from transformers import AutoModelForCausalLM
+
+    try:
+        _, report = AutoModelForCausalLM.from_pretrained(
+            path, device_map="meta", output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    except Exception as error:  # as above
+        raise ValueError(f"{path}: no causal language model could be loaded ({_first_line(error)})") from error
+    return sorted(report["missing_keys"]) + sorted(str(name) for name, *_ in report["mismatched_keys"])
 
 
 def _pinned(path: str, revision: str | None) -> dict[str, str]:

@@ -42,6 +42,7 @@ from paydirt.study.leaks import without_leaks
 from paydirt.study.recipe import MethodEntry, Study
 from paydirt.study.results import Run, write_results
 from paydirt.targets import TargetConfig
+from paydirt.training.launcher import refuse_launcher
 
 
 @dataclass
@@ -83,6 +84,7 @@ class TrainTask(NamedTuple):
 
 def run_study(study: Study, out: Path) -> Path:
     """Run (or continue) a study in `out`; returns the path of its results table."""
+    refuse_launcher("a study")
     out = Path(out).absolute()
     try:
         out.mkdir(parents=True, exist_ok=True)
