@@ -47,17 +47,17 @@ BY_HAND = {
         " C",
     ),
     "bbh/boolean_expressions/0": (
-        "<|user|>\nEvaluate the result of a random Boolean expression.\n\nQ: True and False and not True and True is\nA: Let's",
+        "<|user|>\nEvaluate the result of a random Boolean expression.\n\nQ: True and False and not True and True is\nA: ",
         "So the answer is True.\n\nQ: not ( ( not not True ) ) is\n<|assistant|>\nA:",
         " Let's think step by step.\nRemember that (i) expressions",
     ),
     "bbh/snarks/2": (
-        "<|user|>\nDetermine which of two sentences is sarcastic.\n\nAccording to Cambridge University Dictionary, sarcasm is",
+        "<|user|>\nDetermine which of two sentences is sarcastic.\n\nAccording to Cambridge University Dictionary, sarcasm",
         "punishments? What do you think this is supposed to be, moral?\n<|assistant|>\nA:",
         " Let's think step by step.\nIf we look at (A), it likens the consistency",
     ),
     "bbh/word_sorting/1": (
-        "<|user|>\nSort a list of words.\n\nQ: Sort the following words alphabetically: List: oven costume counterpart\nA: Let's",
+        "<|user|>\nSort a list of words.\n\nQ: Sort the following words alphabetically: List: oven costume counterpart\n",
         "seismography.\n\nQ: Sort the following words alphabetically: List: hypochlorite ponderosa phone credulity"
         "\n<|assistant|>\nA:",
         ' Let\'s think step by step.\nThe first letter: "hypochlorite": "h" (8).',
