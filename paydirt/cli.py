@@ -195,6 +195,7 @@ def _train(
     out: Out,
     template: Template = "tulu",
     max_length: MaxLength = 2048,
+    newline_label: NewlineLabel = False,
     seed: Seed = 0,
     dtype: Precision = "float32",
     device: Device = "auto",
@@ -210,7 +211,7 @@ def _train(
         {
             "pool": _pool(data),
             "model": _model(model, dtype, device),
-            "encoding": {"template": template, "max_length": max_length},
+            "encoding": {"template": template, "max_length": max_length, "newline_label": newline_label},
             "training": with_settings(options, settings),
             "seed": seed,
         },
