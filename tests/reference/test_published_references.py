@@ -219,6 +219,18 @@ def test_forms_enter_the_key_and_unknown_ones_are_refused(shared: Path) -> None:
         load("ifeval", shared, form="turn")
 
 
+def test_targets_of_whole_turns_keep_their_keys(jsonl: Callable[..., str]) -> None:
+    """A file without openings, such as the built-in world's, has the identity that it had before there were any."""
+    from paydirt.artifacts import fingerprint
+    from paydirt.scorers.base import target_fingerprint
+
+    path = jsonl("r.jsonl", {"id": "a", "prompt": "p", "completion": "c"})
+    target = load_target(TargetConfig(name="mine", references=path))
+    assert target_fingerprint(target) == fingerprint([["a", "mine", [["user", "p"], ["assistant", "c"]]]])
+    opened = jsonl("o.jsonl", {"id": "a", "prompt": "p", "completion": "c", "end": False})
+    assert target_fingerprint(load_target(TargetConfig(name="mine", references=opened))) != target_fingerprint(target)
+
+
 def test_the_newline_label_of_the_pool(shared: Path) -> None:
     """As open-instruct labels pool examples: the answer, its end and the newline after it; references have neither."""
     from paydirt.types import Message
