@@ -33,10 +33,12 @@ PrefixIds = Annotated[bool, typer.Option("--prefix-ids", help="prefix ids with t
 TargetName = Annotated[str, typer.Option("--target", help="mmlu, bbh, tydiqa, ifeval, or any name with --references")]
 Data = Annotated[str | None, typer.Option(help="folder in the LESS layout that holds the target's files")]
 References = Annotated[str | None, typer.Option(help="file of reference examples")]
+TargetForm = Annotated[str | None, typer.Option(help="references of mmlu, bbh, tydiqa: published (default), turn")]
 Test = Annotated[str | None, typer.Option(help="file of test examples")]
 Model = Annotated[str | None, typer.Option(help="model or adapter directory, or hub id")]
 Template = Annotated[str, typer.Option(help="chat form: tulu, llama2, tokenizer")]
 MaxLength = Annotated[int, typer.Option(help="tokens kept of each example")]
+NewlineLabel = Annotated[bool, typer.Option("--newline-label", help="learn the newline after an answer's end, as LESS")]
 Out = Annotated[Path, typer.Option(help="directory to write")]
 Seed = Annotated[int, typer.Option(help="random seed")]
 Cache = Annotated[Path | None, typer.Option(help="where imported pools and tokens live; default $PAYDIRT_CACHE")]
@@ -56,8 +58,10 @@ def _pool(files: list[str], form: str = "auto", on_bad: str = "raise", prefix_id
     return {"files": named or list(files), "form": form, "on_bad": on_bad, "prefix_ids": prefix_ids}
 
 
-def _target(name: str, data: str | None, references: str | None, test: str | None) -> dict[str, Any]:
-    return {"name": name, "data": data, "references": references, "test": test}
+def _target(
+    name: str, data: str | None, references: str | None, test: str | None, form: str | None = None
+) -> dict[str, Any]:
+    return {"name": name, "data": data, "references": references, "test": test, "form": form}
 
 
 def _model(path: str | None, dtype: str = "float32", device: str = "auto") -> dict[str, Any] | None:
@@ -94,9 +98,11 @@ def _add_score_commands() -> None:
             out: Out,
             data: Data = None,
             references: References = None,
+            target_form: TargetForm = None,
             model: Model = None,
             template: Template = "tulu",
             max_length: MaxLength = 2048,
+            newline_label: NewlineLabel = False,
             seed: Seed = 0,
             form: Form = "auto",
             on_bad: OnBad = "raise",
@@ -116,10 +122,10 @@ def _add_score_commands() -> None:
                 ScoreStage,
                 {
                     "pool": _pool(pool, form, on_bad, prefix_ids),
-                    "target": _target(target, data, references, None),
+                    "target": _target(target, data, references, None, target_form),
                     "method": {"name": name, **with_settings(options, settings)},
                     "model": _model(model, dtype, model_device),
-                    "encoding": {"template": template, "max_length": max_length},
+                    "encoding": {"template": template, "max_length": max_length, "newline_label": newline_label},
                     "seed": seed,
                 },
                 where="score",
@@ -214,6 +220,7 @@ def _train(
     out: Out,
     template: Template = "tulu",
     max_length: MaxLength = 2048,
+    newline_label: NewlineLabel = False,
     seed: Seed = 0,
     dtype: Precision = "float32",
     device: Device = "auto",
@@ -230,7 +237,7 @@ def _train(
         {
             "pool": _pool(data),
             "model": _model(model, dtype, device),
-            "encoding": {"template": template, "max_length": max_length},
+            "encoding": {"template": template, "max_length": max_length, "newline_label": newline_label},
             "training": with_settings(options, settings),
             "fraction": _chosen_as(data),
             "seed": seed,

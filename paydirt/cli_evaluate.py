@@ -31,6 +31,9 @@ def evaluate(
     responses: Annotated[Path | None, typer.Option(help="grade this JSONL of prompt and response, not a model")] = None,
     target: Annotated[str | None, typer.Option(help="target whose test examples, or whose benchmark, is meant")] = None,
     references: Annotated[str | None, typer.Option(help="file of the target's reference examples")] = None,
+    target_form: Annotated[
+        str | None, typer.Option(help="form of mmlu, bbh, tydiqa that prompts follow: published (default), turn")
+    ] = None,
     test: Annotated[str | None, typer.Option(help="file of the target's test examples")] = None,
     limit: Annotated[int | None, typer.Option(help="items of each subtask to use")] = None,
     batch_size: Annotated[str | None, typer.Option(help="sequences a pass, or auto")] = None,
@@ -40,7 +43,9 @@ def evaluate(
     ] = None,
     prompts: Annotated[str | None, typer.Option(help="wording of the prompts: references, lm_eval")] = None,
     max_gen_tokens: Annotated[int | None, typer.Option(help="tokens to generate at most")] = None,
-    include_references: Annotated[bool, typer.Option(help="ifeval: test on the target's references too")] = False,
+    include_references: Annotated[
+        bool, typer.Option(help="ifeval: test on prompts that are references too (of --target, else of ifeval's own)")
+    ] = False,
     backend: Annotated[str | None, typer.Option(help="hf, or vllm where it is installed")] = None,
     template: Annotated[str, typer.Option(help="chat form: tulu, llama2, tokenizer")] = "tulu",
     max_length: Annotated[int, typer.Option(help="tokens kept of each example")] = 2048,
@@ -60,6 +65,7 @@ def evaluate(
         "max_gen_tokens": max_gen_tokens,
         "backend": backend,
         "include_references": include_references or None,
+        "form": target_form if target is None else None,
     }
     given = {key: value for key, value in options.items() if value is not None}
     names = [name.strip() for name in benchmark.split(",") if name.strip()]
@@ -77,7 +83,8 @@ def evaluate(
             "benchmark": benchmark_values(name, given),
         }
         if target is not None:
-            stage["target"] = {"name": target, "data": data, "references": references, "test": test}
+            texts = {"references": references, "test": test, "form": target_form}
+            stage["target"] = {"name": target, "data": data, **texts}
         show(_evaluate(stage, place, cache, force))
 
 
@@ -89,7 +96,7 @@ def benchmark_values(name: str, given: dict[str, Any]) -> dict[str, Any]:
     fields = BENCHMARKS.get(name if known else "lm_eval").model_fields
     unknown = sorted(set(given) - set(fields) - {"data"})
     if unknown:
-        flags = ", ".join("--" + key.replace("_", "-") for key in unknown)
+        flags = ", ".join("--" + ("target-form" if key == "form" else key.replace("_", "-")) for key in unknown)
         raise ValueError(f"benchmark {name!r} does not take {flags}")
     values = {key: value for key, value in given.items() if key in fields}
     return {"name": name, **values} if known else {"name": "lm_eval", "task": name, **values}

