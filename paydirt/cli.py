@@ -16,7 +16,9 @@ from rich.console import Console
 from paydirt import __version__, cli_analysis, cli_data, cli_evaluate
 from paydirt.artifacts import Artifact, cache_root
 from paydirt.cli_options import options_of, with_options, with_settings
+from paydirt.cli_pool import PoolFiles, pool_values, reads_pool, say_pools
 from paydirt.config import parse
+from paydirt.data.tally import opened
 from paydirt.progress import results_console, say
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -24,10 +26,6 @@ score_app = typer.Typer(no_args_is_help=True, help="Score every pool example for
 app.add_typer(score_app, name="score")
 out_console = results_console()
 
-Pool = Annotated[list[str], typer.Option("--pool", help="pool file or NAME=FILE; repeat for several sources")]
-Form = Annotated[str, typer.Option(help="pool form: auto, messages, alpaca, sharegpt, prompt_completion")]
-OnBad = Annotated[str, typer.Option(help="bad records: raise, or skip and count")]
-PrefixIds = Annotated[bool, typer.Option("--prefix-ids", help="prefix ids with the source, where sources share ids")]
 TargetName = Annotated[str, typer.Option("--target", help="mmlu, bbh, tydiqa, ifeval, or any name with --references")]
 Data = Annotated[str | None, typer.Option(help="folder in the LESS layout that holds the target's files")]
 References = Annotated[str | None, typer.Option(help="file of reference examples")]
@@ -46,13 +44,6 @@ Set = Annotated[
 ]
 
 
-def _pool(files: list[str], form: str = "auto", on_bad: str = "raise", prefix_ids: bool = False) -> dict[str, Any]:
-    named = dict(f.split("=", 1) for f in files if "=" in f and not Path(f).exists())
-    if named and len(named) < len(files):
-        raise ValueError(f"--pool: name all of the files (NAME=FILE) or none; got {', '.join(files)}")
-    return {"files": named or list(files), "form": form, "on_bad": on_bad, "prefix_ids": prefix_ids}
-
-
 def _target(name: str, data: str | None, references: str | None, test: str | None) -> dict[str, Any]:
     return {"name": name, "data": data, "references": references, "test": test}
 
@@ -68,7 +59,7 @@ def _report(artifact: Artifact) -> None:
     else:
         out_console.print(f"{artifact.path} is up to date; nothing was done", markup=False, soft_wrap=True)
     for key, value in artifact.notes.items():
-        if not isinstance(value, dict | list) or len(str(value)) < 200:
+        if key != "pool" and (not isinstance(value, dict | list) or len(str(value)) < 200):
             out_console.print(f"  {key}: {value}", markup=False, soft_wrap=True)
 
 
@@ -86,7 +77,8 @@ def _add_score_commands() -> None:
         scorer = SCORERS.get(name)
 
         def command(
-            pool: Pool,
+            pool: PoolFiles,
+            reading: dict[str, Any],
             target: TargetName,
             out: Out,
             data: Data = None,
@@ -95,9 +87,6 @@ def _add_score_commands() -> None:
             template: Template = "tulu",
             max_length: MaxLength = 2048,
             seed: Seed = 0,
-            form: Form = "auto",
-            on_bad: OnBad = "raise",
-            prefix_ids: PrefixIds = False,
             dtype: Precision = "float32",
             model_device: Device = "auto",
             cache: Cache = None,
@@ -111,7 +100,7 @@ def _add_score_commands() -> None:
             stage = parse(
                 ScoreStage,
                 {
-                    "pool": _pool(pool, form, on_bad, prefix_ids),
+                    "pool": pool_values(pool, reading),
                     "target": _target(target, data, references, None),
                     "method": {"name": name, **with_settings(options, settings)},
                     "model": _model(model, dtype, model_device),
@@ -129,7 +118,7 @@ def _add_score_commands() -> None:
         command.__name__ = name
         command.__doc__ = scorer.__doc__
         _hide(command, "name")
-        score_app.command(name)(with_options(command, options_of(scorer)))
+        score_app.command(name)(with_options(reads_pool(command), options_of(scorer)))
 
 
 def _hide(function: Any, name: str) -> None:
@@ -187,6 +176,7 @@ def _train(
     data: Annotated[list[str], typer.Option("--data", help="file to train on, such as a selection.jsonl; repeat")],
     model: Annotated[str, typer.Option(help="model directory or hub id")],
     out: Out,
+    reading: dict[str, Any],
     template: Template = "tulu",
     max_length: MaxLength = 2048,
     seed: Seed = 0,
@@ -202,7 +192,7 @@ def _train(
     stage = parse(
         TrainStage,
         {
-            "pool": _pool(data),
+            "pool": pool_values(data, reading, "--data"),
             "model": _model(model, dtype, device),
             "encoding": {"template": template, "max_length": max_length},
             "training": with_settings(options, settings),
@@ -218,7 +208,7 @@ def _add_train_command() -> None:
 
     parameters = [p.replace(default=None) for p in options_of(TrainConfig)]  # unset flags leave room for the recipe
     _train.__name__ = "train"
-    app.command("train")(with_options(_train, parameters))
+    app.command("train")(with_options(reads_pool(_train), parameters))
 
 
 @app.command()
@@ -271,12 +261,18 @@ def report(study: Annotated[Path, typer.Argument(help="directory of a study that
 
 
 @app.command()
-def inspect(path: Annotated[Path, typer.Argument(help="an artifact or study directory, or a data file")]) -> None:
+@reads_pool
+def inspect(
+    path: Annotated[Path, typer.Argument(help="an artifact or study directory, or a data file")],
+    reading: dict[str, Any],
+    cache: Cache = None,
+) -> None:
     """Say what an artifact holds, or what a data file would be read as."""
     from paydirt.inspect import describe
 
-    for line in describe(path):
+    for line in describe(path, reading, cache):
         out_console.print(line, markup=False, soft_wrap=True)
+    opened.clear()  # a data file's table is among the lines
 
 
 @app.command()
@@ -338,6 +334,8 @@ def main() -> None:
     except ValueError as error:
         Console(stderr=True, highlight=False).print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(2)
+    finally:
+        say_pools()
 
 
 def _quiet_libraries() -> None:

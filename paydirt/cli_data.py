@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from paydirt.artifacts import Artifact, cache_root
+from paydirt.cli_pool import PoolFiles, open_files, pool_config, reads_pool
 from paydirt.config import parse
-from paydirt.data.pool import Pool, PoolConfig
 from paydirt.progress import results_console
 
 console = results_console()
 
-PoolFiles = Annotated[list[str], typer.Option("--pool", help="pool file or NAME=FILE; repeat for several sources")]
 Out = Annotated[Path, typer.Option(help="directory to write")]
 Seed = Annotated[int, typer.Option(help="random seed")]
 Cache = Annotated[Path | None, typer.Option(help="where imported pools live; default $PAYDIRT_CACHE")]
@@ -24,27 +23,13 @@ Cache = Annotated[Path | None, typer.Option(help="where imported pools live; def
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    app.command("decontaminate")(decontaminate)
-    app.command("dedup")(dedup)
-    app.command("split")(split)
+    app.command("decontaminate")(reads_pool(decontaminate))
+    app.command("dedup")(reads_pool(dedup))
+    app.command("split")(reads_pool(split))
     app.command("export")(export)
-    app.command("import-scores")(import_scores)
-    app.command("import-gradients")(import_gradients)
-    app.command("tiny")(tiny)
-
-
-def pool_config(files: list[str]) -> PoolConfig:
-    """`--pool` values as a pool: all named (NAME=FILE) or none."""
-    named = dict(f.split("=", 1) for f in files if "=" in f and not Path(f).exists())
-    if named and len(named) < len(files):
-        raise ValueError(f"--pool: name all of the files (NAME=FILE) or none; got {', '.join(files)}")
-    return PoolConfig(files=named or list(files))
-
-
-def open_files(files: list[str], cache: Path | None) -> Pool:
-    from paydirt.data.pool import open_pool
-
-    return open_pool(pool_config(files), cache or cache_root())
+    app.command("import-scores")(reads_pool(import_scores))
+    app.command("import-gradients")(reads_pool(import_gradients))
+    app.command("tiny")(reads_pool(tiny))
 
 
 def report(artifact: Artifact) -> None:
@@ -52,13 +37,14 @@ def report(artifact: Artifact) -> None:
     state = "wrote {}" if artifact.fresh else "{} is up to date; nothing was done"
     console.print(state.format(artifact.path), markup=False, soft_wrap=True)
     for key, value in artifact.notes.items():
-        if not isinstance(value, dict | list) or len(str(value)) < 200:
+        if key != "pool" and (not isinstance(value, dict | list) or len(str(value)) < 200):
             console.print(f"  {key}: {value}", markup=False, soft_wrap=True)
 
 
 def decontaminate(
     pool: PoolFiles,
     out: Out,
+    reading: dict[str, Any],
     against: Annotated[str, typer.Option(help="benchmarks whose items and references to look for: a,b")] = (
         "mmlu,bbh,tydiqa,ifeval"
     ),
@@ -78,7 +64,7 @@ def decontaminate(
     names = [name.strip() for name in against.split(",") if name.strip()] if data or not references else []
     items = items_against(names, data, references or [])
     config = DecontaminationConfig(ngram=ngram, near=near, common=common)
-    made = run(open_files(pool, cache), pool_config(pool), items, config, out)
+    made = run(open_files(pool, reading, cache), pool_config(pool, reading), items, config, out)
     report(made)
     show_matches(made, shown)
 
@@ -103,6 +89,7 @@ def show_matches(artifact: Artifact, shown: int) -> None:
 def dedup(
     pool: PoolFiles,
     out: Out,
+    reading: dict[str, Any],
     threshold: Annotated[float, typer.Option(help="Jaccard similarity that makes a near-duplicate")] = 0.8,
     ngram: Annotated[int, typer.Option(help="words in an n-gram")] = 5,
     part: Annotated[str, typer.Option(help="compare full conversations, or prompts")] = "full",
@@ -113,12 +100,13 @@ def dedup(
     from paydirt.data.dedup import dedup as run
 
     config = parse(DedupConfig, {"threshold": threshold, "ngram": ngram, "part": part}, where="dedup")
-    report(run(open_files(pool, cache), pool_config(pool), config, out))
+    report(run(open_files(pool, reading, cache), pool_config(pool, reading), config, out))
 
 
 def split(
     pool: PoolFiles,
     out: Out,
+    reading: dict[str, Any],
     points: Annotated[float, typer.Option(help="training points: a count, or a share below 1")] = 0.5,
     source: Annotated[str | None, typer.Option(help="the source to split; default: all together")] = None,
     seed: Seed = 0,
@@ -129,7 +117,7 @@ def split(
     from paydirt.data.split import split as run
 
     config = parse(SplitConfig, {"points": points, "source": source, "seed": seed}, where="split")
-    report(run(open_files(pool, cache), config, out))
+    report(run(open_files(pool, reading, cache), config, out))
 
 
 def export(
@@ -148,6 +136,7 @@ def import_scores(
     folder: Annotated[Path, typer.Argument(help="folder with <source>_<kind>_score.pt")],
     pool: PoolFiles,
     out: Out,
+    reading: dict[str, Any],
     task: Annotated[str, typer.Option(help="what the scores were made for: names the target")] = "published",
     kind: Annotated[str | None, typer.Option(help="influence, bm25, ...: where the folder holds several")] = None,
     cache: Cache = None,
@@ -156,18 +145,19 @@ def import_scores(
     from paydirt.interop import published
     from paydirt.types import Example, Message, Target
 
-    opened = open_files(pool, cache)
+    opened = open_files(pool, reading, cache)
     files = published.score_files(folder, list(opened.source_counts()), kind)
     # The scores stand for references that are not here; the target only lends its name.
     stand_in = Example(task, (Message("user", task), Message("assistant", task)))
     target = Target(task, (stand_in,), (task,))
-    report(published.import_scores(opened, pool_config(pool), files, target, out, cache or cache_root()))
+    report(published.import_scores(opened, pool_config(pool, reading), files, target, out, cache or cache_root()))
 
 
 def import_gradients(
     folder: Annotated[Path, typer.Argument(help="published folder dim<k> with all_orig.pt")],
     pool: PoolFiles,
     out: Out,
+    reading: dict[str, Any],
     checkpoint: Annotated[str, typer.Option(help="which checkpoint the gradients are of")],
     direction: Annotated[str, typer.Option(help="adam or sgd")] = "adam",
     dtype: Annotated[str, typer.Option(help="float16, bfloat16, float32, int8")] = "float16",
@@ -176,7 +166,7 @@ def import_gradients(
     """Turn a published gradient folder into a gradient store of ours; the pool is the one source it was made of."""
     from paydirt.interop.published import import_gradients as run
 
-    ids = open_files(pool, cache).ids()
+    ids = open_files(pool, reading, cache).ids()
     made = run(folder, ids, out, checkpoint=checkpoint, direction=direction, dtype=dtype)
     console.print(f"wrote {made}: {len(ids)} rows", markup=False, soft_wrap=True)
 
@@ -184,6 +174,7 @@ def import_gradients(
 def tiny(
     pool: PoolFiles,
     out: Out,
+    reading: dict[str, Any],
     seed: Seed = 0,
     layers: Annotated[int, typer.Option(help="layers")] = 2,
     hidden: Annotated[int, typer.Option(help="width")] = 32,
@@ -195,4 +186,4 @@ def tiny(
     from paydirt.models.tiny import TinyConfig, tiny_model
 
     config = TinyConfig(layers=layers, hidden=hidden, vocabulary=vocabulary, steps=steps)
-    report(tiny_model(open_files(pool, cache), out, seed, config))
+    report(tiny_model(open_files(pool, reading, cache), out, seed, config))

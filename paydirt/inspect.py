@@ -9,8 +9,8 @@ from typing import Any
 from paydirt.artifacts import MANIFEST, Artifact
 
 
-def describe(path: Path) -> list[str]:
-    """Lines for a person. Raises ValueError where there is nothing to describe."""
+def describe(path: Path, reading: dict[str, Any] | None = None, cache: Path | None = None) -> list[str]:
+    """Lines for a person; `reading` says how a data file is to be read. ValueError where there is nothing to describe."""
     path = Path(path)
     if (path / MANIFEST).is_file():
         return _artifact(Artifact(path))
@@ -20,7 +20,7 @@ def describe(path: Path) -> list[str]:
         return [f"{path} is unfinished: {path.name}.part exists; run its stage again to continue it"]
     if not path.exists():
         raise ValueError(f"{path}: no such file or directory")
-    return _data(path)
+    return _data(path, reading or {}, cache)
 
 
 def _artifact(artifact: Artifact) -> list[str]:
@@ -81,11 +81,14 @@ def _study(path: Path) -> list[str]:
     return [f"{path}: a study of {len(rows)} runs", f"  tasks: {', '.join(tasks)}", f"  methods: {', '.join(methods)}"]
 
 
-def _data(path: Path) -> list[str]:
+def _data(path: Path, reading: dict[str, Any], cache: Path | None) -> list[str]:
+    from paydirt.config import parse
     from paydirt.data.pool import PoolConfig, open_pool
+    from paydirt.data.tally import lines_of
 
-    pool = open_pool(PoolConfig(files=[str(path)]))
+    pool = open_pool(parse(PoolConfig, {"files": [str(path)], **reading}, where=str(path)), cache)
     lines = [f"{path}: {len(pool)} examples in form {pool.form!r}, fingerprint {pool.fingerprint}"]
+    lines += [f"  {line}" for line in lines_of(pool.account())]
     lines += [f"  source {name}: {count}" for name, count in pool.source_counts().items()]
     first = pool.example(0)
     lines += [f"  first: {first.id}"] + [f"    {m.role}: {m.content[:100]!r}" for m in first.messages]

@@ -91,7 +91,7 @@ def score(config: ScoreStage, out: Path, workspace: Workspace) -> Artifact:
 
     def make(part: Path) -> dict[str, Any]:
         job.out = part
-        return config.method.run(job)
+        return {**config.method.run(job), "pool": pool.account()}
 
     return build(out, "score", config.to_dict(), score_inputs(config.method, job), make, identity)
 
@@ -124,7 +124,8 @@ def select(config: SelectStage, out: Path, workspace: Workspace) -> Artifact:
     def make(part: Path) -> dict[str, Any]:
         scores = Scores(scored.path)
         chosen = choose(scores, config.selection, config.budget, config.seed, config.flops_per_token)
-        return write_selection(part, pool, scores, chosen) | {"token_unit": scored.notes["token_unit"]}
+        notes = write_selection(part, pool, scores, chosen)
+        return notes | {"token_unit": scored.notes["token_unit"], "pool": pool.account()}
 
     inputs = {"pool": pool.fingerprint, "scores": scored.fingerprint}
     return build(out, "select", config.to_dict(), inputs, make, identity)
@@ -156,7 +157,7 @@ def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
         tokens = workspace.tokens(config.pool, config.model, config.encoding)
         rows = pool.rows_of(sorted(ids))
         fraction = len(rows) / len(pool)
-        return train_model(
+        notes = train_model(
             part,
             config.model,
             encoder,
@@ -166,6 +167,7 @@ def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
             fraction=fraction,
             convention=config.convention,
         )
+        return {**notes, "pool": pool.account()}
 
     return build(out, "train", config.to_dict(), inputs, make, identity, collective=True)
 

@@ -99,7 +99,7 @@ def dedup(pool: Pool, pool_config: PoolConfig, config: DedupConfig, out: Path) -
         }
         report["missed"] = miss(config.threshold, *banding(config.threshold))  # share of pairs at the threshold
         write_atomic(part / "report.json", json.dumps(report, indent=1, ensure_ascii=False))
-        return report
+        return {**report, "pool": pool.account()}
 
     return build(out, "dedup", config.to_dict(), {"pool": pool.fingerprint}, make)
 

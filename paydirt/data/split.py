@@ -50,7 +50,7 @@ def split(pool: Pool, config: SplitConfig, out: Path) -> Artifact:
         write_rows(pool, rest, part, "train_{source}_data.jsonl")
         summary = {"points": len(points), "pool": len(rest)}
         write_atomic(part / "split.json", json.dumps({**summary, "point_ids": pool_ids(pool, points)}))
-        return summary
+        return {**summary, "pool": pool.account()}
 
     return build(out, "split", config.to_dict(), {"pool": pool.fingerprint}, make)
 

@@ -70,7 +70,7 @@ def import_scores(
 
     def make(part: Path) -> dict[str, Any]:
         scorer = _Published(values=in_pool_order(pool, files))
-        return scorer.run(Job(pool, target, part, shared))
+        return {**scorer.run(Job(pool, target, part, shared)), "pool": pool.account()}
 
     return build(out, "score", config, inputs, make)
 

@@ -45,7 +45,7 @@ def tiny_model(pool: Pool, out: Path, seed: int = 0, config: TinyConfig | None =
         model.save_pretrained(part / "model")
         tokenizer.save_pretrained(part / "model")
         facts = {"parameters": sum(p.numel() for p in model.parameters()), "vocabulary": len(tokenizer)}
-        return facts | {"training_loss": loss, "loss_of_chance": math.log(len(tokenizer))}
+        return facts | {"training_loss": loss, "loss_of_chance": math.log(len(tokenizer)), "pool": pool.account()}
 
     return build(out, "tiny-model", {**config.to_dict(), "seed": seed}, {"pool": pool.fingerprint}, make)
 
