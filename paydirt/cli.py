@@ -137,7 +137,7 @@ def _select(
     share: Annotated[list[str] | None, typer.Option(help="quota: SOURCE=WEIGHT; repeat")] = None,
     within: Annotated[str | None, typer.Option(help="statistic over the references of a subtask")] = None,
     across: Annotated[str | None, typer.Option(help="statistic over subtasks, or pooled")] = None,
-    fraction: Annotated[float | None, typer.Option(help="share of the pool")] = None,
+    fraction: Annotated[str | None, typer.Option(help="share of the pool: 0.05 or 5%")] = None,
     count: Annotated[int | None, typer.Option(help="examples")] = None,
     tokens: Annotated[int | None, typer.Option(help="tokens")] = None,
     flops: Annotated[float | None, typer.Option(help="training FLOPs; needs --flops-per-token")] = None,

@@ -17,7 +17,7 @@ from paydirt.progress import results_console
 console = results_console()
 
 Out = Annotated[Path, typer.Option(help="directory to write")]
-Seed = Annotated[int, typer.Option(help="random seed")]
+Seed = Annotated[int, typer.Option(help="random seed", min=0, max=(1 << 32) - 1)]
 Cache = Annotated[Path | None, typer.Option(help="where imported pools live; default $PAYDIRT_CACHE")]
 
 
@@ -63,7 +63,7 @@ def decontaminate(
 
     names = [name.strip() for name in against.split(",") if name.strip()] if data or not references else []
     items = items_against(names, data, references or [])
-    config = DecontaminationConfig(ngram=ngram, near=near, common=common)
+    config = parse(DecontaminationConfig, {"ngram": ngram, "near": near, "common": common}, where="decontaminate")
     made = run(open_files(pool, reading, cache), pool_config(pool, reading), items, config, out)
     report(made)
     show_matches(made, shown)
@@ -185,5 +185,6 @@ def tiny(
     """Write a tiny Llama with a tokenizer learnt on the pool, to try a recipe without any download."""
     from paydirt.models.tiny import TinyConfig, tiny_model
 
-    config = TinyConfig(layers=layers, hidden=hidden, vocabulary=vocabulary, steps=steps)
+    sizes = {"layers": layers, "hidden": hidden, "vocabulary": vocabulary, "steps": steps}
+    config = parse(TinyConfig, sizes, where="tiny")
     report(tiny_model(open_files(pool, reading, cache), out, seed, config))

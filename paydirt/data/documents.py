@@ -25,9 +25,10 @@ def read_jsonl(path: str) -> Iterator[Row]:
         record: dict[str, Any] | BadRecord
         try:
             text = decoded(line, number).strip()
-            if text in ("{", "["):
+            if number == 1 and text in ("{", "["):
                 raise ValueError(
-                    f"{path}:{number}: a JSON document over many lines, not JSON lines; name the file .json"
+                    f"{path}:1: malformed JSON at column 2: a line of JSON lines is a whole record; if the file is one "
+                    "document over many lines, name it .json"
                 )
             record = checked(parse_json(text))
         except BadRecord as error:

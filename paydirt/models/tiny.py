@@ -12,23 +12,32 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field, model_validator
+
 from paydirt.artifacts import Artifact, build
 from paydirt.config import Config
 from paydirt.data.pool import Pool
 
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"
+SMALLEST = 259  # the tokenizer's 256 bytes and 3 signs
 SAMPLE = 2000  # examples that the tokenizer is learnt on
 
 
 class TinyConfig(Config):
     """Sizes of the model; the default has about 0.2M parameters and holds prompts of 4,096 tokens."""
 
-    vocabulary: int = 2048
-    hidden: int = 32
-    layers: int = 2
-    heads: int = 4
-    length: int = 4096
-    steps: int = 0  # of pre-training on the pool, 4,096 tokens each
+    vocabulary: int = Field(2048, ge=SMALLEST, le=1 << 20, description="tokens that the tokenizer knows")
+    hidden: int = Field(32, ge=4, le=1 << 14, description="width")
+    layers: int = Field(2, ge=1, le=1000, description="layers")
+    heads: int = Field(4, ge=1, description="attention heads")
+    length: int = Field(4096, ge=1, description="tokens of the longest text")
+    steps: int = Field(0, ge=0, le=1_000_000, description="of pre-training on the pool, 4,096 tokens each")
+
+    @model_validator(mode="after")
+    def _heads(self) -> TinyConfig:
+        if self.hidden % (2 * self.heads):
+            raise ValueError(f"hidden must be a multiple of {2 * self.heads}, twice the heads; got {self.hidden}")
+        return self
 
 
 def tiny_model(pool: Pool, out: Path, seed: int = 0, config: TinyConfig | None = None) -> Artifact:

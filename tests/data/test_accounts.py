@@ -146,3 +146,26 @@ def test_a_pool_imported_by_another_version_is_read_anew(tmp_path: Path, monkeyp
     again = open_pool(config, tmp_path / "cache")
     assert again.fresh
     assert again.fingerprint == first.fingerprint
+
+
+def test_a_fraction_may_be_a_percentage_and_a_count_is_not_one(paydirt: Any, tiny: Any, tmp_path: Path) -> None:
+    scores = tmp_path / "scores"
+    code, _, said = paydirt(*command("score", tiny.root / "pool.jsonl", tiny, scores))
+    assert code == 0, said
+    for given in ("0.05", "5%"):
+        code, shown, said = paydirt("select", scores, "--fraction", given, "--out", tmp_path / "five")
+        assert code == 0, said
+    assert "nothing was done" in shown
+    for given, remedy in (
+        ("5", "for 5 % of the pool give 5%, for examples a count"),
+        ("0", "above 0 and at most 1"),
+        ("-5%", "above 0 and at most 1"),
+        ("101%", "at most 100%"),
+        ("nan", "above 0 and at most 1"),
+        ("inf", "for inf % of the pool"),
+        ("few", "such as 0.05 or 5%"),
+    ):
+        code, _, said = paydirt("select", scores, f"--fraction={given}", "--out", tmp_path / "none")
+        assert code == 2
+        assert "fraction" in said
+        assert remedy in said
