@@ -72,8 +72,8 @@ def read(record: dict[str, Any], form: str) -> Conversation:
     _SPELLINGS[form](found)
     _system(found)
     for key, what in ASIDE.items():
-        if found.peek(key) not in NOTHING:
-            found.lost[what] += 1
+        if key in record and found.peek(key) not in NOTHING:
+            found.lose(what)
     answers = [content for role, content in found.turns if role == "assistant"]
     if not answers:
         raise BadRecord("no assistant turn", "the conversation has no assistant turn, so there is nothing to learn")
@@ -171,7 +171,7 @@ def _system(found: Conversation) -> None:
         text = text_of(value, f"{key!r}", found)
         if found.turns and found.turns[0][0] == "system":
             if found.turns[0][1] != text:
-                found.lost["system text beside a system turn"] += 1
+                found.lose("system text beside a system turn")
         else:
             found.turns.insert(0, ("system", text))
 

@@ -13,7 +13,6 @@ after the first pass; only then, and only if there are any, the file is rewritte
 from __future__ import annotations
 
 import json
-import re
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -31,11 +30,9 @@ from paydirt.data.sources import ID_KEYS, SOURCE_KEYS, SourceFile
 from paydirt.data.tally import Tally
 from paydirt.data.turns import Conversation, Turn
 
-SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 BATCH_ROWS = 8192
 BATCH_BYTES = 32 << 20  # far below the 2 GiB that 32-bit Arrow offsets can address
 VERSION = 2  # of what an import makes of the same bytes: raise it whenever a record may be read otherwise than before
-META_KEYS = {*ID_KEYS, *SOURCE_KEYS, "subset", "subtask"}
 MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
 SCHEMA = pa.schema(
     [
@@ -88,7 +85,7 @@ def parse_file(
                 tally.bad(f"{place}{line}", fault)
                 continue
             tally.forms[file.path] = "columns" if by_name else known
-            tally.met(f"{place}{line}", found, record, META_KEYS | used | (set() if by_name else found.used))
+            tally.met(f"{place}{line}", found, record, used if by_name else found.used | used)
             yield parsed
 
 
@@ -108,7 +105,7 @@ def _parsed(record: dict[str, Any], form: str, file: SourceFile, line: int, raw:
     if not file.named:
         source = next((_text(record[key]) for key in SOURCE_KEYS if record.get(key)), source)
     _check_encodable([id, source, subset, *(content for _, content in found.turns)])
-    if SURROGATE.search(raw):  # escaped pairs are well; halves could not be written again
+    if "\\ud" in raw or "\\uD" in raw:  # escaped pairs are well; halves could not be written again
         _check_encodable([json.dumps(record, ensure_ascii=False, default=str)])
     return Parsed(id, source, subset, found.turns, raw, line), found
 

@@ -19,6 +19,8 @@ FIRST_PLACES = 5
 MOST_COLUMNS = 50  # names of unused columns to remember: hostile records may bring a new one each
 ON_BAD = " (or set on_bad: skip, `--on-bad skip` on the command line, to leave such records out, counted)"
 
+META = {"id", "idx", "uuid", "source", "dataset", "subset", "subtask"}  # read beside the turns
+
 opened: dict[str, dict[str, Any]] = {}
 
 
@@ -60,8 +62,8 @@ class Tally:
         for entries, counts in ((self.lost, found.lost), (self.changed, found.changed)):
             for what, count in counts.items():
                 _count(entries, what, place, count)
-        for column in record.keys() - seen:
-            if record[column] not in (None, "", [], {}):
+        for column in record:
+            if column not in seen and column not in META and record[column] not in (None, "", [], {}):
                 name = str(column)[:80].encode("utf-8", "backslashreplace").decode()
                 self.unused[name if name in self.unused or len(self.unused) < MOST_COLUMNS else "others"] += 1
         self.blank_user_turns += sum(role == "user" and not content.strip() for role, content in found.turns)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,13 +33,21 @@ class Conversation:
     record: dict[str, Any]
     turns: list[Turn] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
-    lost: Counter[str] = field(default_factory=Counter)
-    changed: Counter[str] = field(default_factory=Counter)
+    lost: dict[str, int] = field(default_factory=dict)
+    changed: dict[str, int] = field(default_factory=dict)
 
     def peek(self, key: str) -> Any:
         """A field, or None; remembered as read."""
         self.used.add(key)
         return self.record.get(key)
+
+    def lose(self, what: str) -> None:
+        """Count something that turns cannot hold."""
+        self.lost[what] = self.lost.get(what, 0) + 1
+
+    def change(self, what: str, count: int = 1) -> None:
+        """Count something that is kept in another shape."""
+        self.changed[what] = self.changed.get(what, 0) + count
 
 
 def turn_of(turn: Any, number: int, roles: dict[str, str], found: Conversation) -> Turn:
@@ -61,12 +68,12 @@ def turn_of(turn: Any, number: int, roles: dict[str, str], found: Conversation) 
         raise BadRecord("null content", f"turn {number} ({role}) has {has}; give a text or remove the record")
     text = "" if content is None else text_of(content, f"turn {number} ({role}) has content", found)
     if calls:
-        found.changed["tool calls written as text"] += len(calls)
+        found.change("tool calls written as text", len(calls))
         text = "\n".join([text, *calls] if text else calls)
     if role in TOOL_ROLES:
-        found.changed["tool turns read as user turns"] += 1
+        found.change("tool turns read as user turns")
     if turn.get("weight") in (0, "0") or turn.get("train") is False:
-        found.lost["marks of turns not to train on"] += 1
+        found.lose("marks of turns not to train on")
     return roles[role], text
 
 
@@ -88,13 +95,13 @@ def _part(part: dict[str, Any] | str, found: Conversation) -> str | None:
     if isinstance(text, str) and (kind is None or kind in TEXT_PARTS):
         return text
     if kind == "tool_use":
-        found.changed["tool calls written as text"] += 1
+        found.change("tool calls written as text")
         return _call(part.get("name"), part.get("input"))
     if kind == "tool_result" and isinstance(part.get("content"), str | list):
-        found.changed["tool turns read as user turns"] += 1
+        found.change("tool turns read as user turns")
         return text_of(part["content"], "a tool result has content", found)
     media = str(kind).startswith(("image", "input_image", "audio", "input_audio", "video"))
-    found.lost[MEDIA if media else "parts of content without text"] += 1
+    found.lose(MEDIA if media else "parts of content without text")
     return None
 
 

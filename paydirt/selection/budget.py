@@ -22,12 +22,12 @@ def share(value: Any) -> Any:
         raise ValueError("a fraction is a share of the pool such as 0.05 or 5%") from None
     if text.endswith("%"):
         number /= 100
-    elif number > 1:
+    elif 1 < number <= 100:
         raise ValueError(
             f"a fraction is at most 1: for {number:g} % of the pool give {number:g}%, for examples a count"
         )
     if not 0 < number <= 1:
-        raise ValueError("a fraction is above 0 and at most 1, or above 0% and at most 100%")
+        raise ValueError("a fraction is above 0 and at most 1, or above 0% and at most 100%; for examples give a count")
     return number
 
 
@@ -79,7 +79,7 @@ class Budget(Config):
         return self._prefix(tokens, self.flops / flops_per_token, f"{self.flops:g} FLOPs")
 
     def _checked(self, k: int, n: int, what: str) -> int:
-        if (self.fraction or 0) > 1 or k > n:
+        if k > n:
             raise ValueError(f"budget of {what} is over the pool, of which the policy ranks {n}; ask for at most {n}")
         if k < 1:
             raise ValueError(f"budget of {what} is below one example; the smallest fraction here is {1 / n:.2g}")

@@ -162,7 +162,8 @@ def test_a_fraction_may_be_a_percentage_and_a_count_is_not_one(paydirt: Any, tin
         ("-5%", "above 0 and at most 1"),
         ("101%", "at most 100%"),
         ("nan", "above 0 and at most 1"),
-        ("inf", "for inf % of the pool"),
+        ("inf", "for examples give a count"),
+        ("1000", "for examples give a count"),
         ("few", "such as 0.05 or 5%"),
     ):
         code, _, said = paydirt("select", scores, f"--fraction={given}", "--out", tmp_path / "none")
