@@ -17,7 +17,9 @@ from paydirt import __version__, cli_analysis, cli_data, cli_evaluate
 from paydirt.artifacts import VERIFY, Artifact, cache_root
 from paydirt.boundary import guarded
 from paydirt.cli_options import options_of, with_options, with_settings
+from paydirt.cli_pool import PoolFiles, pool_values, reads_pool, say_pools
 from paydirt.config import parse
+from paydirt.data.tally import opened
 from paydirt.progress import results_console, say
 from paydirt.training.launcher import refuse_launcher
 
@@ -26,10 +28,6 @@ score_app = typer.Typer(no_args_is_help=True, help="Score every pool example for
 app.add_typer(score_app, name="score")
 out_console = results_console()
 
-Pool = Annotated[list[str], typer.Option("--pool", help="pool file or NAME=FILE; repeat for several sources")]
-Form = Annotated[str, typer.Option(help="pool form: auto, messages, alpaca, sharegpt, prompt_completion")]
-OnBad = Annotated[str, typer.Option(help="bad records: raise, or skip and count")]
-PrefixIds = Annotated[bool, typer.Option("--prefix-ids", help="prefix ids with the source, where sources share ids")]
 TargetName = Annotated[str, typer.Option("--target", help="mmlu, bbh, tydiqa, ifeval, or any name with --references")]
 Data = Annotated[str | None, typer.Option(help="folder in the LESS layout that holds the target's files")]
 References = Annotated[str | None, typer.Option(help="file of reference examples")]
@@ -51,13 +49,6 @@ Set = Annotated[
 ]
 
 
-def _pool(files: list[str], form: str = "auto", on_bad: str = "raise", prefix_ids: bool = False) -> dict[str, Any]:
-    named = dict(f.split("=", 1) for f in files if "=" in f and not Path(f).exists())
-    if named and len(named) < len(files):
-        raise ValueError(f"--pool: name all of the files (NAME=FILE) or none; got {', '.join(files)}")
-    return {"files": named or list(files), "form": form, "on_bad": on_bad, "prefix_ids": prefix_ids}
-
-
 def _target(
     name: str, data: str | None, references: str | None, test: str | None, form: str | None = None
 ) -> dict[str, Any]:
@@ -75,7 +66,7 @@ def _report(artifact: Artifact) -> None:
     else:
         out_console.print(f"{artifact.path} is up to date; nothing was done", markup=False, soft_wrap=True)
     for key, value in artifact.notes.items():
-        if not isinstance(value, dict | list) or len(str(value)) < 200:
+        if key != "pool" and (not isinstance(value, dict | list) or len(str(value)) < 200):
             out_console.print(f"  {key}: {value}", markup=False, soft_wrap=True)
 
 
@@ -93,7 +84,8 @@ def _add_score_commands() -> None:
         scorer = SCORERS.get(name)
 
         def command(
-            pool: Pool,
+            pool: PoolFiles,
+            reading: dict[str, Any],
             target: TargetName,
             out: Out,
             data: Data = None,
@@ -104,9 +96,6 @@ def _add_score_commands() -> None:
             max_length: MaxLength = 2048,
             newline_label: NewlineLabel = False,
             seed: Seed = 0,
-            form: Form = "auto",
-            on_bad: OnBad = "raise",
-            prefix_ids: PrefixIds = False,
             dtype: Precision = "float32",
             model_device: Device = "auto",
             cache: Cache = None,
@@ -121,7 +110,7 @@ def _add_score_commands() -> None:
             stage = parse(
                 ScoreStage,
                 {
-                    "pool": _pool(pool, form, on_bad, prefix_ids),
+                    "pool": pool_values(pool, reading),
                     "target": _target(target, data, references, None, target_form),
                     "method": {"name": name, **with_settings(options, settings)},
                     "model": _model(model, dtype, model_device),
@@ -139,7 +128,7 @@ def _add_score_commands() -> None:
         command.__name__ = name
         command.__doc__ = scorer.__doc__
         _hide(command, "name")
-        score_app.command(name)(with_options(command, options_of(scorer)))
+        score_app.command(name)(with_options(reads_pool(command), options_of(scorer)))
 
 
 def _hide(function: Any, name: str) -> None:
@@ -160,7 +149,7 @@ def _select(
     share: Annotated[list[str] | None, typer.Option(help="quota: SOURCE=WEIGHT; repeat")] = None,
     within: Annotated[str | None, typer.Option(help="statistic over the references of a subtask")] = None,
     across: Annotated[str | None, typer.Option(help="statistic over subtasks, or pooled")] = None,
-    fraction: Annotated[float | None, typer.Option(help="share of the pool")] = None,
+    fraction: Annotated[str | None, typer.Option(help="share of the pool: 0.05 or 5%")] = None,
     count: Annotated[int | None, typer.Option(help="examples")] = None,
     tokens: Annotated[int | None, typer.Option(help="tokens")] = None,
     flops: Annotated[float | None, typer.Option(help="training FLOPs; needs --flops-per-token")] = None,
@@ -218,6 +207,7 @@ def _train(
     data: Annotated[list[str], typer.Option("--data", help="file to train on, such as a selection.jsonl; repeat")],
     model: Annotated[str, typer.Option(help="model directory or hub id")],
     out: Out,
+    reading: dict[str, Any],
     template: Template = "tulu",
     max_length: MaxLength = 2048,
     newline_label: NewlineLabel = False,
@@ -235,7 +225,7 @@ def _train(
     stage = parse(
         TrainStage,
         {
-            "pool": _pool(data),
+            "pool": pool_values(data, reading, "--data"),
             "model": _model(model, dtype, device),
             "encoding": {"template": template, "max_length": max_length, "newline_label": newline_label},
             "training": with_settings(options, settings),
@@ -267,7 +257,7 @@ def _add_train_command() -> None:
 
     parameters = [p.replace(default=None) for p in options_of(TrainConfig)]  # unset flags leave room for the recipe
     _train.__name__ = "train"
-    app.command("train")(with_options(_train, parameters))
+    app.command("train")(with_options(reads_pool(_train), parameters))
 
 
 @app.command()
@@ -329,15 +319,19 @@ def report(study: Annotated[Path, typer.Argument(help="directory of a study that
 
 
 @app.command()
+@reads_pool
 def inspect(
     path: Annotated[Path, typer.Argument(help="an artifact or study directory, or a data file")],
+    reading: dict[str, Any],
+    cache: Cache = None,
     verify: Annotated[bool, typer.Option("--verify", help="check every byte of an artifact")] = False,
 ) -> None:
     """Say what an artifact holds, or what a data file would be read as."""
     from paydirt.inspect import describe
 
-    for line in describe(path, verify):
+    for line in describe(path, reading, cache, verify):
         out_console.print(line, markup=False, soft_wrap=True)
+    opened.clear()  # a data file's table is among the lines
 
 
 @app.command()
@@ -406,7 +400,10 @@ def main() -> None:
     guarded(_register)
     debug = "--debug" in sys.argv  # before or after the verb, as it comes to mind
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
-    guarded(app, debug)
+    try:
+        guarded(app, debug)
+    finally:
+        say_pools()
 
 
 def _register() -> None:

@@ -9,8 +9,13 @@ from paydirt.artifacts import MANIFEST, Artifact, open_artifact, read_json, read
 from paydirt.cost.ledger import Entry, Ledger
 
 
-def describe(path: Path, verify: bool = False) -> list[str]:
-    """Lines for a person. Raises ValueError where there is nothing to describe, or it is damaged."""
+def describe(
+    path: Path, how: dict[str, Any] | None = None, cache: Path | None = None, verify: bool = False
+) -> list[str]:
+    """Lines for a person; `how` says how a data file is to be read.
+
+    ValueError where there is nothing to describe, or it is damaged.
+    """
     path = Path(path)
     if (path / MANIFEST).is_file():
         artifact = open_artifact(path)
@@ -24,7 +29,7 @@ def describe(path: Path, verify: bool = False) -> list[str]:
         return [f"{path} is unfinished: {path.name}.part exists; run its stage again to continue it"]
     if not path.exists():
         raise ValueError(f"{path}: no such file or directory")
-    return _data(path)
+    return _data(path, how or {}, cache)
 
 
 def _artifact(artifact: Artifact) -> list[str]:
@@ -83,11 +88,14 @@ def _study(path: Path) -> list[str]:
     return [f"{path}: a study of {len(rows)} runs", f"  tasks: {', '.join(tasks)}", f"  methods: {', '.join(methods)}"]
 
 
-def _data(path: Path) -> list[str]:
+def _data(path: Path, how: dict[str, Any], cache: Path | None) -> list[str]:
+    from paydirt.config import parse
     from paydirt.data.pool import PoolConfig, open_pool
+    from paydirt.data.tally import lines_of
 
-    pool = open_pool(PoolConfig(files=[str(path)]))
+    pool = open_pool(parse(PoolConfig, {"files": [str(path)], **how}, where=str(path)), cache)
     lines = [f"{path}: {len(pool)} examples in form {pool.form!r}, fingerprint {pool.fingerprint}"]
+    lines += [f"  {line}" for line in lines_of(pool.account())]
     lines += [f"  source {name}: {count}" for name, count in pool.source_counts().items()]
     first = pool.example(0)
     lines += [f"  first: {first.id}"] + [f"    {m.role}: {m.content[:100]!r}" for m in first.messages]

@@ -132,7 +132,7 @@ def score(config: ScoreStage, out: Path, workspace: Workspace) -> Artifact:
 
     def make(part: Path) -> dict[str, Any]:
         job.out = part
-        return config.method.run(job)
+        return {**config.method.run(job), "pool": pool.account()}
 
     return build(
         out,
@@ -185,7 +185,8 @@ def select(config: SelectStage, out: Path, workspace: Workspace) -> Artifact:
         with reading(scored.path, "manifest.json"):
             unit = scored.notes["token_unit"]
         chosen = choose(scores, config.selection, config.budget, config.seed, config.flops_per_token)
-        return write_selection(part, pool, scores, chosen, config.budget) | {"token_unit": unit}
+        notes = write_selection(part, pool, scores, chosen, config.budget)
+        return notes | {"token_unit": unit, "pool": pool.account()}
 
     inputs = {
         "pool": pool.fingerprint,
@@ -267,7 +268,7 @@ def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
     def make(part: Path) -> dict[str, Any]:
         tokens = workspace.tokens(config.pool, config.model, config.encoding)
         rows = pool.rows_of(sorted(ids))
-        return train_model(
+        notes = train_model(
             part,
             config.model,
             encoder,
@@ -277,6 +278,7 @@ def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
             fraction=config.share,
             convention=config.convention,
         )
+        return {**notes, "pool": pool.account()}
 
     return build(
         out,

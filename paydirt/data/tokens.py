@@ -14,6 +14,7 @@ import numpy as np
 from paydirt.artifacts import Artifact, build, cache_root
 from paydirt.data.encoding import Encoded, Encoder
 from paydirt.data.pool import Pool
+from paydirt.data.tally import note_encoding
 from paydirt.progress import say, track
 
 BLOCK = 4096
@@ -121,4 +122,6 @@ def token_store(pool: Pool, encoder: Encoder, cache: Path | None = None) -> Toke
         }
 
     root = cache or cache_root()
-    return TokenStore(build(root / "tokens" / name, "tokens", encoder.config.to_dict(), inputs, make))
+    store = TokenStore(build(root / "tokens" / name, "tokens", encoder.config.to_dict(), inputs, make))
+    note_encoding(pool.fingerprint, store.notes)
+    return store

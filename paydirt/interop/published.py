@@ -82,7 +82,7 @@ def import_scores(
 
     def make(part: Path) -> dict[str, Any]:
         scorer = _Published(given=in_pool_order(pool, files))
-        return scorer.run(Job(pool, target, part, shared))
+        return {**scorer.run(Job(pool, target, part, shared)), "pool": pool.account()}
 
     identity = {"target": target.name}
     told = config | (told or {})

@@ -6,19 +6,41 @@ Exactly one of the four is set. A budget is a cut of an order, so a smaller budg
 from __future__ import annotations
 
 import math
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from paydirt.config import Config
 
 MOST = 2**63 - 1  # what the integers of a table hold
 
 
+def share(value: Any) -> Any:
+    """A share of the pool from a number or `"5%"`; ValueError with both readings for a number over 1."""
+    text = str(value).strip()
+    try:
+        number = float(text.removesuffix("%"))
+    except ValueError:
+        raise ValueError("a fraction is a share of the pool such as 0.05 or 5%") from None
+    if text.endswith("%"):
+        number /= 100
+    elif 1 < number <= 100:
+        raise ValueError(
+            f"a fraction is at most 1: for {number:g} % of the pool give {number:g}%, for examples a count"
+        )
+    if not 0 < number <= 1:
+        raise ValueError("a fraction is above 0 and at most 1, or above 0% and at most 100%; for examples give a count")
+    return number
+
+
+Share = Annotated[float, BeforeValidator(share)]
+
+
 class Budget(Config):
     """How much to select: give exactly one."""
 
-    fraction: float | None = Field(None, description="share of the pool, in (0, 1]")
+    fraction: Share | None = Field(None, description="share of the pool, in (0, 1], or as 5%")
     count: int | None = Field(None, description="examples")
     tokens: int | None = Field(None, description="tokens (one pass over the selection)")
     flops: float | None = Field(None, description="training FLOPs (needs a model)")
