@@ -151,6 +151,7 @@ def _select(
     fraction: Annotated[float | None, typer.Option(help="share of the pool")] = None,
     count: Annotated[int | None, typer.Option(help="examples")] = None,
     tokens: Annotated[int | None, typer.Option(help="tokens")] = None,
+    words: Annotated[int | None, typer.Option(help="words, where scores were made without a model")] = None,
     flops: Annotated[float | None, typer.Option(help="training FLOPs; needs --flops-per-token")] = None,
     flops_per_token: Annotated[float | None, typer.Option(help="training FLOPs of one token")] = None,
     seed: Seed = 0,
@@ -164,7 +165,7 @@ def _select(
     if share:
         options["shares"] = {k: float(v) for k, _, v in (s.partition("=") for s in share)}
     reduction = {k: v for k, v in (("within", within), ("across", across)) if v}
-    budget = {"fraction": fraction, "count": count, "tokens": tokens, "flops": flops}
+    budget = {"fraction": fraction, "count": count, "tokens": tokens, "words": words, "flops": flops}
     stage = parse(
         SelectStage,
         {

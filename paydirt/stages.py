@@ -121,6 +121,8 @@ def select(config: SelectStage, out: Path, workspace: Workspace) -> Artifact:
     pool = workspace.pool(config.pool)
     identity = {k: v for k, v in config.to_dict().items() if k not in ("pool", "scores")}
 
+    config.budget.check_unit(scored.notes["token_unit"])
+
     def make(part: Path) -> dict[str, Any]:
         scores = Scores(scored.path)
         chosen = choose(scores, config.selection, config.budget, config.seed, config.flops_per_token)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from paydirt.artifacts import Artifact, build, write_atomic
 from paydirt.config import Config
@@ -22,9 +22,18 @@ from paydirt.data.subset import write_rows
 class SplitConfig(Config):
     """How many points, and of which source."""
 
-    points: float = Field(0.5, gt=0, description="training points: a count, or a share where it is below 1")
+    points: float = Field(
+        0.5, gt=0, allow_inf_nan=False, description="training points: a count, or a share where it is below 1"
+    )
     source: str | None = Field(None, description="split this source, the others going to the pool; null: all together")
     seed: int = 0
+
+    @field_validator("points")
+    @classmethod
+    def _whole(cls, points: float) -> float:
+        if points >= 1 and points != int(points):
+            raise ValueError(f"{points:g} is neither a share below 1 nor a whole number of points")
+        return points
 
 
 def split(pool: Pool, config: SplitConfig, out: Path) -> Artifact:

@@ -23,12 +23,12 @@ from pydantic import BeforeValidator, Field, field_validator
 from paydirt.artifacts import write_atomic
 from paydirt.config import Config
 from paydirt.cost.facts import Facts
-from paydirt.cost.methods import SAFETY, as_counted, selection_cost
+from paydirt.cost.methods import selection_cost
 from paydirt.progress import say
 from paydirt.scorers.base import Job, Method, Scorer, make_scorer
 from paydirt.scorers.gradient import Gradient
 from paydirt.scorers.learned import Learned
-from paydirt.scorers.learned_budget import LEAST, closed_form, feature_prices, least_allowance, require
+from paydirt.scorers.learned_budget import LEAST, closed_form, feature_ceilings, least_allowance, require
 from paydirt.scorers.learned_passes import learn
 from paydirt.scorers.truth import Truth
 from paydirt.scores import reduced
@@ -217,8 +217,7 @@ class Cascade(Scorer):
         def fits(size: int) -> bool:
             facts = ranked.part(np.arange(size))
             if last and isinstance(final, Learned):
-                features = SAFETY * sum(feature_prices(final, as_counted(facts)).values())
-                return features <= COMMON * left and self.least(facts, size, following) <= left
+                return feature_ceilings(final, facts) <= COMMON * left and self.least(facts, size, following) <= left
             if last:
                 return final.ceiling(facts) <= left
             first = self.filters[following].method.ceiling(facts)
