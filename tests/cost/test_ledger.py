@@ -48,9 +48,8 @@ def test_a_peak_is_the_blocks_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         with ledger.record("inner"):
             cuda.use(20, device=1)
         cuda.use(30)
-    with ledger.record("outer of a great inner"):
-        with ledger.record("great"):
-            cuda.use(700)
+    with ledger.record("outer of a great inner"), ledger.record("great"):
+        cuda.use(700)
     lines = {e.stage: (e.device, e.peak_bytes) for e in ledger.entries()}
     assert lines["first"] == ("cuda:0", 1000)
     assert lines["second"] == ("cuda", 10), "not what an earlier block had reached"
@@ -65,9 +64,14 @@ def test_a_block_without_cuda_work_is_the_cpus(tmp_path: Path, monkeypatch: pyte
     cuda.now = cuda.peak = [100, 0]
     with ledger.record("bm25"):
         pass
-    with pytest.raises(RuntimeError), ledger.record("gradients"):
-        cuda.use(50)
-        raise RuntimeError
+
+    def fails() -> None:
+        with ledger.record("gradients"):
+            cuda.use(50)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fails()
     lines = {e.stage: e for e in ledger.entries()}
     assert lines["bm25"].device == "cpu"
     assert lines["bm25"].peak_bytes > 1 << 20, "of the process"

@@ -82,7 +82,7 @@ def test_labels_tell_budgets_apart() -> None:
 @pytest.mark.parametrize("kind", ["tokens", "flops"])
 def test_words_are_no_tokens(kind: str) -> None:
     """Scores made without a model hold words; a budget over them is one of words, or refused."""
-    with pytest.raises(ValueError, match="these scores hold words.*score again with --model"):
+    with pytest.raises(ValueError, match=r"these scores hold words.*score again with --model"):
         Budget(**{kind: 30}).check_unit("words")
     Budget(**{kind: 30}).check_unit("tokens")
     assert Budget(words=30).size(TOKENS) == 2
