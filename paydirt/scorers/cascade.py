@@ -77,7 +77,9 @@ class Cascade(Scorer):
         min_length=2,
         description="methods from cheap to dear, each with a share to keep",
     )
-    budget: float | None = Field(None, gt=0, description="selection FLOPs, never exceeded; null: by share")
+    budget: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="selection FLOPs, never exceeded; null: by share"
+    )
     share: float = Field(0.1, gt=0, le=1, description="budget as a share of the cost of full")
     full: Gradient = Field(default_factory=Gradient, description="the selection that share is a share of the cost of")
 
