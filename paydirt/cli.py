@@ -152,6 +152,7 @@ def _select(
     fraction: Annotated[str | None, typer.Option(help="share of the pool: 0.05 or 5%")] = None,
     count: Annotated[int | None, typer.Option(help="examples")] = None,
     tokens: Annotated[int | None, typer.Option(help="tokens")] = None,
+    words: Annotated[int | None, typer.Option(help="words, where scores were made without a model")] = None,
     flops: Annotated[float | None, typer.Option(help="training FLOPs; needs --flops-per-token")] = None,
     flops_per_token: Annotated[float | None, typer.Option(help="training FLOPs of one token")] = None,
     seed: Seed = 0,
@@ -170,7 +171,7 @@ def _select(
         raise ValueError(f"{owner[min(idle)]}; give --policy {owner[min(idle)].split()[-1]}, or leave it out")
     options = {"name": policy, **given} if policy else None
     reduction = {k: v for k, v in (("within", within), ("across", across)) if v}
-    budget = {"fraction": fraction, "count": count, "tokens": tokens, "flops": flops}
+    budget = {"fraction": fraction, "count": count, "tokens": tokens, "words": words, "flops": flops}
     stage = parse(
         SelectStage,
         {

@@ -180,6 +180,8 @@ def select(config: SelectStage, out: Path, workspace: Workspace) -> Artifact:
     config = config.model_copy(update={"selection": selection, "seed": config.seed if policy.draws else 0})
     identity = {k: v for k, v in deciding(config).items() if k != "pool"}  # which an input stands for
 
+    config.budget.check_unit(scored.notes["token_unit"])
+
     def make(part: Path) -> dict[str, Any]:
         scores = Scores(scored.path)
         with reading(scored.path, "manifest.json"):

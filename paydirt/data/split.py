@@ -30,10 +30,10 @@ class SplitConfig(Config):
 
     @field_validator("points")
     @classmethod
-    def _whole(cls, value: float) -> float:
-        if value > 1 and value != int(value):
-            raise ValueError("a count of points is whole; a share is below 1")
-        return value
+    def _whole(cls, points: float) -> float:
+        if points >= 1 and points != int(points):
+            raise ValueError(f"{points:g} is neither a share below 1 nor a whole number of points")
+        return points
 
 
 def split(

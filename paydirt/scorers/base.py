@@ -40,6 +40,7 @@ from paydirt.types import Cost, Target
 SHARD_ROWS = 4096
 # Libraries whose numbers enter what a model computes: arithmetic, architecture, tokens, adapters.
 MODEL_LIBRARIES = ("torch", "transformers", "tokenizers", "peft")
+BATCH_TOKENS = 1 << 14  # padded tokens in a batch of a method that has no option for it
 KNOWN = ("encoder", "tokens", "references", "architecture", "facts")  # what a job of the same pool need not find again
 
 
@@ -228,7 +229,12 @@ class Scorer(Named):
 
     def ceiling(self, facts: Facts) -> float:
         """FLOPs that a count of this selection will not exceed: what a budget must hold ready for it."""
-        return SAFETY * selection_cost(self, as_counted(facts)).flops
+        return SAFETY * self.padding(facts) * selection_cost(self, as_counted(facts)).flops
+
+    def padding(self, facts: Facts) -> float:
+        """Padded tokens over tokens of a pass over pool and references, in batches of like lengths."""
+        most = getattr(self, "token_budget", BATCH_TOKENS)
+        return max(facts.pool.packed(most), facts.references.packed(most))
 
     def charged(self, job: Job, predicted: Cost) -> float:
         """FLOPs that a study charges for these finished scores: the closed form, unless a budget was spent by count."""

@@ -18,7 +18,7 @@ import numpy as np
 from paydirt.artifacts import Artifact, build, fingerprint
 from paydirt.cost.facts import Facts
 from paydirt.cost.forms import forward_flops
-from paydirt.cost.methods import selection_cost
+from paydirt.cost.methods import SAFETY, as_counted, selection_cost
 from paydirt.data.tokens import row_key
 from paydirt.progress import track
 from paydirt.registry import did_you_mean
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from paydirt.scorers.gradient import Gradient
 
 Rows = Callable[[int, int], np.ndarray]
+LOSS_TOKENS = 4096  # padded tokens in a batch of the feature loss
 HASHES = 1 << 16  # columns that words are hashed into, for prompts and for answers
 SAMPLE = 20_000  # examples that the main directions are found on
 DIRECTIONS = 192  # of prompts, and as many of answers
@@ -76,6 +77,14 @@ def feature_price(name: str, facts: Facts, config: Settings) -> Cost:
         pool = facts.pool
         return Cost(forward_flops(facts.model, pool.total, pool.mean, facts.convention), round(pool.total))
     return Cost()
+
+
+def feature_ceiling(name: str, facts: Facts, config: Settings) -> float:
+    """FLOPs that a count of a feature will not exceed (see `Scorer.ceiling`)."""
+    if name in ("embed", "rds"):
+        return (config.embed if name == "embed" else config.rds).ceiling(facts)
+    cost = SAFETY * feature_price(name, as_counted(facts), config).flops
+    return cost * facts.pool.packed(LOSS_TOKENS) if name == "loss" else cost
 
 
 def _length(job: Job, config: Settings) -> Feature:
@@ -138,7 +147,7 @@ def _proxy(job: Job, config: Settings) -> Feature:
 def _loss(job: Job, config: Settings) -> Feature:
     from paydirt.scorers.perplexity import pool_losses, read_mean_losses
 
-    artifact = pool_losses(job, job.selector, "supervised", 4096)
+    artifact = pool_losses(job, job.selector, "supervised", LOSS_TOKENS)
     job.meter.charge(artifact)
 
     def alone(start: int, stop: int) -> np.ndarray:

@@ -6,7 +6,8 @@ every reference's gradient to k numbers; influence is the checkpoint-weighted co
 
 The projected pool is a store that serves every target. With `store: false` nothing is kept but similarities, which is
 cheaper on disk when there is one target. `checkpoints`, `layers`, `max_tokens`, `warmup_epochs` and `k` each cut the cost;
-docs/selection-cost.md holds what each does to the selection.
+docs/selection-cost.md holds what each does to the selection. A study's seeds vary training, not the warm-up, its share or
+the projection (`warmup_seed`, `projection_seed`): the spread that it shows covers training alone, unless these vary too.
 """
 
 from __future__ import annotations

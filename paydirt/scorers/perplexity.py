@@ -19,7 +19,7 @@ from pydantic import Field
 from paydirt.artifacts import Artifact, build, fingerprint
 from paydirt.config import parse
 from paydirt.cost.facts import Facts
-from paydirt.cost.forms import forward_flops
+from paydirt.cost.forms import forward_flops, lora_flops
 from paydirt.cost.ledger import Ledger
 from paydirt.cost.measure import FlopMeter
 from paydirt.cost.methods import SAFETY, as_counted, selection_cost
@@ -69,15 +69,20 @@ class Perplexity(Scorer):
         forward = forward_flops(facts.model, pool.total, pool.mean, facts.convention)
         cost = Cost(forward, round(pool.total), {"forward": forward})
         if self.tune_epochs:
-            tuning = predict_training_cost(self.training(), facts.model, shown.total, shown.count, facts.convention)
+            config = self.training()
+            tuning = predict_training_cost(config, facts.model, shown.total, shown.count, facts.convention)
             cost = cost + Cost(tuning.flops, tuning.tokens, {"tuning": tuning.flops})
+            if config.method == "lora":  # the pool is read through the adapters, which stay beside the weights
+                adapters = lora_flops(facts.model, pool.total, config.lora.r, config.lora.targets)
+                cost = cost + Cost(adapters, 0, {"adapters": adapters})
         return cost
 
     def ceiling(self, facts: Facts) -> float:
-        """Batches of references are padded to their longest."""
+        """Batches of references are drawn at random, and padded to their longest."""
         cost = selection_cost(self, as_counted(facts))
         tuning = cost.parts.get("tuning", 0.0)
-        return SAFETY * (cost.flops + (facts.references.padded(self.tune_batch_size) - 1) * tuning)
+        reading = self.padding(facts) * (cost.flops - tuning)
+        return SAFETY * (reading + facts.references.padded(self.tune_batch_size) * tuning)
 
     def prepare(self, job: Job) -> Artifact:
         """Per-token losses of the whole pool, under the tuned model."""

@@ -156,7 +156,10 @@ def test_numbers_beyond_reason_are_refused_with_their_range(tiny: Tiny, paydirt,
     code, _, error = paydirt("cost", "gradient", *(x for pair in given.items() for x in pair))
     assert code == 2
     assert "Traceback" not in error
-    assert option.strip("-").replace("-", " ") in error.lower().replace("-", " ").replace("params", "parameters") or option == "--encoder-params"
+    assert (
+        option.strip("-").replace("-", " ") in error.lower().replace("-", " ").replace("params", "parameters")
+        or option == "--encoder-params"
+    )
 
 
 # ---- how prices add up ----------------------------------------------------------------------------------------
