@@ -242,9 +242,7 @@ def _chosen_as(data: list[str]) -> float | None:
     if len(data) == 1:
         return next(iter(known.values()), None)
     for file, fraction in known.items():
-        say(
-            f"{file}: a selection of {fraction:.3g} of its pool; with several files the learning rate is that of a whole pool"
-        )
+        say(f"{file}: a selection of {fraction:.3g} of its pool; with several files the rate is a whole pool's")
     return None
 
 

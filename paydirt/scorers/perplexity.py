@@ -4,8 +4,8 @@ One forward pass over the pool with logits only where they are scored. Losses of
 artifact: with `tokens: all` every token's, from which the supervised-only score is read without another pass.
 Top, mid and low are selection policies, not scorers; the published scripts' shuffle inside thirds is their option
 `shuffle_third`. Higher score = higher perplexity (METHODS section 2), and the default policy is `low`: what was measured
-here, and what the published script called "top" does, though its text says the highest. Texts longer than the model's positions are read in
-windows, each token counted once, so the mean weighs windows by their tokens.
+here, and what the published script called "top" does, though its text says the highest. Texts longer than the model's
+positions are read in windows, each token counted once, so the mean weighs windows by their tokens.
 """
 
 from __future__ import annotations
