@@ -270,6 +270,8 @@ def run(
 
     values = read_yaml(recipe)
     stage = values.pop("stage", "study")
+    if not isinstance(stage, str):
+        raise ValueError(f"{recipe}: stage: expected the name of a stage, found {type(stage).__name__}; 'study' is one")
     if stage == "study":
         study = parse(Study, values, where=str(recipe))
         place = out or Path("runs") / study.name

@@ -145,7 +145,9 @@ def export(
 
 
 def import_scores(
-    folder: Annotated[Path, typer.Argument(help="folder with <source>_<kind>_score.pt")],
+    folder: Annotated[
+        Path, typer.Argument(help="folder with <source>_<kind>_score.pt, or CCDS's one file for all sources")
+    ],
     pool: PoolFiles,
     out: Out,
     task: Annotated[str, typer.Option(help="what the scores were made for: names the target")] = "published",
@@ -157,7 +159,7 @@ def import_scores(
     from paydirt.types import Example, Message, Target
 
     opened = open_files(pool, cache)
-    files = published.score_files(folder, list(opened.source_counts()), kind)
+    files = published.score_files(folder, list(opened.source_counts()), kind, task)
     # The scores stand for references that are not here; the target only lends its name.
     stand_in = Example(task, (Message("user", task), Message("assistant", task)))
     target = Target(task, (stand_in,), (task,))
