@@ -120,8 +120,8 @@ def score_files(folder: Path, sources: Sequence[str], kind: str | None = None, t
             names = ", ".join(p.name for p in paths or whole) or "none"
             raise ValueError(
                 f"{folder}: expected one {source}_<kind>_score.pt for the source {source!r}, or one "
-                f"{task or '<task>'}_<kind>_score*.pt for all, found {names}; name pool files as the scores name them (--pool NAME=FILE), or give "
-                "--kind, --task, or the file itself"
+                f"{task or '<task>'}_<kind>_score*.pt for all, found {names}; name pool files as the scores name "
+                "them (--pool NAME=FILE), or give --kind, --task, or the file itself"
             )
     return {source: paths[0] for source, paths in by_source.items()}
 
