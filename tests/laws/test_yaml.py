@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from paydirt.cli_options import with_settings
 from paydirt.config import dump_yaml, read_yaml
 
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -55,6 +56,12 @@ def test_aliases_of_a_recipe_are_read(tmp_path: Path) -> None:
     assert read_yaml(path) == {"a": {"r": 8}, "b": [{"r": 8}, {"r": 8}], "c": None, "d": 1.5, "e": True}
     path.write_text(dump_yaml({"a": "2026-11-21"}))
     assert read_yaml(path) == {"a": "2026-11-21"}, "what we write we can read"
+
+
+@pytest.mark.parametrize("value", ["2026-13-45", "!!int words", "[" * 5000])
+def test_a_setting_is_read_the_same_way(value: str) -> None:
+    with pytest.raises(ValueError, match="--set a=.*does not fit its YAML tag"):
+        with_settings({}, [f"a={value}"])
 
 
 @pytest.mark.parametrize("stage", ["[score]", "{a: b}", "3", "null", "scor"])
