@@ -60,7 +60,7 @@ def test_aliases_of_a_recipe_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["2026-13-45", "!!int words", "[" * 5000])
 def test_a_setting_is_read_the_same_way(value: str) -> None:
-    with pytest.raises(ValueError, match="--set a=.*does not fit its YAML tag"):
+    with pytest.raises(ValueError, match=r"--set a=.*does not fit its YAML tag"):
         with_settings({}, [f"a={value}"])
 
 
