@@ -246,10 +246,7 @@ def _chosen_as(data: list[str]) -> float | None:
     if len(data) == 1:
         return next(iter(known.values()), None)
     for file, fraction in known.items():
-        say(
-            f"{file}: a selection of {fraction:.3g} of its pool; with several files the learning rate is that of a whole "
-            "pool"
-        )
+        say(f"{file}: a selection of {fraction:.3g} of its pool; with several files the rate is a whole pool's")
     return None
 
 
@@ -281,7 +278,9 @@ def run(
     from paydirt.study.run import plan_study, run_study
 
     values = read_yaml(recipe)
-    stage = str(values.pop("stage", "study"))
+    stage = values.pop("stage", "study")
+    if not isinstance(stage, str):
+        raise ValueError(f"{recipe}: stage: expected the name of a stage, found {type(stage).__name__}; 'study' is one")
     if stage == "study":
         study = parse(Study, values, where=str(recipe))
         place = out or Path("runs") / study.name

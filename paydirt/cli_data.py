@@ -149,7 +149,9 @@ def export(
 
 
 def import_scores(
-    folder: Annotated[Path, typer.Argument(help="folder with <source>_<kind>_score.pt")],
+    folder: Annotated[
+        Path, typer.Argument(help="folder with <source>_<kind>_score.pt, or CCDS's one file for all sources")
+    ],
     pool: PoolFiles,
     out: Out,
     reading: dict[str, Any],
