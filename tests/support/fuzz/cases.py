@@ -87,6 +87,10 @@ def write_pool(rows: list[Any], random: Random, folder: Path) -> Path:
     return path
 
 
+def _flat(row: dict[Any, Any]) -> dict[str, str]:
+    return {str(k): v if isinstance(v, str) else mutate.dump(v) for k, v in row.items()}
+
+
 def pools(ground: Ground, random: Random, folder: Path) -> list[str]:
     path = write_pool(bad_records(random), random, folder)
     verb = random.choice(["inspect", "random", "random", "bm25", "dedup", "split", "decontaminate"])
@@ -175,9 +179,28 @@ def commands(ground: Ground) -> dict[str, list[str]]:
         "score learned": ["score", "learned", *scoring, "--dry-run"],
         "score cascade": ["score", "cascade", *scoring, "--dry-run"],
         "select": ["select", str(ground.run("random")), "--fraction", "0.2"],
-        "train": ["train", "--data", str(ground.run("selection") / "selection.jsonl"), "--model", str(root / "model"), *TRAINING, *ENCODING],
+        "train": [
+            "train",
+            "--data",
+            str(ground.run("selection") / "selection.jsonl"),
+            "--model",
+            str(root / "model"),
+            *TRAINING,
+            *ENCODING,
+        ],
         "evaluate": ["evaluate", str(root / "model"), *ground.target, "--test", str(root / "test.jsonl"), *ENCODING],
-        "cost": ["cost", "gradient", "--model", str(root / "model"), "--pool-tokens", "1e6", "--pool-examples", "1000", "--references", "9"],
+        "cost": [
+            "cost",
+            "gradient",
+            "--model",
+            str(root / "model"),
+            "--pool-tokens",
+            "1e6",
+            "--pool-examples",
+            "1000",
+            "--references",
+            "9",
+        ],
         "advise": ["advise", "--train-params", "1e9", "--pool-tokens", "1e7", "--references", "9", "--budget", "1e17"],
         "fit": ["fit", table],
         "dedup": ["dedup", "--pool", ground.pool],
@@ -190,7 +213,7 @@ def commands(ground: Ground) -> dict[str, list[str]]:
         "inspect": ["inspect", str(ground.run("random"))],
         "doctor": ["doctor"],
         "methods": ["methods"],
-    }  # fmt: skip
+    }
 
 
 def arguments(ground: Ground, random: Random, folder: Path) -> list[str]:
@@ -232,13 +255,38 @@ def artifacts(ground: Ground, random: Random, folder: Path) -> list[str]:
     readers: dict[str, list[list[str]]] = {
         "random": [["select", str(place), "--fraction", "0.1", *out], ["run", str(place / "config.yaml"), *out]],
         "ppl": [["select", str(place), "--count", "3", *out]],
-        "selection": [["export", str(place), *out], ["train", "--data", str(place / "selection.jsonl"), "--model", str(ground.root / "model"), *TRAINING, *ENCODING, *out]],
-        "tuned": [["evaluate", str(place / "model"), *testing, *out], ["doctor", str(place / "model"), "--dtype", "float32", "--attention", "eager"]],
+        "selection": [
+            ["export", str(place), *out],
+            [
+                "train",
+                "--data",
+                str(place / "selection.jsonl"),
+                "--model",
+                str(ground.root / "model"),
+                *TRAINING,
+                *ENCODING,
+                *out,
+            ],
+        ],
+        "tuned": [
+            ["evaluate", str(place / "model"), *testing, *out],
+            ["doctor", str(place / "model"), "--dtype", "float32", "--attention", "eager"],
+        ],
         "evaluation": [["run", str(place / "config.yaml"), *out]],
-        "study": [["report", str(place)], ["report", str(place)], ["fit", str(place)], ["advise", "--train-params", "1e6", "--pool-tokens", "1e4", "--budget", "1e12", "--results", str(place)], ["run", str(ground.root / "recipe.yaml"), "--out", str(place)]],
+        "study": [
+            ["report", str(place)],
+            ["report", str(place)],
+            ["fit", str(place)],
+            ["advise", "--train-params", "1e6", "--pool-tokens", "1e4", "--budget", "1e12", "--results", str(place)],
+            ["run", str(ground.root / "recipe.yaml"), "--out", str(place)],
+        ],
         "dedup": [["run", str(place / "config.yaml"), *out]],
-        "model": [["score", "rds", "--pool", ground.pool, *ground.target, *ENCODING, "--model", str(place), *out], ["evaluate", str(place), *testing, *out], ["cost", "bm25", "--model", str(place), "--pool-tokens", "1e6", "--pool-examples", "100"]],
-    }  # fmt: skip
+        "model": [
+            ["score", "rds", "--pool", ground.pool, *ground.target, *ENCODING, "--model", str(place), *out],
+            ["evaluate", str(place), *testing, *out],
+            ["cost", "bm25", "--model", str(place), "--pool-tokens", "1e6", "--pool-examples", "100"],
+        ],
+    }
     return random.choice([["inspect", str(place)], *readers[name], *readers[name]])
 
 

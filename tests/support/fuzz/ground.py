@@ -85,7 +85,9 @@ def recipe(ground: Ground) -> dict[str, Any]:
     return {
         "name": "fuzzed",
         "pool": {"files": [ground.pool], "form": "auto", "on_bad": "raise"},
-        "targets": [{"name": "t", "references": str(ground.root / "references.jsonl"), "test": str(ground.root / "test.jsonl")}],
+        "targets": [
+            {"name": "t", "references": str(ground.root / "references.jsonl"), "test": str(ground.root / "test.jsonl")}
+        ],
         "model": {"path": str(ground.root / "model"), "device": "cpu", "dtype": "float32"},
         "encoding": {"template": "tulu", "max_length": 128},
         "methods": ["random", {"name": "bm25", "variant": "okapi"}],
@@ -93,7 +95,7 @@ def recipe(ground: Ground) -> dict[str, Any]:
         "seeds": [1],
         "training": {"method": "full", "learning_rate": 1e-3, "batch_size": 8, "epochs": 1, "save": "no"},
         "workers": 1,
-    }  # fmt: skip
+    }
 
 
 def copy_run(ground: Ground, name: str, folder: Path) -> Path:
@@ -101,16 +103,15 @@ def copy_run(ground: Ground, name: str, folder: Path) -> Path:
 
 
 def _describe(place: str) -> None:
+    import contextlib
     import runpy
     import sys
 
     import typer
 
     sys.argv = ["paydirt", "--version"]
-    try:
+    with contextlib.suppress(SystemExit):
         runpy.run_module("paydirt", run_name="__main__")
-    except SystemExit:
-        pass
     from paydirt import cli
 
     found: dict[str, list[tuple[str, bool]]] = {}

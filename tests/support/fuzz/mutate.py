@@ -11,19 +11,109 @@ from typing import Any
 
 sys.setrecursionlimit(20_000)  # of this process, which makes what is too deep for the command
 
-NUMBERS = ["0", "-1", "1", "2", "0.5", "2.5", "-0.0", "1e308", "-1e308", "5e-324", "inf", "-inf", "nan", "1e400",
-           str(2**31), str(2**63), str(2**64 + 1), str(-(2**70)), "1_000", "0x10", "٣", "5%", "1,5"]  # fmt: skip
-WORDS = ["", " ", "abc", "\n", "..", "/", "/dev/null", "/proc/self/mem", "~", "a" * 5000, "--out", "=", "a=b", "a,b",
-         "$(true)", "<script>alert(1)</script>", "[red]x[/red]", "%s", "{x}", "\u202e", "日本語", "null", "true"]  # fmt: skip
+NUMBERS = [
+    "0",
+    "-1",
+    "1",
+    "2",
+    "0.5",
+    "2.5",
+    "-0.0",
+    "1e308",
+    "-1e308",
+    "5e-324",
+    "inf",
+    "-inf",
+    "nan",
+    "1e400",
+    str(2**31),
+    str(2**63),
+    str(2**64 + 1),
+    str(-(2**70)),
+    "1_000",
+    "0x10",
+    "٣",
+    "5%",
+    "1,5",
+]
+WORDS = [
+    "",
+    " ",
+    "abc",
+    "\n",
+    "..",
+    "/",
+    "/dev/null",
+    "/proc/self/mem",
+    "~",
+    "a" * 5000,
+    "--out",
+    "=",
+    "a=b",
+    "a,b",
+    "$(true)",
+    "<script>alert(1)</script>",
+    "[red]x[/red]",
+    "%s",
+    "{x}",
+    "\u202e",
+    "日本語",
+    "null",
+    "true",
+]
 VALUES: list[Any] = [
-    None, True, False, 0, -1, 1, 2, 2.5, 1e308, 5e-324, float("inf"), float("nan"), 2**63, 2**70, -(2**70), "", " ", "x",
-    "\x00", "\ud800", "a" * 5000, "<script>", [], {}, [[]], [None], {"a": 1}, {"": {}}, "../../etc/passwd", "0", "nan",
-]  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1,
+    2,
+    2.5,
+    1e308,
+    5e-324,
+    float("inf"),
+    float("nan"),
+    2**63,
+    2**70,
+    -(2**70),
+    "",
+    " ",
+    "x",
+    "\x00",
+    "\ud800",
+    "a" * 5000,
+    "<script>",
+    [],
+    {},
+    [[]],
+    [None],
+    {"a": 1},
+    {"": {}},
+    "../../etc/passwd",
+    "0",
+    "nan",
+]
 YAML_LINES = [
-    "!!python/object/apply:os.system ['true']", "!!binary aGk=", "2001-12-14t21:59:43.10-05:00", "!!set {a, b}", "&a [*a]",
-    "!unknown x", "{a: [b, {c: d}]}", "? complex\n: key", "<<: {a: 1}", "0o17", "1:30", "~", "- a\n- b", "'\\x00'", "\t",
-    "[" * 200 + "]" * 200, "[" * 3000, "{a: " * 200 + "1" + "}" * 200,
-]  # fmt: skip
+    "!!python/object/apply:os.system ['true']",
+    "!!binary aGk=",
+    "2001-12-14t21:59:43.10-05:00",
+    "!!set {a, b}",
+    "&a [*a]",
+    "!unknown x",
+    "{a: [b, {c: d}]}",
+    "? complex\n: key",
+    "<<: {a: 1}",
+    "0o17",
+    "1:30",
+    "~",
+    "- a\n- b",
+    "'\\x00'",
+    "\t",
+    "[" * 200 + "]" * 200,
+    "[" * 3000,
+    "{a: " * 200 + "1" + "}" * 200,
+]
 
 
 def hostile(random: Random) -> Any:
@@ -51,8 +141,11 @@ def mutated(value: Any, random: Random) -> Any:
         holder[random.choice([str(key).upper(), f"{key} ", "", "\x00", "id", "messages", "text"])] = holder.pop(key)
     elif act == "swap":
         other, where = random.choice(places)
-        holder[key] = copy.deepcopy(other.get(where) if isinstance(other, dict) else other[where % max(1, len(other))]) \
-            if other is not None and len(other) else None  # fmt: skip
+        holder[key] = (
+            copy.deepcopy(other.get(where) if isinstance(other, dict) else other[where % max(1, len(other))])
+            if other is not None and len(other)
+            else None
+        )
     else:
         holder[key] = hostile(random)
     return value
