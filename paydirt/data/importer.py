@@ -32,6 +32,7 @@ from paydirt.data.turns import Conversation, Turn
 
 BATCH_ROWS = 8192
 BATCH_BYTES = 32 << 20  # far below the 2 GiB that 32-bit Arrow offsets can address
+TOO_DEEP = ("nested too deeply", "a field is nested too deeply to be read; leave the record out")
 VERSION = 2  # of what an import makes of the same bytes: raise it whenever a record may be read otherwise than before
 MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
 SCHEMA = pa.schema(
@@ -79,7 +80,7 @@ def parse_file(
                 known = known or detect(meant)
                 parsed, found = _parsed(meant, known, file, line, raw)
             except RecursionError:
-                tally.bad(f"{place}{line}", BadRecord("nested too deeply", "a field is nested too deeply"))
+                tally.bad(f"{place}{line}", BadRecord(*TOO_DEEP))
                 continue
             except BadRecord as fault:
                 tally.bad(f"{place}{line}", fault)
@@ -95,8 +96,14 @@ def _each(row: Row) -> Iterator[Row]:
         yield row
         return
     records = instances(row.record)
+    if len(records) == 1:
+        yield row
+        return
     for record in records:
-        yield row if len(records) == 1 else Row(row.line, record, json.dumps(record, ensure_ascii=False, default=str))
+        try:
+            yield Row(row.line, record, json.dumps(record, ensure_ascii=False, default=str))
+        except RecursionError:
+            yield Row(row.line, BadRecord(*TOO_DEEP), "")
 
 
 def _parsed(record: dict[str, Any], form: str, file: SourceFile, line: int, raw: str) -> tuple[Parsed, Conversation]:

@@ -85,7 +85,10 @@ def unread_splits(path: str, split: str) -> list[str]:
     note = Path(path) / "dataset_dict.json"
     if split == ALL or not note.is_file():
         return []
-    return [name for name in json.loads(note.read_text(encoding="utf-8"))["splits"] if name != split]
+    try:
+        return [name for name in json.loads(note.read_text(encoding="utf-8"))["splits"] if name != split]
+    except (*DAMAGE, RecursionError):  # the reader itself names a damaged directory
+        return []
 
 
 def _load_directory(path: str, split: str) -> list[Any]:

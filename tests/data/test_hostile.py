@@ -107,6 +107,12 @@ def test_a_truncated_data_set_directory_is_named(paydirt: Any, tmp_path: Path) -
     datasets = pytest.importorskip("datasets")
     rows = [{"prompt": f"q{n}" * 50, "completion": "a"} for n in range(3000)]
     datasets.Dataset.from_list(rows).save_to_disk(tmp_path / "d")
+    note = tmp_path / "splits" / "dataset_dict.json"
+    note.parent.mkdir()
+    note.write_text('{"splits": 3}')
+    code, _, said = paydirt("inspect", note.parent)
+    assert code == 2, said
+    assert "splits: not a directory written by datasets' save_to_disk" in said
     arrow = next((tmp_path / "d").glob("*.arrow"))
     arrow.write_bytes(arrow.read_bytes()[:-50_000])
     code, _, said = paydirt("dedup", "--pool", tmp_path / "d", "--out", tmp_path / "out")
