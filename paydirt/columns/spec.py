@@ -8,7 +8,6 @@ devices are in it, since a worker needs them, but not in its key.
 
 from __future__ import annotations
 
-import importlib.metadata
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from paydirt import __version__
-from paydirt.artifacts import Artifact, fingerprint
+from paydirt.artifacts import Artifact, fingerprint, library_versions
 from paydirt.config import Config
 from paydirt.data.pool import Pool
 from paydirt.data.tokens import TokenStore, row_key
@@ -69,6 +68,12 @@ class Block:
 
     def __len__(self) -> int:
         return len(self.flops)
+
+    def array(self, name: str) -> np.ndarray:
+        """Values [n, ...] of that name, which are not ragged."""
+        value = self.values[name]
+        assert isinstance(value, np.ndarray)
+        return value
 
     def take(self, rows: np.ndarray) -> Block:
         values = {k: v.take(rows) if isinstance(v, Ragged) else v[rows] for k, v in self.values.items()}
@@ -129,7 +134,8 @@ class Spec(Named):
             value = getattr(self, name)
             if name not in self.places:
                 values[name] = value.facts() if isinstance(value, Ref) else self.model_dump(mode="json")[name]
-        return {"column": self.name, "version": self.version, "libraries": versions_of(self.libraries), **values}
+        libraries = {"paydirt": __version__, **library_versions(self.libraries)}
+        return {"column": self.name, "version": self.version, "libraries": libraries, **values}
 
     @property
     def key(self) -> str:
@@ -199,14 +205,3 @@ def _order_of(path: str, content: str, pool: Pool) -> str:
 @lru_cache(maxsize=4)
 def _open_pool(path: str) -> Pool:
     return Pool(Artifact(Path(path)))
-
-
-def versions_of(libraries: Sequence[str]) -> dict[str, str]:
-    """Installed version of each distribution, "" where there is none; paydirt's own too."""
-    found = {"paydirt": __version__}
-    for name in libraries:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = ""
-    return found

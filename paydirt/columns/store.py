@@ -21,8 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from paydirt.columns.claims import claimed
+from paydirt.artifacts import write_atomic
+from paydirt.columns.claims import SILENT, claimed
 from paydirt.columns.spec import Block, Ragged, Spec, Worker
+from paydirt.files import WRITING
 from paydirt.progress import track
 
 PIECE_ROWS = 1024  # rows on demand that a kill may cost
@@ -228,14 +230,16 @@ class PoolColumn:
             "device": str(self.worker.device) if "worker" in self.__dict__ else "",
         }
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{uuid.uuid4().hex}.part")
-        part.write_bytes(save(tensors, metadata={"line": json.dumps(line)}))
-        os.replace(part, path)
+        write_atomic(path, save(tensors, metadata={"line": json.dumps(line)}))
 
     def _sweep(self) -> None:
         """Remove pieces whose rows lie in whole shards, and what killed processes left half-written."""
-        for path in [*self.path.glob("pieces/*"), *self.path.glob("shards/.*.part")]:
+        for path in self.path.glob("pieces/*"):
             path.unlink(missing_ok=True)
+        for path in self.path.rglob(f"{WRITING}*"):
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > SILENT:  # else somebody may be writing it
+                    path.unlink()
         self._pieces.clear()
 
 

@@ -79,7 +79,7 @@ class WordWorker:
         ids = np.asarray(pool.ids(), dtype=object)
         order = np.argsort(ids, kind="stable")
         sample = order[np.linspace(0, len(order) - 1, min(self.spec.sample, len(order))).astype(np.int64)]
-        found = {}
+        found: dict[str, np.ndarray] = {}
         for part, texts in zip(("prompt", "answer"), _texts(pool.take(sample))):
             counts = self._counts(texts)
             idf = np.log((1 + counts.shape[0]) / (1 + np.bincount(counts.indices, minlength=self.spec.hashes))) + 1

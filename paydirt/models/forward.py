@@ -89,6 +89,7 @@ class TokenLosses(Pass):
         flops = np.zeros(len(flat), dtype=np.int64)
         for shape in fixed_shapes([len(e.ids) for e in flat], self.token_budget, self.most):
             batch = collate([flat[i] for i in shape.filled], self.pad_id, shape.width)
+            batch.labels[len(shape.rows) :] = IGNORED  # nothing is asked of rows that fill up
             found, counts = self._supervised(batch)
             if not np.isfinite(found).all():
                 raise ValueError(

@@ -96,7 +96,7 @@ class Embed(Scorer):
 
     def score_rows(self, job: Job, state: tuple[PoolColumn, np.ndarray], start: int, stop: int) -> np.ndarray:
         column, references = state
-        return products(column.read(job.rows(start, stop)).values["vectors"], references)
+        return products(column.read(job.rows(start, stop)).array("vectors"), references)
 
     def _reference_texts(self, job: Job) -> list[str]:
         def text(example: Example) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -148,7 +148,7 @@ def _words(job: Job, config: Settings) -> Feature:
 
 def _stored(column: PoolColumn, job: Job, start: int, stop: int) -> np.ndarray:
     """Vectors of the job's rows [start, stop)."""
-    return np.asarray(column.read(job.rows(start, stop)).values["vectors"])
+    return column.read(job.rows(start, stop)).array("vectors")
 
 
 FEATURES: dict[str, Callable[[Job, Settings], Feature]] = {

@@ -151,7 +151,7 @@ def pool_losses(job: Job, model: ModelConfig, which: str, token_budget: int) -> 
 
     rows = job.rows()
     if which == "supervised" and (found := column("all")).present(rows).all():
-        flops = found.read(rows, only=["supervised_flops"]).values["supervised_flops"]
-        job.meter.charge_rows(column("supervised").spec.folder, rows, np.asarray(flops), len(found))
+        flops = found.read(rows, only=["supervised_flops"]).array("supervised_flops")
+        job.meter.charge_rows(column("supervised").spec.folder, rows, flops, len(found))
         return PoolLosses(found, job.root.tokens, True, job.shard_rows)
     return PoolLosses(job.filled(column(which)), job.root.tokens, False, job.shard_rows)
