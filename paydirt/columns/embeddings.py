@@ -77,7 +77,7 @@ class TextEncoder:
                     found = self._forward([texts[i] for i in np.resize(rows, shape.size)], shape.width)
                     for row, vector in zip(rows, found):
                         vectors[row] = vector
-                    flops[rows] = self._row_flops(texts[rows[0]], shape.width)
+                    flops[rows] = self._row_flops(texts[rows[0]], shape.width) * lengths[rows] // shape.width
         return np.stack(vectors), flops, lengths
 
     def _forward(self, texts: list[str], width: int) -> np.ndarray:

@@ -34,12 +34,12 @@ class Pass:
         self.most = int(getattr(model.config, "max_position_embeddings", 0) or 0) or None
         self._counted: dict[int, int] = {}
 
-    def row_flops(self, width: int) -> int:
-        """FLOPs of one row of `width` tokens, without logits."""
+    def row_flops(self, width: int, length: int) -> int:
+        """FLOPs of `length` tokens in a row padded to `width`, without logits."""
         if width not in self._counted:
             ids = torch.full((1, width), self.pad_id, dtype=torch.long, device=self.device)
             self._counted[width] = int(count_flops(lambda: self._one(ids))[0])
-        return self._counted[width]
+        return self._counted[width] * length // width
 
     def _one(self, ids: torch.Tensor) -> Any:
         raise NotImplementedError
@@ -58,9 +58,9 @@ class HiddenMeans(Pass):
             hidden = self._one(batch.input_ids.to(self.device)).float()
             weight = mask * torch.arange(1, mask.shape[1] + 1, device=self.device)
             mean = (hidden * weight[..., None]).sum(1) / weight.sum(1, keepdim=True)
-            flops[shape.rows] = self.row_flops(shape.width)
             for row, vector in zip(shape.rows, functional.normalize(mean, dim=1).cpu().numpy()):
                 rows[row] = vector
+                flops[row] = self.row_flops(shape.width, len(examples[row].ids))
         return np.stack(rows), flops
 
     @torch.no_grad()
@@ -97,7 +97,7 @@ class TokenLosses(Pass):
                 )
             for row, part in zip(shape.rows, np.split(found, np.cumsum(counts)[:-1])):
                 losses[row] = part
-                flops[row] = self.row_flops(shape.width) + self.logit_flops * len(part)
+                flops[row] = self.row_flops(shape.width, len(flat[row].ids)) + self.logit_flops * len(part)
         edges = np.cumsum([0, *map(len, pieces)])
         nothing = np.zeros(0, dtype=np.float32)
         joined = [np.concatenate([nothing, *losses[a:b]]) for a, b in itertools.pairwise(edges)]

@@ -66,7 +66,6 @@ class Embed(Scorer):
         references = token_lengths(model, self._reference_texts(job))
         return EncoderFacts(compute_parameters(model), Lengths.of(np.concatenate(pool)), Lengths.of(references))
 
-
     def column(self, job: Job) -> PoolColumn:
         """The pool's embeddings, made once for all targets."""
         spec = Embeddings(
