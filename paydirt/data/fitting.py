@@ -15,7 +15,13 @@ Keep = Literal["start", "end", "both"]
 
 
 def fit(tokenizer: Any, texts: Sequence[str], limit: int, keep: Keep) -> tuple[list[str], int]:
-    """Texts of at most `limit` tokens (special tokens included), cut at token edges, and how many are cut.
+    """Texts of at most `limit` tokens, and how many are cut; see `fit_each`."""
+    out, cut = fit_each(tokenizer, texts, limit, keep)
+    return out, sum(cut)
+
+
+def fit_each(tokenizer: Any, texts: Sequence[str], limit: int, keep: Keep) -> tuple[list[str], list[bool]]:
+    """Texts of at most `limit` tokens (special tokens included), cut at token edges, and which are cut.
 
     `both` keeps half of the room from either side; `start` leaves the cutting to the encoder, as is published. ValueError
     where the tokenizer gives no character offsets.
@@ -25,7 +31,7 @@ def fit(tokenizer: Any, texts: Sequence[str], limit: int, keep: Keep) -> tuple[l
             f"{tokenizer.name_or_path}: only fast tokenizers say where their tokens are; keep start instead"
         )
     room = limit - tokenizer.num_special_tokens_to_add()
-    out, cut = list(texts), 0
+    out, cut = list(texts), [False] * len(texts)
     long = [i for i, text in enumerate(texts) if len(text.encode()) > room]  # no token is less than a byte
     if not long:
         return out, cut
@@ -33,7 +39,7 @@ def fit(tokenizer: Any, texts: Sequence[str], limit: int, keep: Keep) -> tuple[l
     for i, offsets in zip(long, found["offset_mapping"]):
         if len(offsets) <= room:
             continue
-        cut += 1
+        cut[i] = True
         if keep == "start":
             continue
         text = texts[i]

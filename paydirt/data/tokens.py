@@ -27,7 +27,7 @@ class TokenStore:
     """
 
     def __init__(self, artifact: Artifact) -> None:
-        self.notes = artifact.notes
+        self.path, self.notes = artifact.path, artifact.notes
         self.offsets: np.ndarray = np.load(artifact.path / "offsets.npy", mmap_mode="r")
         self.supervised_lengths: np.ndarray = np.load(artifact.path / "supervised_lengths.npy", mmap_mode="r")
         total = int(self.offsets[-1])

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from pydantic import BeforeValidator, SerializeAsAny
 
 from paydirt.artifacts import fingerprint
+from paydirt.columns import PoolColumn, Spec, TokensRef
 from paydirt.config import Config
 from paydirt.cost.architecture import Architecture
 from paydirt.cost.facts import EncoderFacts, Facts, Lengths
@@ -158,6 +159,27 @@ class Job:
     @cached_property
     def ledger(self) -> Ledger:
         return Ledger(self.out)
+
+    def rows(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Rows of the whole pool that the job's rows [start, stop) are."""
+        stop = len(self.pool) if stop is None else stop
+        return self.pool.rows[start:stop] if isinstance(self.pool, PoolPart) else np.arange(start, stop)
+
+    def column(self, spec: Spec) -> PoolColumn:
+        """The column of `spec` in the shared place."""
+        return PoolColumn(spec, self.shared, self.root.shard_rows)
+
+    def filled(self, column: PoolColumn) -> PoolColumn:
+        """The column with all of the job's rows, which are charged whoever computed them."""
+        rows = self.rows()
+        column.compute(rows)
+        self.meter.charge_rows(column.place, rows, column.flops(rows), len(column))
+        return column
+
+    @property
+    def tokens_ref(self) -> TokensRef:
+        """The whole pool's tokens, for a column's spec."""
+        return TokensRef.of(self.root.tokens, self.root.pool, self.encoder.fingerprint)
 
     def lengths(self) -> tuple[np.ndarray, str]:
         """Length [N] of every example and its unit: tokens with a model, else whitespace-separated words."""

@@ -17,6 +17,7 @@ LAYERS = [
     {"cost", "prediction"},
     {"data"},
     {"models", "targets"},
+    {"columns"},
     {"scorers", "selection", "scores", "training", "evaluation", "gradients", "world", "analysis", "execution"},
     {"stages", "stages_data"},
     {"study"},
