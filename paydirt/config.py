@@ -1,6 +1,6 @@
 """Typed configs to YAML and back. Unknown keys and wrong values are errors that name the place and the remedy.
 
-A config is a frozen pydantic model whose field descriptions become `--help`; this module and `cli_options` are the only
+A config is a frozen pydantic model whose field descriptions become `--help`; this module and `cli.options` are the only
 places that know of pydantic's error forms.
 """
 

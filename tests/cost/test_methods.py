@@ -97,7 +97,7 @@ def test_cost_dry_run_and_advisor_agree_to_the_digit(name: str, even: Tiny, payd
 
 
 def _options(settings: list[str]) -> dict[str, Any]:
-    from paydirt.cli_options import with_settings
+    from paydirt.cli.options import with_settings
 
     return with_settings(None, settings)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from paydirt.cli_options import with_settings
+from paydirt.cli.options import with_settings
 from paydirt.config import dump_yaml, read_yaml
 
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(

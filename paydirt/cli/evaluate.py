@@ -8,11 +8,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from paydirt.artifacts import Artifact, cache_root
+from paydirt.artifacts import Artifact
+from paydirt.cli.flags import Cache, Device, Force, MaxLength, Precision, Template, workspace
+from paydirt.cli.shown import console
 from paydirt.config import parse
-from paydirt.progress import results_console
-
-console = results_console()
 
 
 def register(app: typer.Typer) -> None:
@@ -47,13 +46,13 @@ def evaluate(
         bool, typer.Option(help="ifeval: test on prompts that are references too (of --target, else of ifeval's own)")
     ] = False,
     backend: Annotated[str | None, typer.Option(help="hf, or vllm where it is installed")] = None,
-    template: Annotated[str, typer.Option(help="chat form: tulu, llama2, tokenizer")] = "tulu",
-    max_length: Annotated[int, typer.Option(help="tokens kept of each example")] = 2048,
-    dtype: Annotated[str, typer.Option(help="dtype of the model weights: float32, bfloat16, float16")] = "float32",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
+    template: Template = "tulu",
+    max_length: MaxLength = 2048,
+    dtype: Precision = "float32",
+    device: Device = "auto",
     quantization: Annotated[str, typer.Option(help="none, 8bit, 4bit (bitsandbytes, CUDA only)")] = "none",
-    cache: Annotated[Path | None, typer.Option(help="where shared artifacts live; default $PAYDIRT_CACHE")] = None,
-    force: Annotated[bool, typer.Option("--force", help="replace what another stage or config left in --out")] = False,
+    cache: Cache = None,
+    force: Force = False,
 ) -> None:
     """Measure a model, or recorded responses, on one or several benchmarks."""
     options = {
@@ -103,11 +102,10 @@ def benchmark_values(name: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _evaluate(stage: dict[str, Any], out: Path, cache: Path | None, force: bool) -> Artifact:
-    from paydirt.stages import EvaluateStage, Workspace
+    from paydirt.stages import EvaluateStage
     from paydirt.stages import evaluate as run
 
-    workspace = Workspace(cache or cache_root(), replace="anything" if force else "nothing")
-    return run(parse(EvaluateStage, stage, where="evaluate"), out, workspace)
+    return run(parse(EvaluateStage, stage, where="evaluate"), out, workspace(cache, force))
 
 
 def _grade(responses: Path, name: str, given: dict[str, Any], out: Path, force: bool) -> Artifact:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from paydirt.progress import results_console
+from paydirt.cli.flags import Set
+from paydirt.cli.shown import console
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from paydirt.analysis.results import Results
     from paydirt.cost.facts import Facts
 
-console = results_console()
 PUBLISHED = "published"
 
 ResultFiles = Annotated[
@@ -98,12 +98,10 @@ def cost(
     hardware: Annotated[str | None, typer.Option(help="a100, h100, ... for hours and money")] = None,
     devices: Annotated[int, typer.Option(help="how many of them")] = 1,
     utilisation: Annotated[float | None, typer.Option(help="share of the peak that is reached, in (0, 1]")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="any option of the method by its YAML key, such as k=4096; repeat")
-    ] = None,
+    settings: Set = None,
 ) -> None:
     """What selecting and training would cost, before anything runs: the closed form that --dry-run and a study use."""
-    from paydirt.cli_options import with_settings
+    from paydirt.cli.options import with_settings
     from paydirt.cost.architecture import Architecture
     from paydirt.cost.facts import told
     from paydirt.cost.forms import training_flops

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from paydirt.artifacts import Artifact, cache_root
-from paydirt.cli_pool import PoolFiles, open_files, pool_config, reads_pool
+from paydirt.artifacts import Artifact
+from paydirt.cli.flags import Cache, Force, Out, Seed, workspace
+from paydirt.cli.pool import PoolFiles, open_files, pool_config, reads_pool
+from paydirt.cli.shown import console, report_artifact
 from paydirt.config import parse
-from paydirt.progress import results_console
-
-if TYPE_CHECKING:
-    from paydirt.stages import Workspace
-
-console = results_console()
-
-Out = Annotated[Path, typer.Option(help="directory to write")]
-Seed = Annotated[int, typer.Option(help="random seed", min=0, max=(1 << 32) - 1)]
-Cache = Annotated[Path | None, typer.Option(help="where imported pools live; default $PAYDIRT_CACHE")]
-
-Force = Annotated[bool, typer.Option("--force", help="replace what another stage or config left in --out")]
 
 
 def register(app: typer.Typer) -> None:
@@ -35,21 +25,6 @@ def register(app: typer.Typer) -> None:
     app.command("import-scores")(reads_pool(import_scores))
     app.command("import-gradients")(reads_pool(import_gradients))
     app.command("tiny")(reads_pool(tiny))
-
-
-def workspace(cache: Path | None, force: bool) -> Workspace:
-    from paydirt.stages import Workspace
-
-    return Workspace(cache or cache_root(), replace="anything" if force else "nothing")
-
-
-def report(artifact: Artifact) -> None:
-    """Say what a command left, or that there was nothing to do."""
-    state = "wrote {}" if artifact.fresh else "{} is up to date; nothing was done"
-    console.print(state.format(artifact.path), markup=False, soft_wrap=True)
-    for key, value in artifact.notes.items():
-        if key != "pool" and (not isinstance(value, dict | list) or len(str(value)) < 200):
-            console.print(f"  {key}: {value}", markup=False, soft_wrap=True)
 
 
 def decontaminate(
@@ -80,7 +55,7 @@ def decontaminate(
         "references": references or [],
     }
     made = run_decontaminate(parse(DecontaminateStage, values, where="decontaminate"), out, workspace(cache, force))
-    report(made)
+    report_artifact(made)
     show_matches(made, shown)
 
 
@@ -115,7 +90,7 @@ def dedup(
     from paydirt.stages_data import DedupStage, run_dedup
 
     values = {"pool": pool_config(pool, reading).to_dict(), "threshold": threshold, "ngram": ngram, "part": part}
-    report(run_dedup(parse(DedupStage, values, where="dedup"), out, workspace(cache, force)))
+    report_artifact(run_dedup(parse(DedupStage, values, where="dedup"), out, workspace(cache, force)))
 
 
 def split(
@@ -132,7 +107,7 @@ def split(
     from paydirt.stages_data import SplitStage, run_split
 
     values = {"pool": pool_config(pool, reading).to_dict(), "points": points, "source": source, "seed": seed}
-    report(run_split(parse(SplitStage, values, where="split"), out, workspace(cache, force)))
+    report_artifact(run_split(parse(SplitStage, values, where="split"), out, workspace(cache, force)))
 
 
 def export(
@@ -145,7 +120,7 @@ def export(
     """Add a selection to a folder as messages, with entries for LLaMA-Factory and axolotl; TRL takes the file as it is."""
     from paydirt.interop.export import export as run
 
-    report(run(selection, out, name, cache, "anything" if force else "nothing"))
+    report_artifact(run(selection, out, name, cache, "anything" if force else "nothing"))
 
 
 def import_scores(
@@ -164,7 +139,7 @@ def import_scores(
     from paydirt.interop.published import ImportStage, run_import
 
     values = {"pool": pool_config(pool, reading).to_dict(), "folder": str(folder), "task": task, "kind": kind}
-    report(run_import(parse(ImportStage, values, where="import-scores"), out, workspace(cache, force)))
+    report_artifact(run_import(parse(ImportStage, values, where="import-scores"), out, workspace(cache, force)))
 
 
 def import_gradients(
@@ -202,4 +177,4 @@ def tiny(
 
     values = {"layers": layers, "hidden": hidden, "vocabulary": vocabulary, "steps": steps, "seed": seed}
     stage = parse(TinyStage, {"pool": pool_config(pool, reading).to_dict(), **values}, where="tiny")
-    report(run_tiny(stage, out, workspace(cache, force)))
+    report_artifact(run_tiny(stage, out, workspace(cache, force)))
