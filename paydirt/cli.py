@@ -42,6 +42,8 @@ Seed = Annotated[int, typer.Option(help="random seed")]
 Cache = Annotated[Path | None, typer.Option(help="where imported pools and tokens live; default $PAYDIRT_CACHE")]
 Precision = Annotated[str, typer.Option(help="dtype of the model weights: float32, bfloat16, float16")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")]
+Workers = Annotated[int | None, typer.Option(help="processes on the CPU that share the work; no result depends on it")]
+Gpus = Annotated[str | None, typer.Option(help="one process for each of these GPUs, as 0,2; default all")]
 Force = Annotated[bool, typer.Option("--force", help="replace what another stage or config left in --out")]
 Set = Annotated[
     list[str] | None,
@@ -70,10 +72,11 @@ def _report(artifact: Artifact) -> None:
             out_console.print(f"  {key}: {value}", markup=False, soft_wrap=True)
 
 
-def _workspace(cache: Path | None, force: bool = False) -> Any:
+def _workspace(cache: Path | None, force: bool = False, workers: int | None = None, gpus: str | None = None) -> Any:
+    from paydirt.execution.local import local
     from paydirt.stages import Workspace
 
-    return Workspace(cache or cache_root(), replace="anything" if force else "nothing")
+    return Workspace(cache or cache_root(), replace="anything" if force else "nothing", executor=local(workers, gpus))
 
 
 def _add_score_commands() -> None:
@@ -100,6 +103,8 @@ def _add_score_commands() -> None:
             model_device: Device = "auto",
             cache: Cache = None,
             force: Force = False,
+            workers: Workers = None,
+            gpus: Gpus = None,
             dry_run: Annotated[bool, typer.Option("--dry-run", help="print the predicted cost and stop")] = False,
             settings: Set = None,
             options: dict[str, Any] | None = None,
@@ -123,7 +128,7 @@ def _add_score_commands() -> None:
                 cost = predict_score(stage, _workspace(cache))
                 out_console.print(f"{name}: {cost.flops:.4g} FLOPs over {cost.tokens} tokens; nothing was run")
                 return
-            _report(score(stage, out, _workspace(cache, force)))
+            _report(score(stage, out, _workspace(cache, force, workers, gpus)))
 
         command.__name__ = name
         command.__doc__ = scorer.__doc__
