@@ -32,6 +32,7 @@ from paydirt.data.encoding import Encoder, EncodingConfig
 from paydirt.data.pool import Pool, PoolConfig, open_pool
 from paydirt.data.tokens import TokenStore, token_store
 from paydirt.evaluation.base import Benchmark, BenchmarkField, make_benchmark
+from paydirt.execution import Executor, Local
 from paydirt.models.load import ModelConfig, load_tokenizer, model_fingerprint, model_identity
 from paydirt.progress import say
 from paydirt.scorers.base import (
@@ -75,6 +76,7 @@ class Workspace:
 
     shared: Path = field(default_factory=cache_root)
     replace: Replace = "nothing"
+    executor: Executor = field(default_factory=Local)
     _open: dict[str, Any] = field(default_factory=dict)
 
     def _once(self, kind: str, config: Config, make: Callable[[], T]) -> T:
@@ -122,6 +124,7 @@ def score(config: ScoreStage, out: Path, workspace: Workspace) -> Artifact:
     """Pool and target to similarities on disk (see `paydirt.scores`)."""
     pool, target = workspace.pool(config.pool), workspace.target(config.target)
     job = Job(pool, target, out, workspace.shared, config.model, config.encoding, config.seed, config.convention)
+    job.executor = workspace.executor
     identity: dict[str, Any] = {"method": deciding(config.method)}
     if is_stochastic(config.method):
         identity["seed"] = config.seed

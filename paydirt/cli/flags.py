@@ -29,6 +29,8 @@ Seed = Annotated[int, typer.Option(help="random seed", min=0, max=(1 << 32) - 1)
 Cache = Annotated[Path | None, typer.Option(help="where imported pools and tokens live; default $PAYDIRT_CACHE")]
 Precision = Annotated[str, typer.Option(help="dtype of the model weights: float32, bfloat16, float16")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")]
+Workers = Annotated[int | None, typer.Option(help="processes on the CPU that share the work; no result depends on it")]
+Gpus = Annotated[str | None, typer.Option(help="one process for each of these GPUs, as 0,2; default all")]
 Force = Annotated[bool, typer.Option("--force", help="replace what another stage or config left in --out")]
 Set = Annotated[
     list[str] | None,
@@ -36,11 +38,14 @@ Set = Annotated[
 ]
 
 
-def workspace(cache: Path | None, force: bool = False) -> Workspace:
-    """Where shared artifacts live, and whether what another config left may be replaced."""
+def workspace(
+    cache: Path | None, force: bool = False, workers: int | None = None, gpus: str | None = None
+) -> Workspace:
+    """Where shared artifacts live, whether what another config left may be replaced, and who shares the work."""
+    from paydirt.execution.local import local
     from paydirt.stages import Workspace
 
-    return Workspace(cache or cache_root(), replace="anything" if force else "nothing")
+    return Workspace(cache or cache_root(), replace="anything" if force else "nothing", executor=local(workers, gpus))
 
 
 def target_values(

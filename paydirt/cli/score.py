@@ -12,6 +12,7 @@ from paydirt.cli.flags import (
     Data,
     Device,
     Force,
+    Gpus,
     MaxLength,
     Model,
     NewlineLabel,
@@ -23,6 +24,7 @@ from paydirt.cli.flags import (
     TargetForm,
     TargetName,
     Template,
+    Workers,
     model_values,
     target_values,
     workspace,
@@ -60,6 +62,8 @@ def register(app: typer.Typer) -> None:
             model_device: Device = "auto",
             cache: Cache = None,
             force: Force = False,
+            workers: Workers = None,
+            gpus: Gpus = None,
             dry_run: Annotated[bool, typer.Option("--dry-run", help="print the predicted cost and stop")] = False,
             settings: Set = None,
             options: dict[str, Any] | None = None,
@@ -83,7 +87,7 @@ def register(app: typer.Typer) -> None:
                 cost = predict_score(stage, workspace(cache))
                 console.print(f"{name}: {cost.flops:.4g} FLOPs over {cost.tokens} tokens; nothing was run")
                 return
-            report_artifact(score(stage, out, workspace(cache, force)))
+            report_artifact(score(stage, out, workspace(cache, force, workers, gpus)))
 
         command.__name__ = name
         command.__doc__ = scorer.__doc__

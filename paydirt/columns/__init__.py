@@ -4,7 +4,7 @@
 one column each.
 """
 
-from paydirt.columns.spec import COLUMNS, Block, PoolRef, Ragged, Spec, TokensRef, Worker
+from paydirt.columns.spec import COLUMNS, Block, PoolRef, Ragged, Spec, TokensRef, Unit, Worker
 from paydirt.columns.store import PoolColumn
 
-__all__ = ["COLUMNS", "Block", "PoolColumn", "PoolRef", "Ragged", "Spec", "TokensRef", "Worker"]
+__all__ = ["COLUMNS", "Block", "PoolColumn", "PoolRef", "Ragged", "Spec", "TokensRef", "Unit", "Worker"]

@@ -93,6 +93,10 @@ class Block:
         return Block(values, np.concatenate(flops), np.concatenate(tokens))
 
 
+Unit = int | tuple[int, ...]
+"""What one worker does at a time: a whole shard by its number, or some rows."""
+
+
 class Worker(Protocol):
     """Opened from a spec, once per process or GPU. A row's values and cost depend on that row alone."""
 
@@ -140,6 +144,13 @@ class Spec(Named):
     @property
     def key(self) -> str:
         return fingerprint(self.facts())
+
+    def placed(self, device: str) -> Spec:
+        """The same column computed on another device."""
+        changes: dict[str, Any] = {"device": device} if "device" in type(self).model_fields else {}
+        if "model" in type(self).model_fields:
+            changes["model"] = self.model.model_copy(update={"device": device})  # type: ignore[attr-defined]
+        return self.model_copy(update=changes)
 
     @abstractmethod
     def open(self, folder: Path) -> Worker:

@@ -23,7 +23,7 @@ import numpy as np
 
 from paydirt.artifacts import write_atomic
 from paydirt.columns.claims import SILENT, claimed
-from paydirt.columns.spec import Block, Ragged, Spec, Worker
+from paydirt.columns.spec import Block, Ragged, Spec, Unit, Worker
 from paydirt.files import WRITING
 from paydirt.progress import track
 
@@ -35,7 +35,8 @@ class PoolColumn:
     """The column of `spec` under `shared`. Who opens it first decides the size of a shard; nothing else depends on it."""
 
     def __init__(self, spec: Spec, shared: Path, shard_rows: int) -> None:
-        self.spec, self.path = spec, Path(shared) / spec.folder
+        self.spec, self.shared = spec, Path(shared)
+        self.path = self.shared / spec.folder
         self._wanted = shard_rows
         self._pieces: dict[str, np.ndarray] = {}
 
@@ -68,30 +69,55 @@ class PoolColumn:
         there = {path.stem for path in (self.path / "shards").glob("*.safetensors")}
         return [i for i in range(-(-len(self) // self.shard_rows)) if f"{i:05d}" not in there]
 
+    def begin(self) -> None:
+        """From here on the size of a shard holds."""
+        assert self._settled > 0
+
     # ---- filling --------------------------------------------------------------------------------------------------
-    def fill(self, shards: Iterable[int] | None = None) -> None:
-        """Compute the shards that are missing (of `shards`), in that order; those that another process has, it may do."""
-        assert self._settled > 0  # from here on the size of a shard holds
-        absent = set(self.missing_shards())
-        todo = [i for i in (absent if shards is None else shards) if i in absent]
+    def plan(self, rows: np.ndarray | None = None) -> list[Unit]:
+        """What is missing of `rows` (default: all): shards that are asked for in whole, other rows in pieces."""
+        if rows is None:
+            return list(self.missing_shards())
+        self.begin()
+        rows = np.unique(rows)
+        number, counts = np.unique(rows // self.shard_rows, return_counts=True)
+        sizes = np.minimum((number + 1) * self.shard_rows, len(self)) - number * self.shard_rows
+        whole = np.intersect1d(number[counts == sizes], self.missing_shards())
+        missing = rows[~self.present(rows) & ~np.isin(rows // self.shard_rows, whole)]
+        pieces = [tuple(missing[at : at + PIECE_ROWS].tolist()) for at in range(0, len(missing), PIECE_ROWS)]
+        return [*whole.tolist(), *pieces]
+
+    def fill(self, units: Iterable[Unit] | None = None) -> None:
+        """Do `units` (default: every missing shard) in this process; those that another process has, it may do."""
+        self.begin()
+        todo = list(self.plan() if units is None else units)
         bar = iter(track(range(len(todo)), self.spec.name, self.shard_rows, len(todo) * self.shard_rows))
         while todo:
             left = []
-            for shard in todo:
-                if self.fill_shard(shard):
+            for unit in todo:
+                if self.do(unit):
                     next(bar, None)
                 else:
-                    left.append(shard)
+                    left.append(unit)
             if left == todo:
                 time.sleep(POLL)
             todo = left
         next(bar, None)
-        if not self.missing_shards():
-            self._sweep()
+        self.sweep()
+
+    def do(self, unit: Unit) -> bool:
+        """Whether the unit is there: found, or computed now. False where another process is at work on it."""
+        if isinstance(unit, int):
+            return self.fill_shard(unit)
+        rows = np.asarray(unit, dtype=np.int64)
+        missing = rows[~self.present(rows)]
+        if len(missing):
+            self._write(self.path / "pieces" / f"{uuid.uuid4().hex}.safetensors", missing, *self._timed(missing))
+        return True
 
     def fill_shard(self, shard: int) -> bool:
         """Whether the shard is there: found, or computed now. False where another process is at work on it."""
-        assert self._settled > 0  # from here on the size of a shard holds
+        self.begin()
         path = self.path / "shards" / f"{shard:05d}.safetensors"
         if path.exists():
             return True
@@ -102,18 +128,9 @@ class PoolColumn:
         return mine or path.exists()
 
     def compute(self, rows: np.ndarray) -> None:
-        """Make sure that `rows` are there: shards that are asked for in whole as shards, other rows as pieces."""
-        assert self._settled > 0  # from here on the size of a shard holds
-        rows = np.unique(rows)
-        number, counts = np.unique(rows // self.shard_rows, return_counts=True)
-        sizes = np.minimum((number + 1) * self.shard_rows, len(self)) - number * self.shard_rows
-        whole = number[counts == sizes]
-        if len(whole):
-            self.fill(whole.tolist())
-        missing = rows[~self.present(rows)]
-        for start in range(0, len(missing), PIECE_ROWS):
-            some = missing[start : start + PIECE_ROWS]
-            self._write(self.path / "pieces" / f"{uuid.uuid4().hex}.safetensors", some, *self._timed(some))
+        """Make sure that `rows` are there, in this process."""
+        if units := self.plan(rows):
+            self.fill(units)
 
     def present(self, rows: np.ndarray) -> np.ndarray:
         """Whether each of `rows` is on disk, bool [n]."""
@@ -232,8 +249,10 @@ class PoolColumn:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, save(tensors, metadata={"line": json.dumps(line)}))
 
-    def _sweep(self) -> None:
-        """Remove pieces whose rows lie in whole shards, and what killed processes left half-written."""
+    def sweep(self) -> None:
+        """Once all shards are there: remove pieces, and what killed processes left half-written."""
+        if self.missing_shards():
+            return
         for path in self.path.glob("pieces/*"):
             path.unlink(missing_ok=True)
         for path in self.path.rglob(f"{WRITING}*"):

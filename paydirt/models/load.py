@@ -70,6 +70,17 @@ def resolve_device(device: str) -> str:
     return f"cuda:{own}"
 
 
+def visible_gpus() -> list[str]:
+    """What `CUDA_VISIBLE_DEVICES` would call each GPU that this process sees, alone."""
+    import os
+
+    import torch
+
+    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    found = torch.cuda.device_count()
+    return named[:found] if named else [str(number) for number in range(found)]
+
+
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     """The tokenizer beside the model, or beside the base model that an adapter names."""
     from transformers import AutoTokenizer

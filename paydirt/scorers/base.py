@@ -30,6 +30,7 @@ from paydirt.cost.methods import SAFETY, as_counted, selection_cost
 from paydirt.data.encoding import Encoded, Encoder, EncodingConfig, truncation
 from paydirt.data.pool import Pool, PoolPart
 from paydirt.data.tokens import TokenPart, TokenStore, token_store
+from paydirt.execution import Executor, Local
 from paydirt.models.load import ModelConfig, load_tokenizer, model_fingerprint
 from paydirt.named import Named, make
 from paydirt.progress import track
@@ -63,6 +64,7 @@ class Job:
     convention: str = "architectural"
     meter: FlopMeter = field(default_factory=FlopMeter)
     shard_rows: int = SHARD_ROWS
+    executor: Executor = field(default_factory=Local)
     whole: Job | None = None
     remarks: dict[str, Any] = field(default_factory=dict)  # what a method found worth noting in the manifest
 
@@ -172,7 +174,8 @@ class Job:
     def filled(self, column: PoolColumn) -> PoolColumn:
         """The column with all of the job's rows, which are charged whoever computed them."""
         rows = self.rows()
-        column.compute(rows)
+        if units := column.plan(rows):
+            self.executor.fill(column, units)
         self.meter.charge_rows(column.place, rows, column.flops(rows), len(column))
         return column
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from paydirt.artifacts import Artifact, fingerprint, write_atomic
 from paydirt.config import dump_yaml
 from paydirt.cost.architecture import Architecture
-from paydirt.execution.local import default_workers, run_tasks
+from paydirt.execution.local import Local, default_workers
 from paydirt.models.load import ModelConfig
 from paydirt.progress import say
 from paydirt.scorers.base import is_stochastic
@@ -106,7 +106,7 @@ def run_study(study: Study, out: Path) -> Path:
     workers = study.workers or default_workers()
     zero = [_zero_shot(study, target, out, workspace, counter) for target in study.targets]
     say(f"{study.name}: {len(picks)} selections, {len(tasks)} distinct models to tune, {workers} at a time")
-    for made, found in run_tasks(_train_and_evaluate, tasks, workers, "tuning"):
+    for made, found in Local(workers).map(_train_and_evaluate, tasks, "tuning"):
         counter.made, counter.found = counter.made + made, counter.found + found
     runs = [
         Run(
