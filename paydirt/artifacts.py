@@ -196,6 +196,7 @@ def build(
     be replaced (see `Replace`).
     """
     out = Path(out).absolute()
+    before = _stamp(out)
     key = key_of(stage, config if identity is None else identity, inputs, version, libraries)
     forced = replace == "anything"  # made again even where it seems to be there: damage may be what it is asked for
     if not forced and (found := _finished(out, key)):
@@ -203,13 +204,13 @@ def build(
     _refuse(out, stage, config, replace)
     part = out.with_name(out.name + ".part")
     if collective and int(os.environ.get("RANK", "0")) > 0:
-        return _follow(out, part, key, make)
+        return _follow(out, part, key, make, before)
     with locked(out):
         recover(out, out.with_name(out.name + ".old"))
         if not forced and (found := _finished(out, key)):  # another process finished it while we waited
             return found
         _refuse(out, stage, config, replace)
-        if _finished(part, key):  # all was made, then a kill came before the rename
+        if not forced and _finished(part, key):  # all was made, then a kill came before the rename
             _rename(part, out)
             return Artifact(out, fresh=True)
         _keep_only_same_key(part, key)
@@ -227,12 +228,34 @@ def key_of(stage: str, identity: dict[str, Any], inputs: dict[str, str], version
     return fingerprint({"stage": stage, "version": code, "libraries": versions, "config": identity, "inputs": inputs})
 
 
-def _follow(out: Path, part: Path, key: str, make: Callable[[Path], dict[str, Any] | None]) -> Artifact:
-    """What the other ranks of a distributed run do: the same work, while rank 0 alone locks, writes and promotes."""
-    _wait(lambda: read_text(part / "key") == key, f"{part}: rank 0 did not open it")  # what it finds must be current
-    make(part)
-    _wait(lambda: _finished(out, key) is not None, f"{out}: rank 0 did not finish it")
+def _follow(
+    out: Path, part: Path, key: str, make: Callable[[Path], dict[str, Any] | None], before: tuple[int, int] | None
+) -> Artifact:
+    """What the other ranks of a distributed run do: the same work, while rank 0 alone locks, writes and promotes.
+
+    `before` is the output's stamp from before the work, which one of the same key that is made anew does not have.
+    """
+
+    def opened() -> bool:  # what a rank finds there must be current
+        return read_text(part / "key") == key and not (part / MANIFEST).exists()
+
+    def done() -> bool:
+        return _stamp(out) != before and _finished(out, key) is not None
+
+    _wait(lambda: opened() or done(), f"{part}: rank 0 did not open it")
+    if not done():  # rank 0 may have found all made but for the rename
+        make(part)
+        _wait(done, f"{out}: rank 0 did not finish it")
     return Artifact(out)
+
+
+def _stamp(out: Path) -> tuple[int, int] | None:
+    """Which making of an output this is: inode and time of its manifest; None where there is none."""
+    try:
+        found = (out / MANIFEST).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _wait(true: Callable[[], bool], failure: str) -> None:
@@ -351,7 +374,7 @@ def _keep_only_same_key(part: Path, key: str) -> None:
     others = [child for child in part.iterdir() if child.name != "key" and not child.name.startswith(".writing-")]
     if others and not note.exists() and not _manifest(part):
         raise ValueError(f"{part}: exists and was not made by paydirt; choose another --out or remove it")
-    for child in others:
+    for child in sorted(others, key=lambda child: child.name == MANIFEST):  # last, so that no rank takes it for open
         shutil.rmtree(child) if child.is_dir() and not child.is_symlink() else child.unlink()
     write_atomic(note, key)  # last: without its key the directory looks like a stranger's
 

@@ -11,6 +11,7 @@ from paydirt.artifacts import Artifact
 from paydirt.config import Config
 from paydirt.evaluation.responses import GradeStage
 from paydirt.interop.export import ExportStage, run_export
+from paydirt.interop.gradient_folders import GradientsStage, run_gradients
 from paydirt.interop.published import ImportStage, run_import
 from paydirt.stages import STAGES as PIPELINE
 from paydirt.stages import Workspace
@@ -24,4 +25,5 @@ STAGES: dict[str, tuple[type[Config], Callable[[Any, Path, Workspace], Artifact]
     "grade": (GradeStage, data.run_grade),
     "export": (ExportStage, run_export),
     "import-scores": (ImportStage, run_import),
+    "import-gradients": (GradientsStage, run_gradients),
 }

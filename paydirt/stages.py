@@ -60,7 +60,7 @@ T = TypeVar("T")
 
 # Raised when a stage's own code gives other bytes for the same config and inputs: what older code made is then stale.
 # (Scorers, policies and benchmarks count by their own code, encoders and columns by versions of their own.)
-SCORE_VERSION = 1
+SCORE_VERSION = 2
 SELECT_VERSION = 1
 EVALUATE_VERSION = 1
 # Beside a model's libraries: peft and accelerate hold the training loop's arithmetic, numpy its order of examples.

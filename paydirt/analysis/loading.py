@@ -8,6 +8,7 @@ tokens from examples, fractions from tokens, examples or FLOPs relative to the p
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-import pyarrow.json
 import pyarrow.parquet
 
 from paydirt.analysis.overlap import Overlap, overlaps_from_table
 from paydirt.analysis.results import ZERO_SHOT, Floats, Results, concat
+from paydirt.data.documents import read_json, read_jsonl
+from paydirt.data.lines import BadRecord, Row
 
 # canonical column -> (other spelling, factor)
 ALIASES: dict[str, tuple[tuple[str, float], ...]] = {
@@ -79,24 +81,26 @@ def read_table(path: Path) -> pa.Table:
         if name.endswith(".parquet"):
             return pyarrow.parquet.read_table(path)
         if name.endswith((".jsonl", ".ndjson")):
-            return pyarrow.json.read_json(path)
+            return _table(path, read_jsonl(str(path)))
         if name.endswith((".csv", ".tsv")):
             options = pyarrow.csv.ParseOptions(delimiter="\t" if name.endswith(".tsv") else ",")
             return pyarrow.csv.read_csv(path, parse_options=options)
         if name.endswith(".json"):
-            return pa.Table.from_pylist(_json_rows(path))
-    except (pa.ArrowInvalid, OSError, ValueError) as error:
+            return _table(path, read_json(str(path)))
+    except (pa.ArrowException, OSError, OverflowError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as a results table: {error}") from error
     raise ValueError(f"{path}: unknown ending; use .parquet, .csv, .tsv, .jsonl or .json")
 
 
-def _json_rows(path: Path) -> list[dict[str, Any]]:
-    import json
-
-    rows = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(rows, list):
-        raise ValueError("expected a list of objects")
-    return rows
+def _table(path: Path, rows: Iterable[Row]) -> pa.Table:
+    """Records as a table; a column is in it if any has it. (Arrow's own reader dies of a line that is no object.)"""
+    records: list[dict[str, Any]] = []
+    for row in rows:
+        if isinstance(row.record, BadRecord):
+            raise ValueError(f"line {row.line}: {row.record}")
+        records.append(row.record)
+    names = dict.fromkeys(name for record in records for name in record)
+    return pa.table({name: [record.get(name) for record in records] for name in names})
 
 
 def from_table(table: pa.Table, where: str = "results") -> Results:

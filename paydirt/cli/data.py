@@ -11,7 +11,7 @@ from rich.table import Table
 
 from paydirt.artifacts import Artifact
 from paydirt.cli.flags import Cache, Force, Out, Seed, workspace
-from paydirt.cli.pool import PoolFiles, open_files, pool_config, reads_pool
+from paydirt.cli.pool import PoolFiles, pool_config, reads_pool
 from paydirt.cli.shown import console, report_artifact
 from paydirt.config import parse
 
@@ -151,13 +151,14 @@ def import_gradients(
     direction: Annotated[str, typer.Option(help="adam or sgd")] = "adam",
     dtype: Annotated[str, typer.Option(help="float16, bfloat16, float32, int8")] = "float16",
     cache: Cache = None,
+    force: Force = False,
 ) -> None:
     """Turn a published gradient folder into a gradient store of ours; the pool is the one source it was made of."""
-    from paydirt.interop.published import import_gradients as run
+    from paydirt.interop.gradient_folders import GradientsStage, run_gradients
 
-    ids = open_files(pool, reading, cache).ids()
-    made = run(folder, ids, out, checkpoint=checkpoint, direction=direction, dtype=dtype)
-    console.print(f"wrote {made}: {len(ids)} rows", markup=False, soft_wrap=True)
+    values = {"folder": str(folder), "checkpoint": checkpoint, "direction": direction, "dtype": dtype}
+    stage = parse(GradientsStage, {"pool": pool_config(pool, reading).to_dict(), **values}, where="import-gradients")
+    report_artifact(run_gradients(stage, out, workspace(cache, force)))
 
 
 def tiny(

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 TemplateName = Literal["tulu", "llama2", "tokenizer"]
 
-VERSION = 2  # raise when the same text gives other tokens or another mask: stored tokens and scores are then stale
+VERSION = 3  # raise when the same text gives other tokens or another mask: stored tokens and scores are then stale
 
 
 class EncodingConfig(Config):

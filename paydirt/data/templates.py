@@ -61,13 +61,14 @@ def render_tulu(
 def render_llama2(messages: Sequence[Message], bos: str, eos: str) -> list[Segment]:
     """`{bos}[INST] {user} [/INST] {assistant} {eos}` a turn, the system text inside the next user turn (Llama 2).
 
-    `[/INST]` opens the answer, so nothing is added to a prompt that waits for one.
+    `[/INST]` opens the answer, so nothing is added to a prompt that waits for one. System turns in a row are one text, a
+    blank line between. ValueError where no user turn follows a system turn: its text would be lost.
     """
     out: list[Segment] = []
     system = ""
     for number, message in enumerate(messages):
         if message.role == "system":
-            system = message.content.strip()
+            system = "\n\n".join(filter(None, [system, message.content.strip()]))
         elif message.role == "user":
             out.append(Segment(f"{bos}[INST] "))
             if system:
@@ -79,6 +80,11 @@ def render_llama2(messages: Sequence[Message], bos: str, eos: str) -> list[Segme
             out += [Segment(" ", not message.opening), *_answer(message)]
             if not _stops(messages, number):
                 out.append(Segment(f" {eos}", message.end))
+    if system:
+        raise ValueError(
+            f"a system turn ({system[:60]!r}) that no user turn follows, which template 'llama2' has no place for; move it "
+            "before a user turn, remove it, or use template 'tulu'"
+        )
     return out
 
 

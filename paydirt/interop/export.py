@@ -104,14 +104,17 @@ def _write(chosen: Artifact, path: Path, workspace: Workspace) -> None:
 
 def name_of(chosen: Artifact) -> str:
     """The seeds' name of a selection, from the configs that made it."""
-    config = chosen.manifest["config"]
-    scored = open_artifact(Path(config["scores"]), "score").manifest["config"]
-    scorer, policy = str(scored["method"]["name"]), str(config["selection"]["policy"]["name"])
-    fraction = config["budget"].get("fraction")
+    with reading(chosen.path, MANIFEST):
+        config = chosen.manifest["config"]
+        scores, policy = Path(config["scores"]), str(config["selection"]["policy"]["name"])
+        fraction, drawn = config["budget"].get("fraction"), config["seed"]
+    found = open_artifact(scores, "score")
+    with reading(found.path, MANIFEST):
+        scored = found.manifest["config"]
+        scorer, target, seed = str(scored["method"]["name"]), str(scored["target"]["name"]), scored["seed"] or drawn
     if fraction is None:
         raise ValueError(f"{chosen.path}: was cut by another budget than a fraction, so give the export a --name")
-    seed = (scored["seed"] or config["seed"]) if scorer in SEEDED else None
-    return data_name(str(scored["target"]["name"]), float(fraction), method_name(scorer, policy), seed)
+    return data_name(target, float(fraction), method_name(scorer, policy), seed if scorer in SEEDED else None)
 
 
 def row_of(example: Example) -> dict[str, Any]:

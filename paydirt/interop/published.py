@@ -1,8 +1,7 @@
-"""Files of the published codebases as our scores and stores: numbers only, never a pickle that may run something.
+"""Score files of the published codebases as our scores: numbers only, never a pickle that may run something.
 
 LESS leaves one tensor a source, in the order of the source's file: `<source>_influence_score.pt` ([N], or [N, C] with a
-column a reference or subtask), and gradient folders `dim<k>/all_orig.pt` ([N, k], rows of length one) or
-`all_unormalized.pt`. CCDS leaves one numpy array [N] a target, over all sources in the order of its list of train files:
+column a reference or subtask); for its gradient folders see `gradient_folders`. CCDS leaves one numpy array [N] a target, over all sources in the order of its list of train files:
 `<task>_bm25_score_100.pt`, `<task>_ppl_score_epoch25.pt`, `<task>_embedding_scores.pt`. Both are read by torch's restricted
 unpickler (`weights_only=True`), which builds tensors and, here, arrays of floats, and refuses all else; they are
 checked against the pool's counts, and keyed by example id from then on.
@@ -233,40 +232,3 @@ def in_pool_order(pool: Pool, files: Mapping[str, Path]) -> np.ndarray:
         row = int(np.flatnonzero(~np.isfinite(out).all(axis=1))[0])
         raise ValueError(f"{next(iter(files.values()))}: the score of pool row {row} leaves the range of 32-bit floats")
     return out
-
-
-def import_gradients(
-    folder: Path, ids: Sequence[str], out: Path, *, checkpoint: str, direction: str, dtype: str = "float16"
-) -> Path:
-    """A published `dim<k>` folder as a gradient store of ours, rows keyed by `ids` (the order of its source file).
-
-    What the published files do not say (the model, its parameters) is named as unknown; stores imported so can be
-    compared with each other, and with nothing else. Raises ValueError where the counts differ.
-    """
-    from paydirt.gradients.store import pack_rows, plan_shards, write_shards
-
-    path = next((p for p in (folder / "all_orig.pt", folder / "all_unormalized.pt") if p.is_file()), None)
-    if path is None:
-        raise ValueError(f"{folder}: neither all_orig.pt nor all_unormalized.pt; give the folder dim<k>")
-    tensor = read_tensor(path)
-    if tensor.dim() != 2 or len(tensor) != len(ids):
-        raise ValueError(
-            f"{path}: shape {tuple(tensor.shape)} for {len(ids)} examples; use the very file it was made of"
-        )
-    row_of = {id: row for row, id in enumerate(ids)}
-    manifest = {
-        "model": "published",
-        "checkpoint": checkpoint,
-        "projection": {"k": int(tensor.shape[1]), "kind": "published"},
-        "parameters": "published",
-        "loss": "published",
-        "template": "published",
-        "direction": direction,
-        "dtype": dtype,
-        "imported": file_digest(path),
-    }
-
-    def compute(part: Sequence[str]) -> Mapping[str, Any]:
-        return pack_rows(tensor[[row_of[id] for id in part]].float(), dtype)
-
-    return write_shards(out, manifest, plan_shards(list(ids)), compute)

@@ -50,12 +50,20 @@ class LoraSpec(Config):
 def resolve_device(device: str) -> str:
     """`auto` is CUDA where there is one; under a launcher each process has the GPU of its number.
 
-    Raises ValueError where several processes are told to share one GPU, or there is none for this one.
+    Raises ValueError where several processes are told to share one GPU, there is none for this one, or no such device.
     """
     import torch
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device)
+        if kind.type == "meta" or (kind.type == "cuda" and not torch.cuda.is_available()):
+            raise RuntimeError("this machine has none that computes")
+        if kind.type not in ("cpu", "cuda"):
+            torch.zeros(1, device=kind)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch has a kind of error for each kind
+        raise ValueError(f"device {device!r}: {_first_line(error)}; give auto, cpu, cuda or cuda:1") from None
     if not device.startswith("cuda") or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return device
     own = int(os.environ.get("LOCAL_RANK", "0"))

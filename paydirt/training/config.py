@@ -17,7 +17,7 @@ from paydirt.models.load import LoraSpec
 from paydirt.registry import did_you_mean
 from paydirt.types import Cost
 
-VERSION = 2  # raise when the same config, examples and seed train another model: tuned models are then stale
+VERSION = 3  # raise when the same config, examples and seed train another model: tuned models are then stale
 
 RECIPES: dict[str, dict[str, Any]] = {
     "seeds": {

@@ -32,13 +32,14 @@ def save_trained(part: Path, trainer: Trainer, tokenizer: Any, adapter: Shapes |
     trainer.save_model(str(part / "model"))  # every rank: gathering shards is work for all
     if trainer.is_world_process_zero():
         tokenizer.save_pretrained(str(part / "model"))
-        (part / "model" / "training_args.bin").unlink(missing_ok=True)  # a pickle of what config.yaml says
         prove_whole(part / "model", adapter)
         history = [entry for entry in trainer.state.log_history if "loss" in entry]
         text = json.dumps({"steps": trainer.state.global_step, "history": history}, indent=1, sort_keys=True)
         write_atomic(part / "train.json", text)
         if not keep_checkpoints:
             shutil.rmtree(part / "checkpoints", ignore_errors=True)
+        for pickle in part.rglob("training_args.bin"):  # what config.yaml says, with paths of the run; nothing reads it
+            pickle.unlink()
     trainer.accelerator.wait_for_everyone()  # rank 0 renames the directory, so the others must have left it
 
 

@@ -33,6 +33,7 @@ KINDS: dict[str, tuple] = {
     "split": ("split", *POOL, "--points", 0.5),
     "tiny": ("tiny", *POOL, "--vocabulary", 300),
     "imported": ("import-scores", "published", "--pool", "a=pool.jsonl"),
+    "gradients": ("import-gradients", "published/dim4", *POOL, "--checkpoint", "105"),
 }
 NEEDS = {"selection": ["scores"], "trained": ["scores", "selection"], "exported": ["scores", "selection"]}
 
@@ -47,6 +48,8 @@ def place(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (here / "model").symlink_to(tiny.model)
     (here / "published").mkdir()
     torch.save(torch.arange(60.0), here / "published" / "a_influence_score.pt")
+    (here / "published" / "dim4").mkdir()
+    torch.save(torch.nn.functional.normalize(torch.arange(240.0).reshape(60, 4)), here / "published/dim4/all_orig.pt")
     monkeypatch.chdir(here)
     return here
 

@@ -15,7 +15,8 @@ from support.data import pool_records, write_jsonl
 
 from paydirt.gradients.influence import score_stores
 from paydirt.gradients.store import Store
-from paydirt.interop.published import import_gradients, read_tensor
+from paydirt.interop.gradient_folders import GradientsStage, import_gradients
+from paydirt.interop.published import read_tensor
 from paydirt.scores import Scores
 
 SOURCES = ("sums", "chat")
@@ -207,10 +208,10 @@ def test_gradient_folders_become_stores(paydirt: Any, published: Path, tmp_path:
     command = ["import-gradients", folder, "--pool", published / "sums.jsonl", "--checkpoint", "105"]
     code, _, said = paydirt(*command, "--dtype", "float32", "--out", tmp_path / "store")
     assert code == 0, said
-    store = Store(tmp_path / "store")
-    made = import_gradients(
-        published / "bbh-sgd/dim16", list("abcd"), tmp_path / "refs", checkpoint="105", direction="sgd", dtype="float32"
-    )
+    store = Store(tmp_path / "store" / "store")
+    options = {"checkpoint": "105", "dtype": "float32", "pool": {"files": ["any"]}, "folder": "any"}
+    tensors = published / "bbh-sgd/dim16/all_orig.pt"
+    made = import_gradients(tensors, list("abcd"), tmp_path / "refs", GradientsStage(**options, direction="sgd"))
     names = ("x", "x", "y", "y")
     found = torch.cat([scores for _, scores in score_stores([store], [Store(made).load()], names, [1.0])])
     cosine = torch.nn.functional.normalize(rows) @ torch.nn.functional.normalize(references).T
@@ -218,4 +219,4 @@ def test_gradient_folders_become_stores(paydirt: Any, published: Path, tmp_path:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     assert store.tensors(0)[0][0] == next(r["id"] for r in pool_records() if r["source"] == "sums")
     with pytest.raises(ValueError, match="for 3 examples"):
-        import_gradients(folder, list("abc"), tmp_path / "bad", checkpoint="1", direction="adam")
+        import_gradients(folder / "all_orig.pt", list("abc"), tmp_path / "bad", GradientsStage(**options))

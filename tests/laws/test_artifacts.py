@@ -350,3 +350,60 @@ def test_what_a_killed_writer_leaves_does_not_become_output(tmp_path: Path) -> N
     made = build(tmp_path / "a", "s", {}, {}, make)
     assert list(made.manifest["outputs"]) == ["deep/x.npy"]
     assert [p.name for p in (made.path / "deep").iterdir()] == ["x.npy"]
+
+
+def _rank(root: Path, rank: int, forced: bool) -> None:
+    """One rank of a collective work: rank 0 waits in `make` for the other, writes, and is slow to finish."""
+    os.environ["RANK"] = str(rank)
+
+    def make(part: Path) -> dict[str, int]:
+        (root / f"here-{rank}").touch()
+        while not (root / f"here-{1 - rank}").exists():
+            time.sleep(0.01)
+        if rank == 0:
+            time.sleep(0.5)
+            (part / "data.txt").write_text("new")
+        return {}
+
+    replace: Any = "anything" if forced else "nothing"
+    artifact = build(root / "a", "s", {"x": 1}, {}, make, collective=True, replace=replace)
+    (root / f"rank-{rank}").write_text((artifact.path / "data.txt").read_text())
+
+
+@pytest.mark.parametrize("left", ["nothing", "finished", "finished and half made", "all but the rename"])
+def test_no_rank_of_a_forced_work_leaves_with_the_old_output(tmp_path: Path, left: str) -> None:
+    """The same key is there already: only another making of it is what was asked for."""
+    if left != "nothing":
+        build(tmp_path / "a", "s", {"x": 1}, {}, make_file("old"))
+        if left != "finished":
+            key = json.loads((tmp_path / "a" / MANIFEST).read_text())["key"]
+            part = tmp_path / "a.part"
+            part.mkdir()
+            (part / "key").write_text(key)
+            if left == "all but the rename":
+                for file in (tmp_path / "a").iterdir():
+                    (part / file.name).write_bytes(file.read_bytes())
+    ranks = [multiprocessing.get_context("fork").Process(target=_rank, args=(tmp_path, r, True)) for r in (1, 0)]
+    for process in ranks:
+        process.start()
+        time.sleep(0.2)  # the follower comes first, and meets what an earlier run left
+    for process in ranks:
+        process.join(30)
+        process.kill()
+    assert [(tmp_path / f"rank-{r}").read_text() for r in (0, 1)] == ["new", "new"]
+
+
+def test_ranks_agree_where_only_the_rename_was_missing(tmp_path: Path) -> None:
+    """Rank 0 renames and does not work again, so the other must not begin to wait for it."""
+    build(tmp_path / "a", "s", {"x": 1}, {}, make_file("old"))
+    key = json.loads((tmp_path / "a" / MANIFEST).read_text())["key"]
+    os.rename(tmp_path / "a", tmp_path / "a.part")
+    (tmp_path / "a.part" / "key").write_text(key)
+    ranks = [multiprocessing.get_context("fork").Process(target=_rank, args=(tmp_path, r, False)) for r in (1, 0)]
+    for process in ranks:
+        process.start()
+        time.sleep(0.2)
+    for process in ranks:
+        process.join(30)
+        process.kill()
+    assert [(tmp_path / f"rank-{r}").read_text() for r in (0, 1)] == ["old", "old"]

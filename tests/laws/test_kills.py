@@ -78,18 +78,14 @@ def ground(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Ground:
 
 
 def whole(folder: Path) -> dict[str, Any]:
-    """Bytes of every finished artifact below a folder, and the FLOPs that its manifest states.
-
-    A Trainer's training_args.bin is a pickle of its paths.
-    """
+    """Bytes of every finished artifact below a folder, and the FLOPs that its manifest states."""
     found: dict[str, Any] = {}
     for manifest in sorted(folder.rglob("manifest.json")):
         facts = json.loads(manifest.read_text())
         if "stage" in facts:
             name = str(manifest.parent.relative_to(folder))
             notes = {k: v for k, v in facts["notes"].items() if "flops" in k}
-            files = {k: v for k, v in files_of(manifest.parent).items() if not k.endswith("training_args.bin")}
-            found[name] = (files, notes)
+            found[name] = (files_of(manifest.parent), notes)
     return found
 
 

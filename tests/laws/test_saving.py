@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from support.stages import Tiny
 
 from paydirt.config import parse
+from paydirt.files import file_digest
 from paydirt.models.load import ModelConfig, load_model
 from paydirt.stages import Workspace
 from paydirt.training.saving import prove_whole
@@ -87,3 +88,17 @@ def test_a_model_with_a_missing_weight_is_not_filled_at_random(model: Path) -> N
     change(model, None)
     with pytest.raises(ValueError, match=f"1 weights are missing from its files, first {NAME}"):
         load_model(parse(ModelConfig, {"path": str(model), "device": "cpu"}))
+
+
+def test_no_pickle_of_the_run_stays(tiny: Tiny, tmp_path: Path) -> None:
+    """The Trainer's `training_args.bin` holds paths of this run, so that kept checkpoints would never be equal bytes."""
+    made = [
+        tiny.train(tmp_path / place, Workspace(tmp_path / "cache"), {"save": "steps", "save_steps": 4, "keep_checkpoints": True})
+        for place in ("here", "elsewhere")
+    ]
+    kept = [
+        {str(p.relative_to(a.path)): file_digest(p) for p in a.path.glob("checkpoints/**/*") if p.is_file()} for a in made
+    ]
+    assert any(name.endswith("optimizer.pt") for name in kept[0])
+    assert not any(name.endswith("training_args.bin") for name in kept[0])
+    assert kept[0] == kept[1]

@@ -106,6 +106,14 @@ class TestLlama2:
         )
         assert supervised_text(enc, encoded) == f" hello {EOS} sure thing {EOS}"
 
+    def test_no_system_text_is_lost(self) -> None:
+        """Several in a row are one; one that no user turn follows has no place."""
+        enc = encoder(byte_tokenizer(), "llama2", 200)
+        two = enc.encode(chat("system: be kind", "system: be short", "user: hi", "assistant: hello"))
+        assert "<<SYS>>\nbe kind\n\nbe short\n<</SYS>>" in whole_text(enc, two)
+        with pytest.raises(ValueError, match=r"a system turn \('be kind'\) that no user turn follows.*use template 'tulu'"):
+            enc.encode(chat("user: hi", "assistant: hello", "system: be kind", "assistant: yes"))
+
     def test_the_first_word_is_learnt_although_its_token_begins_with_the_space(self) -> None:
         """Sentence-piece joins " hello" to one token, which begins before the text of the answer does."""
         enc = encoder(metaspace_tokenizer("[INST] hi there [/INST] hello friend"), "llama2")

@@ -1,0 +1,83 @@
+"""What the fuzzer has found, each kind by name: status 2 with the place and a remedy, where there were tracebacks or worse."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.command import environment
+from support.data import write_jsonl
+from support.stages import Tiny
+
+from paydirt.stages import Workspace
+
+ADVISE = ("--train-params", "1e6", "--pool-tokens", "1e4", "--budget", "1e12")
+GOOD = {"method": "random", "model": "m", "task": "t", "fraction": 0.1, "score": 0.5, "total_flops": 1e12, "seed": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("null\n", "line 1: expected a JSON object with named fields, found NoneType"),
+        ("[1]\n", "line 1: expected a JSON object with named fields, found list"),
+        (json.dumps(GOOD) + "\n{\n", "line 2: malformed JSON at column 2"),
+        (json.dumps({"a": 1})[:-1] + ', "b": ' + "9" * 5000 + "}\n", "line 1: JSON with an integer of thousands"),
+    ],
+)
+def test_lines_of_a_results_table_that_are_no_records(tmp_path: Path, text: str, said: str) -> None:
+    """Arrow's reader of JSON lines died of `null` (signal 11), so that this needs a process of its own."""
+    (tmp_path / "results.jsonl").write_text(text)
+    command = [sys.executable, "-m", "paydirt", "advise", *ADVISE, "--results", str(tmp_path / "results.jsonl")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=120)
+    assert done.returncode == 2, done
+    assert said in " ".join(done.stderr.split())
+
+
+def test_columns_of_a_results_table_need_not_begin_in_its_first_line(tmp_path: Path) -> None:
+    from paydirt.analysis.loading import load_results
+
+    write_jsonl(tmp_path / "results.jsonl", [{**GOOD, "seed": 0}, {**GOOD, "metric": "f1", "score": 1}])
+    results = load_results(tmp_path / "results.jsonl")
+    assert results.numbers["score"].tolist() == [0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("artifact", "key"), [("selection", "selection"), ("selection", "budget"), ("scores", "method"), ("scores", "seed")]
+)
+def test_an_export_of_what_lacks_a_part_of_its_config(
+    paydirt: Any, tiny: Tiny, tmp_path: Path, artifact: str, key: str
+) -> None:
+    workspace = Workspace(tmp_path / "cache")
+    scores = tiny.score("bm25", tmp_path / "scores", workspace)
+    chosen = tiny.select(scores, tmp_path / "selection", workspace, {"fraction": 0.1})
+    manifest = tmp_path / artifact / "manifest.json"
+    facts = json.loads(manifest.read_text())
+    del facts["config"][key]
+    manifest.write_text(json.dumps(facts))
+    code, _, said = paydirt("export", chosen.path, "--out", tmp_path / "o", "--cache", tmp_path / "cache")
+    assert code == 2, said
+    found = re.search(
+        rf"{tmp_path / artifact}: damaged: manifest.json .*make it again: paydirt (run .*--force)", " ".join(said.split())
+    )
+    assert found, said
+    assert paydirt(*found[1].split(), "--cache", tmp_path / "cache")[0] == 0
+    assert paydirt("export", chosen.path, "--out", tmp_path / "o", "--cache", tmp_path / "cache")[0] == 0
+
+
+@pytest.mark.parametrize("device", ["-1", "", "cuda:-1", "meta", "xla", "gpu"])
+@pytest.mark.parametrize("verb", ["train", "score", "evaluate"])
+def test_a_device_that_is_none(paydirt: Any, tiny: Tiny, tmp_path: Path, verb: str, device: str) -> None:
+    target = ("--target", "t", "--references", tiny.root / "references.jsonl")
+    command = {
+        "train": ("train", "--data", tiny.root / "pool.jsonl", "--model", tiny.model, "--device"),
+        "score": ("score", "rds", "--pool", tiny.root / "pool.jsonl", *target, "--model", tiny.model, "--model-device"),
+        "evaluate": ("evaluate", tiny.model, *target, "--test", tiny.root / "test.jsonl", "--device"),
+    }[verb]
+    code, _, said = paydirt(*command, device, "--out", tmp_path / "o", "--cache", tmp_path / "cache")
+    assert code == 2, said
+    assert f"device {device!r}: " in said
