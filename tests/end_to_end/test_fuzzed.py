@@ -1,4 +1,4 @@
-"""What the fuzzer has found, each kind by name: status 2 with the place and a remedy, where there were tracebacks or worse."""
+"""What the fuzzer has found, each kind by name: status 2, the place and a remedy, where there was a traceback or worse."""
 
 from __future__ import annotations
 
@@ -62,7 +62,8 @@ def test_an_export_of_what_lacks_a_part_of_its_config(
     code, _, said = paydirt("export", chosen.path, "--out", tmp_path / "o", "--cache", tmp_path / "cache")
     assert code == 2, said
     found = re.search(
-        rf"{tmp_path / artifact}: damaged: manifest.json .*make it again: paydirt (run .*--force)", " ".join(said.split())
+        rf"{tmp_path / artifact}: damaged: manifest.json .*make it again: paydirt (run .*--force)",
+        " ".join(said.split()),
     )
     assert found, said
     assert paydirt(*found[1].split(), "--cache", tmp_path / "cache")[0] == 0

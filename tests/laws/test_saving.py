@@ -93,11 +93,16 @@ def test_a_model_with_a_missing_weight_is_not_filled_at_random(model: Path) -> N
 def test_no_pickle_of_the_run_stays(tiny: Tiny, tmp_path: Path) -> None:
     """The Trainer's `training_args.bin` holds paths of this run, so that kept checkpoints would never be equal bytes."""
     made = [
-        tiny.train(tmp_path / place, Workspace(tmp_path / "cache"), {"save": "steps", "save_steps": 4, "keep_checkpoints": True})
+        tiny.train(
+            tmp_path / place,
+            Workspace(tmp_path / "cache"),
+            {"save": "steps", "save_steps": 4, "keep_checkpoints": True},
+        )
         for place in ("here", "elsewhere")
     ]
     kept = [
-        {str(p.relative_to(a.path)): file_digest(p) for p in a.path.glob("checkpoints/**/*") if p.is_file()} for a in made
+        {str(p.relative_to(a.path)): file_digest(p) for p in a.path.glob("checkpoints/**/*") if p.is_file()}
+        for a in made
     ]
     assert any(name.endswith("optimizer.pt") for name in kept[0])
     assert not any(name.endswith("training_args.bin") for name in kept[0])

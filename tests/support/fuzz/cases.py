@@ -6,7 +6,6 @@ Every draw comes from one `Random`, so that (kind, number) names a case for ever
 from __future__ import annotations
 
 import csv
-import gzip
 import json
 import shutil
 from collections.abc import Callable
@@ -22,87 +21,10 @@ import yaml
 from support import data
 from support.fuzz import mutate
 from support.fuzz.ground import ENCODING, TRAINING, Ground, copy_run, recipe
+from support.fuzz.pools import pools
 
 WITHOUT_OUT = {"fit", "advise", "cost", "inspect", "doctor", "methods"}
 Case = Callable[[Ground, Random, Path], list[str]]
-
-
-def forms(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """One conversation in the forms that people have."""
-    turns = [m["content"] for m in record["messages"] if m["role"] != "system"]
-    talk = [{"from": "human" if i % 2 == 0 else "gpt", "value": text} for i, text in enumerate(turns)]
-    return [
-        record,
-        {"instruction": turns[0], "input": "", "output": turns[1]},
-        {"conversations": talk},
-        {"prompt": turns[0], "completion": turns[1]},
-        {"question": turns[0], "answer": turns[1]},
-        {"query": turns[0], "response": turns[1]},
-        {"messages": [{"role": "user", "content": [{"type": "text", "text": turns[0]}]}, *record["messages"][-1:]]},
-    ]
-
-
-def bad_records(random: Random) -> list[Any]:
-    which = random.randrange(7)
-    rows: list[Any] = [forms(record)[which] for record in random.sample(data.pool_records(), 12)]
-    for _ in range(random.choice([0, 1, 1, 2, 6])):
-        at = random.randrange(len(rows))
-        rows[at] = mutate.mutated(rows[at], random)
-    return rows
-
-
-def write_pool(rows: list[Any], random: Random, folder: Path) -> Path:
-    """The records in one of the file types, then perhaps damaged as bytes."""
-    kind = random.choice(["jsonl", "jsonl", "jsonl", "json", "csv", "parquet", "jsonl.gz", "tsv", "txt"])
-    path = folder / f"pool.{kind}"
-    lines = "".join(mutate.dump(row) + "\n" for row in rows).encode()
-    flat = [
-        {str(k): v if isinstance(v, str) else mutate.dump(v) for k, v in row.items()}
-        for row in rows
-        if isinstance(row, dict)
-    ]
-    if kind == "json":
-        path.write_text(mutate.dump(rows if random.random() < 0.7 else {"data": rows, "version": 1}))
-    elif kind in ("csv", "tsv") and flat:
-        with open(path, "w", newline="", encoding="utf-8", errors="surrogatepass") as handle:
-            writer = csv.DictWriter(
-                handle,
-                list({k: 0 for row in flat for k in row}),
-                delimiter="\t" if kind == "tsv" else ",",
-                escapechar="\\",
-            )
-            writer.writeheader()
-            writer.writerows(flat)
-    elif kind == "parquet" and flat:
-        try:
-            pyarrow.parquet.write_table(pa.Table.from_pylist(flat), path)
-        except (pa.ArrowException, UnicodeEncodeError, TypeError):
-            path.write_bytes(b"PAR1")
-    elif kind == "jsonl.gz":
-        path.write_bytes(gzip.compress(lines))
-    else:
-        path.write_bytes(lines)
-    if random.random() < 0.35:
-        path.write_bytes(mutate.damaged(path.read_bytes(), random))
-    return path
-
-
-def _flat(row: dict[Any, Any]) -> dict[str, str]:
-    return {str(k): v if isinstance(v, str) else mutate.dump(v) for k, v in row.items()}
-
-
-def pools(ground: Ground, random: Random, folder: Path) -> list[str]:
-    path = write_pool(bad_records(random), random, folder)
-    verb = random.choice(["inspect", "random", "random", "bm25", "dedup", "split", "decontaminate"])
-    bad = ["--on-bad", "skip"] if random.random() < 0.5 else []
-    if verb == "inspect":
-        return ["inspect", str(path)]
-    base = ["--pool", str(path), "--out", str(folder / "out")]
-    if verb in ("random", "bm25"):
-        return ["score", verb, *base, *ground.target, *bad]
-    if verb == "decontaminate":
-        return [verb, *base, "--references", str(ground.root / "references.jsonl")]
-    return [verb, *base]
 
 
 def targets(ground: Ground, random: Random, folder: Path) -> list[str]:
@@ -233,6 +155,64 @@ def arguments(ground: Ground, random: Random, folder: Path) -> list[str]:
         else:
             line.append(value)
     line = [part.replace("\x00", "") for part in line]  # no shell can pass it
+    return line if verb in WITHOUT_OUT else [*line, "--out", str(folder / "out")]
+
+
+WARMUP = ["--warmup-epochs", "1", "--warmup-fraction", "0.2", "--warmup-batch-size", "8", "--k", "32"]
+
+
+def settings(random: Random) -> list[str]:
+    """`--set` of a field of training, at times one that is not there."""
+    from paydirt.training.config import TrainConfig
+
+    names = [*TrainConfig.model_fields, "lora.r", "lora.alpha", "lora.dropout", "lora.targets", "none.such", ""]
+    values = [*mutate.NUMBERS, *mutate.WORDS, "[]", "{}", "!!binary aGk=", "2001-12-14", "[" * 300]
+    return ["--set", f"{random.choice(names)}={random.choice(values)}".replace("\x00", "")]
+
+
+def passes(ground: Ground, random: Random, folder: Path) -> list[str]:
+    """Work over a model for real, with numbers beyond reason or a pool and references that are odd."""
+    verb = random.choice(["gradient", "gradient", "ppl", "ifd", "rds", "learned", "train", "train", "evaluate", "tiny"])
+    lines = commands(ground)
+    line = list(lines[verb] if verb in lines else lines.get(f"score {verb}", []))
+    line = line or [*lines["score rds"][:1], verb, *lines["score rds"][2:]]
+    line = [part for part in line if part != "--dry-run"]
+    line += WARMUP if verb in ("gradient", "learned") else []
+    line += ["--points", "0.2"] if verb == "learned" else []
+    line += ["--steps", "1"] if verb == "tiny" else []
+    for flag in ("--pool", "--references"):
+        if flag in line and random.random() < 0.25:
+            rows = data.pool_records() if flag == "--pool" else data.reference_records()
+            for _ in range(random.choice([1, 3])):
+                at = random.randrange(len(rows))
+                rows[at] = mutate.mutated(rows[at], random)
+            path = folder / f"odd{flag}.jsonl"
+            path.write_text("".join(mutate.dump(row) + "\n" for row in rows))
+            line[line.index(flag) + 1] = str(path)
+            line += ["--on-bad", "skip"] if flag == "--pool" else []
+    if verb == "train" and random.random() < 0.5:
+        line += settings(random)
+    elif random.random() < 0.8:
+        known = [flag for flag, takes in ground.options.get(line[0] if verb in lines else f"score {verb}", []) if takes]
+        line += [random.choice(known), random.choice(mutate.NUMBERS)] if known else []
+    return [*line, "--out", str(folder / "out")]
+
+
+def numbers(ground: Ground, random: Random, folder: Path) -> list[str]:
+    """Numbers beyond reason in what only computes with numbers."""
+    lines = commands(ground)
+    verb = random.choice(
+        ["cost", "cost", "advise", "advise", "score gradient", "score learned", "score cascade", "split"]
+    )
+    line = list(lines[verb])
+    if verb == "cost":
+        line[1] = random.choice(["gradient", "ppl", "rds", "ifd", "embed", "learned", "cascade", "bm25", "random"])
+    flags = [flag for flag, takes in ground.options.get(verb, []) if takes]
+    for _ in range(random.choice([1, 1, 2, 4])):
+        line += [random.choice(flags), random.choice(mutate.NUMBERS)]
+    if verb == "cost" and random.random() < 0.3:
+        name = random.choice(["k", "warmup_epochs", "checkpoints", "points", "top", ""])
+        line += ["--set", f"{name}={random.choice(mutate.NUMBERS)}"]
     return line if verb in WITHOUT_OUT else [*line, "--out", str(folder / "out")]
 
 
@@ -368,10 +348,15 @@ def folders(ground: Ground, random: Random, folder: Path) -> list[str]:
         torch.save(random.choice([value, value, {"a": value}, [value], "text", None]), chosen)
     out = ["--out", str(folder / "out")]
     if gradients:
-        return ["import-gradients", str(place / "dim8"), *pools[:2], "--checkpoint", "c", *out]
-    return ["import-scores", str(place), *pools, *out]
+        odd = [random.choice(["--dtype", "--direction"]), random.choice(["int8", "bfloat16", "sgd", *mutate.WORDS])]
+        more = [part.replace("\x00", "") for part in odd] if random.random() < 0.4 else []
+        return ["import-gradients", str(place / "dim8"), *pools[:2], "--checkpoint", "c", *more, *out]
+    odd = [random.choice(["--task", "--kind"]), random.choice(["influence", "chat", "*", "..", *mutate.WORDS])]
+    more = [part.replace("\x00", "") for part in odd] if random.random() < 0.4 else []
+    return ["import-scores", str(random.choice([place, place, chosen])), *pools, *more, *out]
 
 
 KINDS: dict[str, Case] = {
-    case.__name__: case for case in (pools, targets, recipes, arguments, artifacts, tables, responses, folders)
+    case.__name__: case
+    for case in (pools, targets, recipes, arguments, passes, numbers, artifacts, tables, responses, folders)
 }

@@ -1,10 +1,16 @@
-"""The law of every command, whatever it is given: it ends with 0 or 2, without a traceback, in its time."""
+"""The law of every command, whatever it is given: it ends with 0 or 2, without a traceback, in its time.
+
+And of every pool that was read: what was read is what was kept and what was counted as skipped or left out.
+"""
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from random import Random
+
+import pyarrow.parquet
 
 from support.fuzz.cases import KINDS
 from support.fuzz.ground import Ground
@@ -25,6 +31,26 @@ def faults(done: Outcome) -> list[str]:
     return found
 
 
+def miscounts(out: Path) -> list[str]:
+    """Where the account of a finished artifact's pool does not add up, or is not there."""
+    account = json.loads((out / "manifest.json").read_text())["notes"].get("pool")
+    if not isinstance(account, dict):
+        return ["no account of the pool"]
+    counted = sum(entry["count"] for kind in ("skipped", "left out") for entry in account.get(kind, {}).values())
+    if account["read"] != account["kept"] + counted:
+        return [f"{account['read']} records read, {account['kept']} kept and {counted} counted"]
+    found = []
+    for file in account["files"]:
+        path = Path(file)
+        if path.suffix == ".jsonl" and path.is_file() and len(account["files"]) == 1:
+            lines = sum(bool(line.strip()) for line in path.read_bytes().split(b"\n"))
+            found += [] if lines == account["read"] else [f"{lines} lines, {account['read']} records read"]
+    rows = out / "rows.parquet"
+    if rows.is_file() and pyarrow.parquet.read_metadata(rows).num_rows != account["kept"]:
+        found.append("scores of another number of examples than were kept")
+    return found
+
+
 def try_case(
     ground: Ground, kind: str, number: int, folder: Path, limit: float = LIMIT
 ) -> tuple[list[str], str, Outcome]:
@@ -33,6 +59,8 @@ def try_case(
     arguments = KINDS[kind](ground, Random(f"{kind}-{number}"), folder)
     done = call(arguments, folder, limit, cache=folder / ".cache")
     found = faults(done)
+    if kind == "pools" and done.code == 0 and (folder / "out" / "manifest.json").exists():
+        found += miscounts(folder / "out")
     line = "paydirt " + " ".join(repr(a) if not a.isascii() or " " in a or len(a) > 200 else a for a in arguments)
     if not found:
         shutil.rmtree(folder, ignore_errors=True)
