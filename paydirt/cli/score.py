@@ -29,12 +29,15 @@ from paydirt.cli.flags import (
     target_values,
     workspace,
 )
+from paydirt.cli.groups import CheapToDear
 from paydirt.cli.options import options_of, with_options, with_settings
 from paydirt.cli.pool import PoolFiles, pool_values, reads_pool
 from paydirt.cli.shown import console, report_artifact
 from paydirt.config import parse
 
-score_app = typer.Typer(no_args_is_help=True, help="Score every pool example for a target: one command a method.")
+score_app = typer.Typer(
+    cls=CheapToDear, no_args_is_help=True, help="Score every pool example for a target: one command a method."
+)
 
 
 def register(app: typer.Typer) -> None:

@@ -1,0 +1,1 @@
+"""The command line: its help, its words, its options."""
