@@ -20,8 +20,10 @@ class Named(Config):
     name: ClassVar[str] = ""
     registry: ClassVar[Registry[Any] | None] = None
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Register a class once it is whole: one whose fields are faulty must not stay under its name."""
+        super().__pydantic_init_subclass__(**kwargs)
         if cls.name and cls.registry is not None:
             cls.registry.add(cls.name, cls)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from paydirt.targets import TargetConfig
 
 
-BENCHMARKS: Registry[Benchmark] = Registry("benchmark", "paydirt.evaluation")
+BENCHMARKS: Registry[Benchmark] = Registry("benchmark", "paydirt.evaluation", "paydirt.benchmarks")
 
 
 class Benchmark(Named):

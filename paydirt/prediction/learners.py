@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from paydirt.prediction.diagnostics import levels_of
-from paydirt.registry import did_you_mean
+from paydirt.registry import Registry
 
 Array = np.ndarray
 
@@ -76,66 +76,110 @@ class Each:
         return np.stack([part.predict(x) for part in self.parts], axis=1)
 
 
-def _ridge(seed: int) -> Any:
-    from sklearn.linear_model import RidgeCV
-
-    return RidgeCV(alphas=np.logspace(0, 6, 13))
+LEARNERS: Registry[Learner] = Registry("learner", "paydirt.prediction.learners", "paydirt.learners")
 
 
-def _boosting(seed: int) -> Any:
-    from sklearn.ensemble import HistGradientBoostingRegressor
+class Learner:
+    """Base of a learner: a subclass with a `name` registers itself, here or from another distribution.
 
-    return Each(
-        lambda: HistGradientBoostingRegressor(
-            max_iter=200, learning_rate=0.06, max_leaf_nodes=15, min_samples_leaf=10, random_state=seed
+    What it makes has `fit` and `predict` as scikit-learn's estimators have them, over standardised features [m, F].
+    """
+
+    name: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.name:
+            LEARNERS.add(cls.name, cls)
+
+    def regressor(self, seed: int) -> Any:
+        """An unfitted estimator of values [m, C]."""
+        raise NotImplementedError(f"{type(self).__name__} must define regressor")
+
+    def classifier(self, seed: int) -> Any:
+        """An unfitted estimator of levels [m] in 0, 1, 2 that has `predict_proba`; for `mode: classify`."""
+        raise ValueError(f"the learner {self.name!r} has no classifier; use mode regress, or another learner")
+
+    def flops(self, points: float, width: int, outputs: int, fits: int, predicted: float) -> float:
+        """FLOPs of `fits` fits on `points` and of `predicted` predictions, by closed form; 0 of what is not counted."""
+        return 0.0
+
+
+class Ridge(Learner):
+    """Linear, its penalty chosen by leaving one out."""
+
+    name = "ridge"
+
+    def regressor(self, seed: int) -> Any:
+        from sklearn.linear_model import RidgeCV
+
+        return RidgeCV(alphas=np.logspace(0, 6, 13))
+
+    def classifier(self, seed: int) -> Any:
+        from sklearn.linear_model import LogisticRegression
+
+        return LogisticRegression(C=0.01, max_iter=500)
+
+    def flops(self, points: float, width: int, outputs: int, fits: int, predicted: float) -> float:
+        return fits * 4.0 * points * width * min(points, width) + 2.0 * predicted * width * outputs
+
+
+class Kernel(Ridge):
+    """Kernel ridge; levels by logistic regression."""
+
+    name = "kernel"
+
+    def regressor(self, seed: int) -> Any:
+        from paydirt.prediction.kernel import KernelRidge
+
+        return KernelRidge()
+
+    def flops(self, points: float, width: int, outputs: int, fits: int, predicted: float) -> float:
+        searched = min(points, 2000)
+        fit = 2 * points**2 * (width + outputs) + points**3 / 3
+        return 3 * 10 * searched**3 + fits * fit + 2.0 * predicted * points * (width + outputs)
+
+
+class Boosting(Learner):
+    """Boosted trees, whose work is not counted."""
+
+    name = "boosting"
+
+    def regressor(self, seed: int) -> Any:
+        from sklearn.ensemble import HistGradientBoostingRegressor
+
+        return Each(
+            lambda: HistGradientBoostingRegressor(
+                max_iter=200, learning_rate=0.06, max_leaf_nodes=15, min_samples_leaf=10, random_state=seed
+            )
         )
-    )
+
+    def classifier(self, seed: int) -> Any:
+        from sklearn.ensemble import HistGradientBoostingClassifier
+
+        return HistGradientBoostingClassifier(
+            max_iter=100, learning_rate=0.06, max_leaf_nodes=15, min_samples_leaf=10, random_state=seed
+        )
 
 
-def _kernel(seed: int) -> Any:
-    from paydirt.prediction.kernel import KernelRidge
+class MLP(Learner):
+    """The published head: one layer of 512 units."""
 
-    return KernelRidge()
+    name = "mlp"
 
+    def regressor(self, seed: int) -> Any:
+        from paydirt.prediction.mlp import Head
 
-def _mlp(seed: int) -> Any:
-    from paydirt.prediction.mlp import Head
+        return Head(seed=seed)
 
-    return Head(seed=seed)
+    def classifier(self, seed: int) -> Any:
+        from paydirt.prediction.mlp import LevelHead
 
+        return LevelHead(seed=seed)
 
-def _logistic(seed: int) -> Any:
-    from sklearn.linear_model import LogisticRegression
-
-    return LogisticRegression(C=0.01, max_iter=500)
-
-
-def _boosted_levels(seed: int) -> Any:
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
-    return HistGradientBoostingClassifier(
-        max_iter=100, learning_rate=0.06, max_leaf_nodes=15, min_samples_leaf=10, random_state=seed
-    )
-
-
-def _mlp_levels(seed: int) -> Any:
-    from paydirt.prediction.mlp import LevelHead
-
-    return LevelHead(seed=seed)
-
-
-REGRESSORS: dict[str, Callable[[int], Any]] = {
-    "ridge": _ridge,
-    "kernel": _kernel,
-    "boosting": _boosting,
-    "mlp": _mlp,
-}
-CLASSIFIERS: dict[str, Callable[[int], Any]] = {
-    "ridge": _logistic,
-    "kernel": _logistic,
-    "boosting": _boosted_levels,
-    "mlp": _mlp_levels,
-}
+    def flops(self, points: float, width: int, outputs: int, fits: int, predicted: float) -> float:
+        weights = 512 * (width + outputs)
+        return fits * 30 * 6.0 * points * weights + 2.0 * predicted * weights
 
 
 def fit_values(
@@ -145,10 +189,9 @@ def fit_values(
 
     `widths` cut the columns into blocks that weigh the same, however many columns they have.
     """
-    if learner not in REGRESSORS:
-        raise ValueError(f"unknown learner {learner!r}; {did_you_mean(learner, REGRESSORS)}")
+    estimator = LEARNERS.get(learner)().regressor(seed)
     fitted = _scaled(features, widths)
-    fitted.estimator = REGRESSORS[learner](seed).fit(fitted.inside(features), np.asarray(values, dtype=np.float64))
+    fitted.estimator = estimator.fit(fitted.inside(features), np.asarray(values, dtype=np.float64))
     return fitted
 
 
@@ -166,12 +209,11 @@ def refit_values(
 def fit_levels(
     learner: str, features: Array, values: Array, scores: Array, seed: int = 0, widths: Sequence[int] | None = None
 ) -> Levels:
-    """A classifier of the level of `scores` [m]; `values` [m, C] give each level its mean."""
-    if learner not in CLASSIFIERS:
-        raise ValueError(f"unknown learner {learner!r}; {did_you_mean(learner, CLASSIFIERS)}")
+    """A classifier of the level of `scores` [m]; `values` [m, C] give each level its mean. ValueError for a learner without."""
+    classifier = LEARNERS.get(learner)().classifier(seed)
     levels = levels_of(scores)
     fitted = _scaled(features, widths)
-    fitted.estimator = CLASSIFIERS[learner](seed).fit(fitted.inside(features), levels)
+    fitted.estimator = classifier.fit(fitted.inside(features), levels)
     return Levels(fitted, np.stack([values[levels == level].mean(axis=0) for level in range(3)]))
 
 

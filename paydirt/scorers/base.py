@@ -196,7 +196,7 @@ class Job:
         return [(start, min(start + self.shard_rows, n)) for start in range(0, n, self.shard_rows)]
 
 
-SCORERS: Registry[Scorer] = Registry("method", "paydirt.scorers")
+SCORERS: Registry[Scorer] = Registry("method", "paydirt.scorers", "paydirt.scorers")
 
 
 class Scorer(Named):
@@ -339,13 +339,20 @@ def default_policy(method: str) -> str:
 
 
 def methods_markdown() -> str:
-    """The table of methods, from what each says of itself; the README holds the same text, and a test compares."""
+    """The table of methods, from what each says of itself, and where those of others come from.
+
+    The README holds the same text, and a test compares.
+    """
     lines = ["| method | what it scores | selection FLOPs | use it |", "| --- | --- | --- | --- |"]
     for name in SCORERS.names():
         scorer = SCORERS.get(name)
         what = (scorer.__doc__ or "").strip().splitlines()[0].rstrip(".")
         policy = "" if scorer.default_policy == "top" else f"; selected by the policy {scorer.default_policy}"
         lines.append(f"| `{name}` | {what} | {scorer.cost_note} | {scorer.use_when}{policy} |")
+    foreign = [f"`{name}` from {origin}" for name in SCORERS.names() if (origin := SCORERS.origin(name))]
+    lines += (
+        ["", f"Where they come from: {'; '.join([*foreign, 'the others from paydirt itself'])}."] if foreign else []
+    )
     return "\n".join(lines)
 
 

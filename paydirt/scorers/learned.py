@@ -13,21 +13,34 @@ than its cheapest feature is refused. The work is in `learned_passes`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from paydirt.cost.facts import Facts
+from paydirt.prediction.learners import LEARNERS, Learner
+from paydirt.registry import did_you_mean
 from paydirt.scorers.base import Job, Scorer
 from paydirt.scorers.embed import Embed
 from paydirt.scorers.gradient import Gradient
 from paydirt.scorers.rds import RDS
 from paydirt.scores import Column, Reduction
+from paydirt.source import code_digest
 from paydirt.types import Cost, Target
 
 if TYPE_CHECKING:
     from paydirt.scorers.learned_passes import Outcome
+
+BERT = "bert"  # the one learner that reads texts instead of features
+
+
+def _known_learner(name: str) -> str:
+    known = [*LEARNERS.names(), BERT]
+    if name not in known:
+        raise ValueError(f"unknown learner {name!r}; {did_you_mean(name, known)}")
+    return name
+
 
 FeatureName = Literal["words", "length", "source", "bm25", "embed", "rds", "loss", "proxy"]
 
@@ -62,8 +75,9 @@ class Learned(Scorer):
         ("words", "length", "source", "bm25", "proxy"),
         description="words, length, source, bm25, embed, rds, loss, proxy",
     )
-    learner: Literal["kernel", "ridge", "boosting", "mlp", "bert"] = Field(
-        "kernel", description="kernel ridge, ridge, boosted trees, 512 units, or a fine-tuned encoder"
+    learner: Annotated[str, AfterValidator(_known_learner)] = Field(
+        "kernel",
+        description="kernel (ridge), ridge, boosting (trees), mlp (512 units), bert (a fine-tuned encoder), or a plugin's",
     )
     folds: int = Field(5, ge=2, description="parts of the points for the diagnostics: each predicted by the others")
     refuse: bool = Field(True, description="stop where the predictor does not beat its cheapest feature")
@@ -99,6 +113,10 @@ class Learned(Scorer):
         if self.predict == "subtasks":
             return [Column(name, name) for name in target.subtasks]
         return super().columns(target)
+
+    def inputs(self, job: Job) -> dict[str, str]:
+        """The learner's code, which may be another distribution's."""
+        return {} if self.learner == BERT else {"learner": code_digest(LEARNERS.get(self.learner), Learner)}
 
     def price(self, facts: Facts) -> Cost:
         """Gradients of the points and of what is verified, the features of the whole pool, and the learner."""

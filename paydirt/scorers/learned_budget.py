@@ -13,6 +13,7 @@ import numpy as np
 
 from paydirt.cost.facts import Facts
 from paydirt.cost.methods import as_counted, selection_cost
+from paydirt.prediction.learners import LEARNERS
 from paydirt.progress import say
 from paydirt.scorers import features as blocks
 from paydirt.scorers.base import Job
@@ -82,16 +83,7 @@ def learner_flops(config: Learned, facts: Facts, points: float) -> float:
         forward = selection_cost(config.embed, facts).flops  # a forward pass of the encoder over the pool
         return forward * (1 + 3 * EPOCHS * (1 + config.folds) * points / max(1.0, n))
     fits = config.rounds + 1 + config.folds
-    if config.learner == "kernel":
-        searched = min(points, 2000)
-        fit = 2 * points**2 * (width + outputs) + points**3 / 3
-        return 3 * 10 * searched**3 + fits * fit + 2.0 * config.rounds * n * points * (width + outputs)
-    if config.learner == "ridge":
-        return fits * 4.0 * points * width * min(points, width) + 2.0 * config.rounds * n * width * outputs
-    if config.learner == "mlp":
-        weights = 512 * (width + outputs)
-        return fits * 30 * 6.0 * points * weights + 2.0 * config.rounds * n * weights
-    return 0.0
+    return LEARNERS.get(config.learner)().flops(points, width, outputs, fits, config.rounds * n)
 
 
 def least_allowance(config: Learned, facts: Facts) -> float:

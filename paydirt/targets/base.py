@@ -28,7 +28,7 @@ from paydirt.data.pool import examples_from_file
 from paydirt.registry import Registry, did_you_mean
 from paydirt.types import Example, Message, Target
 
-TARGETS: Registry[TargetLoader] = Registry("target", "paydirt.targets")
+TARGETS: Registry[TargetLoader] = Registry("target", "paydirt.targets", "paydirt.targets")
 Reference = tuple[Example, str]
 PUBLISHED = "published"
 FORMS = (PUBLISHED, "turn")

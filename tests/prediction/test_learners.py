@@ -42,7 +42,7 @@ def test_the_search_minimises_the_error_of_leaving_one_out() -> None:
     assert kernel.search(x, y) == min(errors, key=lambda k: errors[k])
 
 
-@pytest.mark.parametrize("name", learners.REGRESSORS)
+@pytest.mark.parametrize("name", learners.LEARNERS.names())
 def test_a_regressor_explains_points_it_has_not_seen(name: str) -> None:
     x, y = curve(400)
     new, true = curve(200, 1)
@@ -53,7 +53,7 @@ def test_a_regressor_explains_points_it_has_not_seen(name: str) -> None:
     np.testing.assert_array_equal(found, again)
 
 
-@pytest.mark.parametrize("name", learners.CLASSIFIERS)
+@pytest.mark.parametrize("name", learners.LEARNERS.names())
 def test_a_classifier_beats_chance_and_predicts_level_means(name: str) -> None:
     x, y = curve(400)
     new, true = curve(200, 1)

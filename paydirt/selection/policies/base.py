@@ -50,7 +50,7 @@ class Ranking:
         return ranked
 
 
-POLICIES: Registry[Policy] = Registry("policy", "paydirt.selection.policies")
+POLICIES: Registry[Policy] = Registry("policy", "paydirt.selection.policies", "paydirt.policies")
 
 
 class Policy(Named):
