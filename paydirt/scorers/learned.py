@@ -116,7 +116,7 @@ class Learned(Scorer):
 
     def inputs(self, job: Job) -> dict[str, str]:
         """The learner's code, which may be another distribution's."""
-        return {} if self.learner == BERT else {"learner": code_digest(LEARNERS.get(self.learner), Learner)}
+        return {} if self.learner == BERT else {"learner": code_digest(LEARNERS.get(self.learner), Learner)}  # type: ignore[arg-type]
 
     def price(self, facts: Facts) -> Cost:
         """Gradients of the points and of what is verified, the features of the whole pool, and the learner."""
