@@ -180,7 +180,7 @@ class PoolColumn:
             path = self.path / "shards" / f"{shard:05d}.safetensors"
             if path.exists():
                 at = np.flatnonzero(rows // self.shard_rows == shard)
-                blocks.append(_load(path, only).take(rows[at] - shard * self.shard_rows))
+                blocks.append(_take(_load(path, only), rows[at] - shard * self.shard_rows))
                 places.append(at)
                 left[at] = False
         for name, piece in self._index().items() if left.any() else ():
@@ -282,6 +282,12 @@ def _load(path: Path, only: Sequence[str] | None) -> Block:
         flat = tensors[f"value.{name}"]
         values[name] = flat if lengths is None else Ragged(flat, lengths)
     return Block(values, tensors["flops"], tensors["tokens"])
+
+
+def _take(block: Block, rows: np.ndarray) -> Block:
+    """Those rows of a shard; all of them as they are, without a copy."""
+    whole = len(rows) == len(block) and bool((rows == np.arange(len(block))).all())
+    return block if whole else block.take(rows)
 
 
 def _header(path: Path) -> dict[str, Any]:

@@ -62,13 +62,13 @@ def plan_batches(lengths: Sequence[int], token_budget: int, max_examples: int = 
     return batches
 
 
-def collate(examples: Sequence[Encoded], device: torch.device | str = "cpu", pad_id: int = 0) -> Batch:
-    """Pad `examples` on the right to the longest, labels shifted one step to the left.
+def collate(examples: Sequence[Encoded], device: torch.device | str = "cpu", pad_id: int = 0, width: int = 0) -> Batch:
+    """Pad `examples` on the right to the longest or to `width`, labels shifted one step to the left.
 
     Raises ValueError for an example whose ids and labels differ in length or that has no token to predict: its loss
     is undefined, and a silent 0 / 0 would make its score a lottery.
     """
-    length = max((len(example.input_ids) for example in examples), default=0)
+    length = max(width, max((len(example.input_ids) for example in examples), default=0))
     input_ids = torch.full((len(examples), length), pad_id, dtype=torch.long)
     labels = torch.full((len(examples), length), IGNORED, dtype=torch.long)
     for row, example in enumerate(examples):

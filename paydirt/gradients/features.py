@@ -12,13 +12,15 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from paydirt.gradients.batches import Batch, Encoded, collate, plan_batches
+from paydirt.data.batches import Shape, fixed_shapes
+from paydirt.gradients.batches import Batch, Encoded, collate
 from paydirt.gradients.directions import NEEDS_MOMENTS, AdamSettings, find_direction
 from paydirt.gradients.moments import Moments
-from paydirt.gradients.per_example import Consume, PerExample, UsedTwice, clean_name, trainable
+from paydirt.gradients.per_example import POSITIONS, Consume, PerExample, UsedTwice, clean_name, trainable
 from paydirt.gradients.plain import example_gradients
 from paydirt.gradients.projection import Projection
 from paydirt.gradients.taps import Unsupported
@@ -90,13 +92,24 @@ class Features:
         self._stack.close()
         self.runner = None
 
-    def __call__(self, examples: Sequence[Encoded]) -> list[Tensor]:
-        """Features [n, k] float32 on the CPU, one tensor per projection, rows in the order of `examples`."""
+    def __call__(self, examples: Sequence[Encoded], alone: bool = False) -> list[Tensor]:
+        """Features [n, k] float32 on the CPU, one tensor per projection, rows in the order of `examples`.
+
+        A row's bytes depend on its example alone, since that decides the shape of its batch (`fixed_shapes`). With
+        `alone`, examples come one by one and nothing is padded, which is what their FLOPs are counted on.
+        """
         out = [torch.zeros(len(examples), projection.k) for projection in self.projections]
-        for rows in plan_batches([len(example.input_ids) for example in examples], self.token_budget):
-            batch = collate([examples[row] for row in rows], self.device)
-            for features, found in zip(out, self._batch(batch), strict=True):
-                features[rows] = found.cpu()
+        lengths = [len(example.input_ids) for example in examples]
+        most = getattr(getattr(self.model, "config", None), "max_position_embeddings", None)
+        shapes = fixed_shapes(lengths, self.token_budget, most)
+        if alone:
+            shapes = [Shape(np.asarray([row]), length, 1) for row, length in enumerate(lengths)]
+        if self.runner is not None:
+            self.runner.positions = 0 if alone else POSITIONS
+        for shape in shapes:
+            batch = collate([examples[row] for row in shape.filled], self.device, width=shape.width)
+            for features, found in zip(out, self._batch(batch, len(shape.rows)), strict=True):
+                features[torch.from_numpy(shape.rows)] = found[: len(shape.rows)].cpu()
         for row, example in enumerate(examples):
             if not all(bool(features[row].isfinite().all()) for features in out):
                 log.warning("example %r has a non-finite gradient; its features are set to 0", example.id)
@@ -104,7 +117,8 @@ class Features:
                     features[row] = 0
         return out
 
-    def _batch(self, batch: Batch) -> list[Tensor]:
+    def _batch(self, batch: Batch, wanted: int) -> list[Tensor]:
+        """Features [B, k] of a batch, of whose rows `wanted` count."""
         while self.runner is not None:
             sums = self._begin(batch.size)
             try:
@@ -116,7 +130,7 @@ class Features:
                 self._stack.close()
                 self._fall_back(error)
         sums = self._begin(batch.size)
-        for row in range(batch.size):
+        for row in range(wanted):
             for name, gradient in example_gradients(self.model, batch, row).items():
                 self._add(sums, name, row, row + 1, gradient.reshape(1, -1))
         return self._finish(sums)

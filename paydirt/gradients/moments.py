@@ -73,25 +73,36 @@ def load_moments(checkpoint: str | Path, model: nn.Module) -> Moments:
 
     Raises ValueError where nothing usable is found, or where names, counts or shapes do not fit.
     """
+    from paydirt.gradients import deepspeed
+
+    files = _files(checkpoint)
+    if deepspeed.is_checkpoint(Path(checkpoint)) and files == deepspeed.files(Path(checkpoint)):
+        return replace(deepspeed.load(Path(checkpoint), model), source=source_of(checkpoint))
+    return replace(moments_from_state(read(files[0]), model, str(files[0])), source=source_of(checkpoint))
+
+
+def source_of(checkpoint: str | Path) -> str:
+    """Digest of the optimizer files that `load_moments` reads."""
+    return fingerprint([remembered_digest(file) for file in _files(checkpoint)])
+
+
+def _files(checkpoint: str | Path) -> Sequence[Path]:
+    """The optimizer files of a checkpoint directory (or the one that is named); ValueError where there are none."""
     path = Path(checkpoint)
     if path.is_dir():
         from paydirt.gradients import deepspeed
 
         files = [path / name for name in ("optimizer.pt", "optimizer.bin") if (path / name).exists()]
         if not files and deepspeed.is_checkpoint(path):
-            return replace(deepspeed.load(path, model), source=_source(deepspeed.files(path)))
+            return deepspeed.files(path)
         if not files:
             raise ValueError(
                 f"{path}: no optimizer.pt, optimizer.bin (FSDP, full state) or DeepSpeed state; has "
                 f"{sorted(p.name for p in path.iterdir())}. Sharded FSDP state: convert it with "
                 "torch.distributed.checkpoint.format_utils.dcp_to_torch_save; or save with save_only_model=False"
             )
-        path = files[0]
-    return replace(moments_from_state(read(path), model, str(path)), source=_source([path]))
-
-
-def _source(files: Sequence[Path]) -> str:
-    return fingerprint([remembered_digest(file) for file in files])
+        return files[:1]
+    return [path]
 
 
 def read(path: Path) -> Any:

@@ -27,6 +27,8 @@ from paydirt.gradients.taps import GradientOf, Layout, LoraTap, Tap, Unsupported
 
 log = logging.getLogger(__name__)
 
+POSITIONS = 128  # logits computed at a time
+
 Consume = Callable[[str, int, int, Tensor], None]
 """Parameter name, examples [lo, hi), their gradients [hi - lo, numel] in the compute dtype, free to overwrite."""
 
@@ -51,6 +53,7 @@ class PerExample:
         self._seen: set[int] = set()
         self._consume: Consume | None = None
         self._checked = False
+        self.positions = POSITIONS
 
     def __enter__(self) -> PerExample:
         with contextlib.ExitStack() as stack:
@@ -58,6 +61,10 @@ class PerExample:
             stack.enter_context(_without_grads(self.model))
             self.head = self._find_head()
             if self.head is not None:
+                if not any(p.requires_grad for child in self.head.children() for p in child.parameters()):
+                    # else taps inside the head would see its pieces
+                    stack.callback(self.head.__dict__.pop, "forward", None)
+                    self.head.forward = self._by_positions(self.head.forward)  # type: ignore[method-assign]
                 stack.callback(self.head.register_forward_pre_hook(self._select).remove)
             stack.callback(self._remove_taps)
             self._add_taps()
@@ -94,6 +101,18 @@ class PerExample:
         nll = F.cross_entropy(packed.float(), targets, reduction="none").to(batch.labels.device)
         rows = torch.arange(batch.size, device=nll.device).repeat_interleave(batch.supervised)
         return torch.zeros(batch.size, device=nll.device).index_add(0, rows, nll) / batch.supervised
+
+    def _by_positions(self, whole: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        """The output head for `positions` rows at a time: one shape of product, whoever shares the batch."""
+
+        def some(hidden: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            if not self.positions or hidden.shape[0] != 1:
+                return whole(hidden, *args, **kwargs)
+            rows = hidden.shape[1]
+            padded = F.pad(hidden, (0, 0, 0, -rows % self.positions))
+            return torch.cat([whole(part, *args, **kwargs) for part in padded.split(self.positions, 1)], 1)[:, :rows]
+
+        return some
 
     def _find_head(self) -> nn.Module | None:
         get = getattr(self.model, "get_output_embeddings", None)

@@ -20,7 +20,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from paydirt.artifacts import Artifact
+from paydirt.columns import PoolColumn
+from paydirt.columns.gradients import stored_rows
 from paydirt.config import parse
 from paydirt.cost.architecture import Architecture
 from paydirt.cost.facts import Facts, Lengths
@@ -135,11 +136,6 @@ class Gradient(Scorer):
         training = parts.pop("warm-up", 0.0) * facts.root.padded(self.warmup().micro_batch_size or 1)
         return SAFETY * (sum(parts.values()) + (training if warmup else 0.0))
 
-    def pass_cost(self, job: Job) -> Cost:
-        """Forward and backward over the pool at one checkpoint; projections apart."""
-        seen = job.facts.pool.capped(self.max_tokens)
-        return Cost(self._pass_flops(job.facts, seen), round(seen.total))
-
     def _upper(self, whole: Architecture) -> Architecture:
         return replace(whole, layers=min(self.layers or whole.layers, whole.layers))
 
@@ -173,7 +169,7 @@ class Gradient(Scorer):
 
         steps = list(passes.checkpoints(self, job))
         pairs = [(step, passes.reference_features(self, job, step)) for step in steps]
-        stores = [passes.write_pool(self, job, step) if self.store else None for step in steps]
+        stores = [passes.pool_features(self, job, step) if self.store else None for step in steps]
         similarities = None if self.store else passes.score_without_store(self, job, pairs)
         return _State(pairs, stores, similarities)
 
@@ -181,7 +177,6 @@ class Gradient(Scorer):
         import torch
 
         from paydirt.gradients.influence import match
-        from paydirt.gradients.store import Store
         from paydirt.scorers.gradient_passes import reference_columns, sum_of_steps
 
         shard = start // job.shard_rows
@@ -189,9 +184,9 @@ class Gradient(Scorer):
         if state.similarities is not None:
             return sum_of_steps(state.similarities, shard, [step.weight for step, _ in state.steps])
         total = torch.zeros(stop - start, len(self.columns(job.target)))
-        for (step, references), artifact in zip(state.steps, state.stores):
-            assert artifact is not None
-            rows = Store(artifact.path / "store").rows(shard)
+        for (step, references), column in zip(state.steps, state.stores):
+            assert column is not None
+            rows = stored_rows(column.read(job.rows(start, stop)), self.store_dtype)
             total += step.weight * match(rows, reference_columns(self, job, references))
         return total.numpy()
 
@@ -200,5 +195,5 @@ class _State(NamedTuple):
     """Checkpoints with the references' features [R, k]; the pool's stores, or scratch similarities instead."""
 
     steps: list[tuple[Any, Any]]
-    stores: list[Artifact | None]
+    stores: list[PoolColumn | None]
     similarities: Path | None

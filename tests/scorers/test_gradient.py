@@ -10,6 +10,7 @@ import pytest
 import torch
 from support.stages import Tiny, files_of, set_shard_rows
 
+from paydirt.columns import PoolColumn
 from paydirt.gradients.projection import Projection
 from paydirt.models.load import ModelConfig, load_model
 from paydirt.scores import Scores
@@ -132,27 +133,27 @@ def test_one_store_serves_another_target(tiny: Tiny, tmp_path: Path) -> None:
 
 
 def test_a_killed_store_continues_to_the_same_bytes(tiny: Tiny, tmp_path: Path, monkeypatch) -> None:
-    """Stopped after a shard and run again: the same scores and the same store as in one go."""
-    from paydirt.gradients import store as store_module
-
+    """Stopped after a shard and run again: the same scores, at the same cost, as in one go."""
     set_shard_rows(monkeypatch, 16)
     whole = tiny.score(METHOD, tmp_path / "whole", Workspace(tmp_path / "one"))
-    written = store_module._write
-    count = 0
+    write, written = PoolColumn._write, []
 
-    def stop_after(path: Path, data: bytes) -> None:
-        nonlocal count
-        count += path.suffix == ".safetensors"
-        if count == 3:
+    def stop_after(column: PoolColumn, *arguments) -> None:
+        if len(written) == 3:
             raise KeyboardInterrupt
-        written(path, data)
+        written.append(column.place)
+        write(column, *arguments)
 
-    monkeypatch.setattr(store_module, "_write", stop_after)
-    with pytest.raises(KeyboardInterrupt):
-        tiny.score(METHOD, tmp_path / "killed", Workspace(tmp_path / "two"))
-    monkeypatch.setattr(store_module, "_write", written)
+    with monkeypatch.context() as patch:
+        patch.setattr(PoolColumn, "_write", stop_after)
+        with pytest.raises(KeyboardInterrupt):
+            tiny.score(METHOD, tmp_path / "killed", Workspace(tmp_path / "two"))
+    assert written[0].startswith("gradients/")
     again = tiny.score(METHOD, tmp_path / "killed", Workspace(tmp_path / "two"))
     assert files_of(again.path) == files_of(whole.path)
+    pool_side = [{k: v for k, v in a.notes["charges"].items() if k.startswith("gradients/")} for a in (again, whole)]
+    assert list(pool_side[0].values()) == list(pool_side[1].values())
+    assert len(pool_side[0]) == 2, "one a checkpoint"
 
 
 def test_adam_without_a_warm_up_is_refused(tiny: Tiny, tmp_path: Path) -> None:
