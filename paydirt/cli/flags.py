@@ -31,6 +31,10 @@ Precision = Annotated[str, typer.Option(help="dtype of the model weights: float3
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")]
 Workers = Annotated[int | None, typer.Option(help="processes on the CPU that share the work; no result depends on it")]
 Gpus = Annotated[str | None, typer.Option(help="one process for each of these GPUs, as 0,2; default all")]
+Execution = Annotated[str | None, typer.Option(help="where the work is done: local (default), or ray, a cluster")]
+Address = Annotated[
+    str | None, typer.Option(help="of the Ray cluster, as host:6379; default: this machine's, or a new one")
+]
 Force = Annotated[bool, typer.Option("--force", help="replace what another stage or config left in --out")]
 Set = Annotated[
     list[str] | None,
@@ -39,13 +43,19 @@ Set = Annotated[
 
 
 def workspace(
-    cache: Path | None, force: bool = False, workers: int | None = None, gpus: str | None = None
+    cache: Path | None,
+    force: bool = False,
+    workers: int | None = None,
+    gpus: str | None = None,
+    execution: str | None = None,
+    address: str | None = None,
 ) -> Workspace:
     """Where shared artifacts live, whether what another config left may be replaced, and who shares the work."""
-    from paydirt.execution.local import local
+    from paydirt.execution import executor
     from paydirt.stages import Workspace
 
-    return Workspace(cache or cache_root(), replace="anything" if force else "nothing", executor=local(workers, gpus))
+    who = executor(execution or "local", address, workers, gpus)
+    return Workspace(cache or cache_root(), replace="anything" if force else "nothing", executor=who)
 
 
 def target_values(

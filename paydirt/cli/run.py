@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from paydirt.cli.flags import Cache, Force, workspace
+from paydirt.cli.flags import Address, Cache, Execution, Force, Gpus, Workers, workspace
 from paydirt.cli.shown import console, report_artifact
 from paydirt.config import parse
 from paydirt.progress import say
@@ -26,6 +26,10 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the predicted cost and stop")] = False,
     cache: Cache = None,
     force: Force = False,
+    workers: Workers = None,
+    gpus: Gpus = None,
+    execution: Execution = None,
+    address: Address = None,
 ) -> None:
     """Run a study recipe: methods x fractions x seeds; or replay any artifact from its config.yaml.
 
@@ -43,7 +47,8 @@ def run(
     if not isinstance(stage, str):
         raise ValueError(f"{recipe}: stage: expected the name of a stage, found {type(stage).__name__}; 'study' is one")
     if stage == "study":
-        study = parse(Study, values, where=str(recipe))
+        asked = {"workers": workers, "gpus": gpus, "execution": execution, "address": address}
+        study = parse(Study, values | {k: v for k, v in asked.items() if v is not None}, where=str(recipe))
         place = out or Path("runs") / study.name
         refuse_artifact(place)
         if dry_run:
@@ -57,7 +62,8 @@ def run(
         cls, function = STAGES[stage]
         folder = recipe.absolute().parent
         place = out or folder.with_name(folder.name + "-replayed")
-        report_artifact(function(parse(cls, values, where=str(recipe)), place, workspace(cache, force)))
+        made_by = workspace(cache, force, workers, gpus, execution, address)
+        report_artifact(function(parse(cls, values, where=str(recipe)), place, made_by))
     else:
         raise ValueError(f"{recipe}: unknown stage {stage!r}; {did_you_mean(stage, [*STAGES, 'study'])}")
 

@@ -8,9 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from paydirt.cli.flags import (
+    Address,
     Cache,
     Data,
     Device,
+    Execution,
     Force,
     Gpus,
     MaxLength,
@@ -67,6 +69,8 @@ def register(app: typer.Typer) -> None:
             force: Force = False,
             workers: Workers = None,
             gpus: Gpus = None,
+            execution: Execution = None,
+            address: Address = None,
             dry_run: Annotated[bool, typer.Option("--dry-run", help="print the predicted cost and stop")] = False,
             settings: Set = None,
             options: dict[str, Any] | None = None,
@@ -90,7 +94,7 @@ def register(app: typer.Typer) -> None:
                 cost = predict_score(stage, workspace(cache))
                 console.print(f"{name}: {cost.flops:.4g} FLOPs over {cost.tokens} tokens; nothing was run")
                 return
-            report_artifact(score(stage, out, workspace(cache, force, workers, gpus)))
+            report_artifact(score(stage, out, workspace(cache, force, workers, gpus, execution, address)))
 
         command.__name__ = name
         command.__doc__ = scorer.__doc__

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from paydirt.artifacts import write_atomic
-from paydirt.columns.claims import SILENT, claimed
+from paydirt.columns.claims import SILENT, claimed, revoke
 from paydirt.columns.spec import Block, Ragged, Spec, Unit, Worker
 from paydirt.files import WRITING
 from paydirt.progress import track
@@ -126,6 +126,11 @@ class PoolColumn:
                 rows = np.arange(shard * self.shard_rows, min((shard + 1) * self.shard_rows, len(self)))
                 self._write(path, rows, self._complete(rows))
         return mine or path.exists()
+
+    def release(self, unit: Unit, host: str, process: int) -> None:
+        """Give up that a process will do `unit`: it died, or is frozen."""
+        if isinstance(unit, int):
+            revoke(self.path / "claims" / f"{unit:05d}", host, process)
 
     def compute(self, rows: np.ndarray) -> None:
         """Make sure that `rows` are there, in this process."""

@@ -8,6 +8,7 @@ result depends neither on who did which unit nor on how many there are.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from paydirt.columns import PoolColumn, Unit
@@ -30,4 +31,8 @@ class Executor(Protocol):
 
     def map(self, work: Callable[[A], R], tasks: Iterable[A], title: str) -> list[R]:
         """`work(task)` of every task, in task order; `work`, tasks and results must pickle."""
+        ...
+
+    def check(self, *places: Path) -> None:
+        """ValueError unless every machine that will work is there and sees these folders."""
         ...

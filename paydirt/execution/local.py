@@ -76,6 +76,9 @@ class Local:
                 out[futures[future]] = future.result()
         return out
 
+    def check(self, *places: Path) -> None:
+        """One machine sees what it sees."""
+
     def _places(self, units: int) -> list[str]:
         """What each process sees of CUDA: one GPU, or "" for whatever this process sees."""
         from paydirt.models.load import visible_gpus
@@ -183,10 +186,10 @@ def _deaf() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, old)
 
 
-def default_workers() -> int:
-    """One where there is a GPU, else one a core up to four, since small models gain little from threads."""
+def default_workers() -> int | None:
+    """None, one a GPU, where there are any; else one a core up to four, since small models gain little from threads."""
     import torch
 
     if torch.cuda.is_available():
-        return 1
+        return None
     return max(1, min(4, os.cpu_count() or 1))

@@ -95,7 +95,16 @@ class Study(Config):
     decontamination: DecontaminationConfig = Field(default_factory=DecontaminationConfig)
     convention: str = Field("architectural", description="cost convention: architectural, 6NT, matmul")
     truth: PathText | None = Field(None, description="JSONL of {id, score} with the true labels; may hold {target}")
-    workers: int | None = Field(None, ge=1, description="processes that train at once; null: one a GPU or core")
+    workers: int | None = Field(
+        None, ge=1, description="processes that work at once; null: one a GPU, or up to 4 cores"
+    )
+    gpus: str | None = Field(None, description="GPUs of this machine that work, as 0,2; null: all")
+    execution: Literal["local", "ray"] = Field(
+        "local", description="where the work is done: this machine, a Ray cluster"
+    )
+    address: str | None = Field(
+        None, description="of the Ray cluster, as host:6379; null: this machine's, or a new one"
+    )
 
     @field_validator("fractions")
     @classmethod

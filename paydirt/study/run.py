@@ -19,7 +19,8 @@ from typing import NamedTuple
 from paydirt.artifacts import Artifact, fingerprint, write_atomic
 from paydirt.config import dump_yaml
 from paydirt.cost.architecture import Architecture
-from paydirt.execution.local import Local, default_workers
+from paydirt.execution import Executor, executor
+from paydirt.execution.local import default_workers
 from paydirt.models.load import ModelConfig
 from paydirt.progress import say
 from paydirt.scorers.base import is_stochastic
@@ -72,9 +73,9 @@ class Pick(NamedTuple):
 
 
 class TrainTask(NamedTuple):
-    """What a worker needs to train one model and evaluate it on its targets."""
+    """What a worker needs to train one model, unless `stage` is None, and evaluate it on its targets."""
 
-    stage: TrainStage
+    stage: TrainStage | None
     out: Path
     targets: tuple[TargetConfig, ...]
     study: Study
@@ -91,7 +92,9 @@ def run_study(study: Study, out: Path) -> Path:
         write_atomic(out / "config.yaml", dump_yaml({"stage": "study", **study.to_dict()}))
     except OSError as error:
         raise ValueError(f"{out}: cannot write there ({error.strerror}); choose another --out") from None
-    workspace = Workspace(out / "shared", replace="same stage")  # the study owns its folder
+    scoring, training = _executors(study)
+    scoring.check(out)
+    workspace = Workspace(out / "shared", replace="same stage", executor=scoring)  # the study owns its folder
     counter = Counter()
     study, cleaned = without_leaks(study, out, workspace)
     if cleaned is not None:
@@ -103,10 +106,11 @@ def run_study(study: Study, out: Path) -> Path:
         for pick in _pick(study, target, entry, out, workspace, counter)
     ]
     tasks, model_of = _plan_training(study, picks, out, workspace)
-    workers = study.workers or default_workers()
-    zero = [_zero_shot(study, target, out, workspace, counter) for target in study.targets]
-    say(f"{study.name}: {len(picks)} selections, {len(tasks)} distinct models to tune, {workers} at a time")
-    for made, found in Local(workers).map(_train_and_evaluate, tasks, "tuning"):
+    untuned = TrainTask(
+        None, out / "models" / "zero-shot", tuple(study.targets), study, workspace.shared, out / "evaluations"
+    )
+    say(f"{study.name}: {len(picks)} selections, {len(tasks)} distinct models to tune")
+    for made, found in training.map(_train_and_evaluate, [*tasks, untuned], "tuning"):
         counter.made, counter.found = counter.made + made, counter.found + found
     runs = [
         Run(
@@ -121,10 +125,20 @@ def run_study(study: Study, out: Path) -> Path:
         )
         for p, m in zip(picks, model_of)
     ]
-    untuned = dict(zip((t.name for t in study.targets), zero))
-    path = write_results(study, out, runs, untuned, workspace.model_fingerprint(study.model))
+    zero = {target.name: _evaluation(out, untuned.out, target) for target in study.targets}
+    path = write_results(study, out, runs, zero, workspace.model_fingerprint(study.model))
     say(f"{study.name}: {counter.made} artifacts made, {counter.found} were up to date; results in {path}")
     return path
+
+
+def _executors(study: Study) -> tuple[Executor, Executor]:
+    """Who scores and who trains. `workers` of a recipe are for trainings, where these run on this machine."""
+    asked = (study.execution, study.address)
+    if study.execution == "ray":
+        both = executor(*asked, study.workers, study.gpus)
+        return both, both
+    workers = study.workers if study.gpus is not None else study.workers or default_workers()
+    return executor(*asked, None, study.gpus), executor(*asked, workers, study.gpus)
 
 
 def _pick(
@@ -191,8 +205,8 @@ def _plan_training(
         tasks[place] = TrainTask(stage, place, chosen, study, workspace.shared, out / "evaluations")
         model_of.append(place)
     # The longest first, so that workers finish together.
-    ordered = sorted(tasks.values(), key=lambda t: (-len(selected_ids(Path(t.stage.selection or ""))), str(t.out)))
-    return ordered, model_of
+    sizes = {task.out: len(selected_ids(Path(task.stage.selection or ""))) for task in tasks.values() if task.stage}
+    return sorted(tasks.values(), key=lambda t: (-sizes[t.out], str(t.out))), model_of
 
 
 @lru_cache
@@ -205,9 +219,11 @@ def _train_and_evaluate(task: TrainTask) -> tuple[int, int]:
     """Tune one model, test it on its targets; returns how many artifacts were made and found."""
     workspace = _workspace(task.shared)
     counter = Counter()
-    tuned = counter.add(train(task.stage, task.out, workspace))
+    model = task.study.model
+    if task.stage is not None:
+        tuned = counter.add(train(task.stage, task.out, workspace))
+        model = model.model_copy(update={"path": str(tuned.path / "model"), "tokenizer": None})
     for target in task.targets:
-        model = task.study.model.model_copy(update={"path": str(tuned.path / "model"), "tokenizer": None})
         counter.add(
             _evaluate(task.study, model, target, _evaluation(task.evaluations.parent, task.out, target), workspace)
         )
@@ -217,11 +233,6 @@ def _train_and_evaluate(task: TrainTask) -> tuple[int, int]:
 def _evaluate(study: Study, model: ModelConfig, target: TargetConfig, out: Path, workspace: Workspace) -> Artifact:
     stage = EvaluateStage(model=model, target=target, encoding=study.encoding, benchmark=study.evaluation)
     return evaluate(stage, out, workspace)
-
-
-def _zero_shot(study: Study, target: TargetConfig, out: Path, workspace: Workspace, counter: Counter) -> Path:
-    place = out / "evaluations" / f"zero-shot-{target.name}"
-    return counter.add(_evaluate(study, study.model, target, place, workspace)).path
 
 
 def _evaluation(out: Path, model: Path, target: TargetConfig) -> Path:
