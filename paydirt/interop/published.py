@@ -1,10 +1,11 @@
 """Score files of the published codebases as our scores: numbers only, never a pickle that may run something.
 
 LESS leaves one tensor a source, in the order of the source's file: `<source>_influence_score.pt` ([N], or [N, C] with a
-column a reference or subtask); for its gradient folders see `gradient_folders`. CCDS leaves one numpy array [N] a target, over all sources in the order of its list of train files:
-`<task>_bm25_score_100.pt`, `<task>_ppl_score_epoch25.pt`, `<task>_embedding_scores.pt`. Both are read by torch's restricted
-unpickler (`weights_only=True`), which builds tensors and, here, arrays of floats, and refuses all else; they are
-checked against the pool's counts, and keyed by example id from then on.
+column a reference or subtask); for its gradient folders see `gradient_folders`. CCDS leaves one numpy array [N] a target,
+over all sources in the order of its list of train files: `<task>_bm25_score_100.pt`, `<task>_ppl_score_epoch25.pt`,
+`<task>_embedding_scores.pt`. Both are read by torch's restricted unpickler (`weights_only=True`), which builds tensors and,
+here, arrays of floats, and refuses all else; they are checked against the pool's counts, and keyed by example id from then
+on.
 """
 
 from __future__ import annotations
