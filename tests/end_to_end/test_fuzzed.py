@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from support.command import environment
-from support.data import write_jsonl
+from support.data import pool_records, write_jsonl
 from support.stages import Tiny
 
 from paydirt.stages import Workspace
@@ -82,3 +82,25 @@ def test_a_device_that_is_none(paydirt: Any, tiny: Tiny, tmp_path: Path, verb: s
     code, _, said = paydirt(*command, device, "--out", tmp_path / "o", "--cache", tmp_path / "cache")
     assert code == 2, said
     assert f"device {device!r}: " in said
+
+
+@pytest.mark.parametrize("what", ["text", "gone and new", "damaged too"])
+def test_the_remedy_for_scores_of_a_changed_pool_works(paydirt: Any, tiny: Tiny, tmp_path: Path, what: str) -> None:
+    rows = pool_records()
+    write_jsonl(tmp_path / "pool.jsonl", rows)
+    references, cache = tiny.root / "references.jsonl", ("--cache", tmp_path / "cache")
+    score = ("score", "bm25", "--pool", tmp_path / "pool.jsonl", "--target", "t", "--references", references)
+    assert paydirt(*score, "--out", tmp_path / "scores", *cache)[0] == 0
+    rows[3]["messages"][0]["content"] += " today"
+    if what == "gone and new":
+        rows[4]["id"] = "fresh"
+    write_jsonl(tmp_path / "pool.jsonl", rows)
+    if what == "damaged too":
+        (tmp_path / "scores" / "rows.parquet").write_bytes(b"PAR1")
+    select = ("select", tmp_path / "scores", "--count", 3, "--out", tmp_path / "o", *cache)
+    code, _, said = paydirt(*select)
+    assert code == 2
+    remedy = re.search(r"make it again: paydirt (run \S+ --out \S+ --force)", " ".join(said.split()))
+    assert remedy, said
+    assert paydirt(*remedy[1].split(), *cache)[0] == 0
+    assert paydirt(*select)[0] == 0

@@ -1,4 +1,4 @@
-"""Pools to be read: records in the forms that people have, odd ones among them, in every kind of file; ways to read them."""
+"""Pools to be read: records in the forms that people have, odd ones among them, in every kind of file."""
 
 from __future__ import annotations
 
