@@ -30,7 +30,10 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
 
 
 class Registry(Generic[T]):
-    """The classes of one family, by name. `package` may be a module; `group` is that of the entry points, if others may add."""
+    """The classes of one family, by name.
+
+    `package` may be a module; `group` is that of the entry points, where others may add.
+    """
 
     def __init__(self, kind: str, package: str, group: str | None = None) -> None:
         self.kind = kind

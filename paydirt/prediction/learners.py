@@ -209,7 +209,10 @@ def refit_values(
 def fit_levels(
     learner: str, features: Array, values: Array, scores: Array, seed: int = 0, widths: Sequence[int] | None = None
 ) -> Levels:
-    """A classifier of the level of `scores` [m]; `values` [m, C] give each level its mean. ValueError for a learner without."""
+    """A classifier of the level of `scores` [m]; `values` [m, C] give each level its mean.
+
+    Raises ValueError for a learner that has none.
+    """
     classifier = LEARNERS.get(learner)().classifier(seed)
     levels = levels_of(scores)
     fitted = _scaled(features, widths)
