@@ -192,12 +192,14 @@ def build(
     other bytes, and of the versions of the `libraries` whose numbers enter. `make(part)` fills the directory and returns
     notes for the manifest; it is called again on the same half-filled directory after a kill and must continue from what
     it finds. With `collective`, all ranks of a distributed run call `make` together; otherwise the first process to come
-    makes the artifact and the others wait for it. Raises ValueError where `out` cannot be written, or holds what must not
+    makes the artifact and the others wait for it. A name of `out` that holds {key} gets the key there: a place for every
+    content, and nothing to replace. Raises ValueError where `out` cannot be written, or holds what must not
     be replaced (see `Replace`).
     """
-    out = Path(out).absolute()
-    before = _stamp(out)
     key = key_of(stage, config if identity is None else identity, inputs, version, libraries)
+    out = Path(out).absolute()
+    out = out.with_name(out.name.replace("{key}", key))
+    before = _stamp(out)
     forced = replace == "anything"  # made again even where it seems to be there: damage may be what it is asked for
     if not forced and (found := _finished(out, key)):
         return found

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
@@ -51,6 +51,28 @@ class Config(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, protected_namespaces=(), allow_inf_nan=False
     )
+
+    def __init__(self, **values: Any) -> None:
+        """ValueError with the words that the same fault in a recipe gets."""
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise _explained(type(self), error, self.called()) from None
+
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined] # what is nested is validated without a call of it
+
+    if not TYPE_CHECKING:  # else checkers would take any assignment for allowed
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            try:
+                super().__setattr__(name, value)
+            except ValidationError:
+                raise ValueError(f"{self.called()}: does not change; make another with another {name!r}") from None
+
+    @classmethod
+    def called(cls) -> str:
+        """What messages call it."""
+        return cls.__name__
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, defaults included: what manifests and `config.yaml` hold."""
@@ -96,9 +118,13 @@ def parse(cls: type[C], values: Any, where: str = "config") -> C:
     try:
         return cls.model_validate(values)
     except ValidationError as error:
-        raise ValueError("\n".join(_explain(cls, fault, where) for fault in error.errors())) from None
+        raise _explained(cls, error, where) from None
     except RecursionError:
         raise ValueError(f"{where}: nested too deeply; no config needs more than ten levels") from None
+
+
+def _explained(cls: type[BaseModel], error: ValidationError, where: str) -> ValueError:
+    return ValueError("\n".join(_explain(cls, fault, where) for fault in error.errors()))
 
 
 def _explain(cls: type[BaseModel], fault: Any, where: str) -> str:

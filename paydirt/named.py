@@ -27,6 +27,10 @@ class Named(Config):
         if cls.name and cls.registry is not None:
             cls.registry.add(cls.name, cls)
 
+    @classmethod
+    def called(cls) -> str:
+        return f"{cls.registry.kind} {cls.name}" if cls.registry is not None and cls.name else cls.__name__
+
     @model_validator(mode="before")
     @classmethod
     def _without_name(cls, values: Any) -> Any:
@@ -53,4 +57,4 @@ def make(registry: Registry[Any], values: Any) -> Any:
         raise ValueError(f"a {registry.kind} is a name, or a mapping with the key 'name' and its options")
     cls = registry.get(str(values["name"]))
     options = {key: value for key, value in values.items() if key != "name"}
-    return parse(cls, options, where=f"{registry.kind} {values['name']}")
+    return parse(cls, options, where=cls.called())

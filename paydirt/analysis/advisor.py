@@ -70,6 +70,12 @@ class Advice:
         others = [r for r in self.ranking[1:] if r.strategy.method != self.best.strategy.method]
         return others[0] if others else None
 
+    def __repr__(self) -> str:
+        sure = "" if self.enough_evidence else ", without enough evidence"
+        return (
+            f"Advice({self.best.strategy.label} at {self.best.strategy.fraction:.3g} for {self.budget:.3g} FLOPs{sure})"
+        )
+
     def table(self) -> pa.Table:
         """The ranking, one row per strategy."""
         return pa.Table.from_pylist([_row(r) for r in self.ranking])

@@ -211,7 +211,7 @@ def fit_levels(
 ) -> Levels:
     """A classifier of the level of `scores` [m]; `values` [m, C] give each level its mean.
 
-    ValueError for a learner that has none.
+    Raises ValueError for a learner that has none.
     """
     classifier = LEARNERS.get(learner)().classifier(seed)
     levels = levels_of(scores)

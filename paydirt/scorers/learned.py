@@ -116,7 +116,10 @@ class Learned(Scorer):
 
     def inputs(self, job: Job) -> dict[str, str]:
         """The learner's code, which may be another distribution's."""
-        return {} if self.learner == BERT else {"learner": code_digest(LEARNERS.get(self.learner), Learner)}  # type: ignore[arg-type]
+        if self.learner == BERT:
+            return {}
+        learner: type = LEARNERS.get(self.learner)
+        return {"learner": code_digest(learner, Learner)}
 
     def price(self, facts: Facts) -> Cost:
         """Gradients of the points and of what is verified, the features of the whole pool, and the learner."""

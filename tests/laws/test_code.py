@@ -22,6 +22,7 @@ LAYERS = [
     {"stages", "stages_data"},
     {"study"},
     {"report", "demo", "inspect", "doctor", "interop", "replay"},
+    {"api"},
     {"cli", "entry", "__main__"},
 ]
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}

@@ -1,0 +1,177 @@
+"""Tuned models and what they score: the train and evaluate stages."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from paydirt import stages
+from paydirt.api.calls import Encoding, PathLike, place, plain, spoken, workspace
+from paydirt.api.running import Local
+from paydirt.artifacts import Artifact, open_artifact
+from paydirt.config import parse
+from paydirt.evaluation.base import BENCHMARKS, Benchmark
+from paydirt.models.load import ModelConfig
+from paydirt.stages import EvaluateStage, TrainStage
+from paydirt.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from paydirt.api.pool import Pool
+    from paydirt.api.selection import Selection
+    from paydirt.api.target import Target
+
+
+class Model:
+    """A tuned model. `path` is the artifact of a train stage, `model` under it what transformers loads."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self.artifact = artifact
+
+    @classmethod
+    @spoken
+    def open(cls, path: PathLike) -> Model:
+        """A finished training, whoever ran it."""
+        return cls(open_artifact(Path(path).absolute(), "train"))
+
+    @property
+    def path(self) -> Path:
+        return self.artifact.path
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """All that made it, as `config.yaml` holds it."""
+        return self.artifact.manifest["config"]
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What the stage counted: examples, tokens, steps, FLOPs, losses."""
+        return self.artifact.notes
+
+    def __repr__(self) -> str:
+        of = self.config["model"]["path"]
+        return f"Model({of} tuned on {self.notes['examples']} examples, {self.notes['tokens']} tokens; {self.path})"
+
+
+class Evaluation:
+    """What a model scores. `path` is the artifact of an evaluate stage."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self.artifact = artifact
+        self.result = stages.read_result(artifact.path)
+
+    @classmethod
+    @spoken
+    def open(cls, path: PathLike) -> Evaluation:
+        """A finished evaluation, whoever ran it."""
+        return cls(open_artifact(Path(path).absolute(), "evaluate"))
+
+    @property
+    def path(self) -> Path:
+        return self.artifact.path
+
+    @property
+    def score(self) -> float:
+        """The main metric."""
+        return self.result.score
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        return self.result.metrics
+
+    @property
+    def by_subtask(self) -> dict[str, float]:
+        return self.result.by_subtask
+
+    def __repr__(self) -> str:
+        result = self.result
+        return f"Evaluation({result.target}: {result.main} {result.score:.4f} of {result.n} items; {self.path})"
+
+
+ModelLike = str | os.PathLike[str] | Model | ModelConfig | Mapping[str, Any]
+"""A model's directory or hub id, a tuned model, or its path with options: `{"path": ..., "dtype": "bfloat16"}`."""
+
+
+def model_values(model: ModelLike | None) -> Any:
+    """A model in any of its shapes as what a stage reads."""
+    if isinstance(model, Model):
+        return {**model.config["model"], "path": str(model.model), "tokenizer": None, "revision": None}
+    if isinstance(model, Mapping):
+        return plain(model)
+    return model if isinstance(model, ModelConfig | None) else {"path": os.fspath(model)}
+
+
+@spoken
+def train(
+    data: Selection | Pool,
+    model: ModelLike,
+    *,
+    training: TrainConfig | Mapping[str, Any] | None = None,
+    encoding: Encoding = None,
+    seed: int = 0,
+    execution: Local | None = None,
+    out: PathLike | None = None,
+    force: bool = False,
+) -> Model:
+    """Fine-tune a model on a selection, or on a whole pool; LoRA unless `training` says `{"method": "full"}`.
+
+    `encoding` is that of the scores that the selection was chosen by, unless given. Raises ValueError as `paydirt train`
+    does.
+    """
+    from paydirt.api.pool import Pool
+
+    if isinstance(data, Pool):
+        config: Any = data.config
+        chosen, encoded = None, plain(encoding)
+    else:
+        config, chosen = data.pool, str(data.path)
+        encoded = plain(encoding) or data.scores.config.get("encoding")
+    values = {
+        "pool": config,
+        "selection": chosen,
+        "model": model_values(model),
+        "encoding": encoded or {},
+        "training": plain(training) or {},
+        "seed": seed,
+    }
+    stage = parse(TrainStage, values, where="train")
+    space = workspace(out, force, execution)
+    if isinstance(data, Pool):
+        data.opened(space)
+    return Model(stages.train(stage, place("models", out), space))
+
+
+@spoken
+def evaluate(
+    model: ModelLike,
+    target: Target | None = None,
+    benchmark: Benchmark | str | Mapping[str, Any] | None = None,
+    *,
+    encoding: Encoding = None,
+    out: PathLike | None = None,
+    force: bool = False,
+) -> Evaluation:
+    """Measure a model on a target's test examples, or on a benchmark, by default the one that is called like the target.
+
+    `encoding` is that of the training, unless given. Raises ValueError as `paydirt evaluate` does.
+    """
+    if benchmark is None:
+        own = target is not None and not target.test and target.name in BENCHMARKS.names()
+        benchmark = target.name if own and target is not None else "exact_match"
+    trained = model.config["encoding"] if isinstance(model, Model) else {}
+    values = {
+        "model": model_values(model),
+        "target": target.config if target is not None else None,
+        "encoding": plain(encoding) or trained,
+        "benchmark": plain(benchmark) if isinstance(benchmark, Mapping) else benchmark,
+    }
+    stage = parse(EvaluateStage, values, where="evaluate")
+    space = workspace(out, force, None)
+    if target is not None:
+        target.opened(space)
+    return Evaluation(stages.evaluate(stage, place("evaluations", out), space))

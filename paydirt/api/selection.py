@@ -1,0 +1,150 @@
+"""A selection: the part of a pool that a budget buys by finished scores, best first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from paydirt import stages
+from paydirt.analysis.overlap import Overlap, overlaps
+from paydirt.api.calls import PathLike, place, plain, spoken, workspace
+from paydirt.api.scores import Scores
+from paydirt.api.tables import Tabular, dataset
+from paydirt.artifacts import Artifact, open_artifact, reading
+from paydirt.config import parse
+from paydirt.data.pool import PoolConfig
+from paydirt.scores import Across, Statistic
+from paydirt.selection.policies.base import POLICIES, Policy
+from paydirt.selection.select import selected_ids
+from paydirt.stages import SelectStage
+
+if TYPE_CHECKING:
+    import datasets
+
+
+class Selection(Tabular):
+    """Chosen examples in rank order. `path` is the artifact of a select stage."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self.artifact = artifact
+        self.ids = selected_ids(artifact.path)
+
+    @classmethod
+    @spoken
+    def open(cls, path: PathLike) -> Selection:
+        """A finished selection, whoever made it."""
+        return cls(open_artifact(Path(path).absolute(), "select"))
+
+    @property
+    def path(self) -> Path:
+        return self.artifact.path
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """All that made it, as `config.yaml` holds it."""
+        return self.artifact.manifest["config"]
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        return self.artifact.notes
+
+    @cached_property
+    def scores(self) -> Scores:
+        """What it was chosen by."""
+        return Scores.open(self.config["scores"])
+
+    @property
+    def pool(self) -> PoolConfig:
+        """How to read the pool that it was chosen of."""
+        return parse(PoolConfig, self.config["pool"], where=str(self.path))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """The pool's own records with every field, best first."""
+        with open(self.path / "selection.jsonl", encoding="utf-8") as lines:
+            yield from map(json.loads, lines)
+
+    @spoken
+    def to_dataset(self) -> datasets.Dataset:
+        """The records as a `datasets.Dataset`, best first."""
+        return dataset(self.records())
+
+    @spoken
+    def to_arrow(self) -> pa.Table:
+        """Every example of the pool with its score and rank; the rank is null for what was not chosen."""
+        with reading(self.path, "scores.parquet"):
+            return pq.read_table(self.path / "scores.parquet")
+
+    @spoken
+    def overlap(self, other: Selection) -> Overlap:
+        """How many of this one's best are in the other, both cut to the shorter one's length; what chance would share.
+
+        Raises ValueError for selections of different pools.
+        """
+        if self.artifact.manifest["inputs"]["pool"] != other.artifact.manifest["inputs"]["pool"]:
+            raise ValueError(
+                "these selections are of different pools, so their overlap says nothing; score one pool twice"
+            )
+        ours, theirs = self.label, other.label
+        names = (ours, theirs) if ours != theirs else (f"{ours} (1)", f"{theirs} (2)")
+        whole = self.to_arrow().num_rows
+        share = min(len(self), len(other)) / whole
+        return overlaps(dict(zip(names, (self.ids, other.ids))), [share], pool_size=whole)[0]
+
+    @property
+    def label(self) -> str:
+        """Method and policy."""
+        return f"{self.scores.method}-{self.config['selection']['policy']['name']}"
+
+    def __repr__(self) -> str:
+        share = self.notes["fraction"]
+        return f"Selection({len(self)} examples, {share:.3g} of the pool by {self.label}; {self.path})"
+
+
+@spoken
+def select(
+    scores: Scores,
+    *,
+    fraction: float | str | None = None,
+    count: int | None = None,
+    tokens: int | None = None,
+    words: int | None = None,
+    flops: float | None = None,
+    flops_per_token: float | None = None,
+    policy: Policy | str | Mapping[str, Any] | None = None,
+    within: Statistic | None = None,
+    across: Across | None = None,
+    seed: int = 0,
+    out: PathLike | None = None,
+    force: bool = False,
+) -> Selection:
+    """Choose a part of the pool by finished scores: give exactly one budget.
+
+    `policy` orders the pool (default: the method's own); `within` and `across` change how similarities become one score.
+    Raises ValueError as `paydirt select` does.
+    """
+    if isinstance(policy, str):
+        POLICIES.get(policy)  # a name is refused as such, not as a part of a config
+    budget = {"fraction": fraction, "count": count, "tokens": tokens, "words": words, "flops": flops}
+    reduction = {key: value for key, value in (("within", within), ("across", across)) if value}
+    values = {
+        "pool": scores.config["pool"],
+        "scores": str(scores.path),
+        "selection": {
+            "policy": plain(policy) if isinstance(policy, Mapping) else policy,
+            "reduction": reduction or None,
+        },
+        "budget": {key: value for key, value in budget.items() if value is not None},
+        "seed": seed,
+        "flops_per_token": flops_per_token,
+    }
+    stage = parse(SelectStage, values, where="select")
+    return Selection(stages.select(stage, place("selections", out), workspace(out, force, None)))
