@@ -24,7 +24,7 @@ from paydirt.models.load import ModelConfig
 from paydirt.progress import say
 from paydirt.scorers.base import is_stochastic
 from paydirt.selection.budget import Budget
-from paydirt.selection.select import selected_ids
+from paydirt.selection.select import taken_ids
 from paydirt.stages import (
     EvaluateStage,
     ScoreStage,
@@ -181,7 +181,7 @@ def _plan_training(
             seed=pick.seed,
             convention=study.convention,
         )
-        inputs = train_inputs(stage, pool, selected_ids(pick.selection.path), encoder, workspace)
+        inputs = train_inputs(stage, pool, taken_ids(pick.selection.path), encoder, workspace)
         rate = study.training.rate_for(stage.share)  # two shares asked for can be the same examples, and yet two models
         name = fingerprint([inputs, study.training.to_dict(), study.model.dtype, rate])
         place = out / "models" / f"{name}-seed{pick.seed}"
@@ -191,7 +191,7 @@ def _plan_training(
         tasks[place] = TrainTask(stage, place, chosen, study, workspace.shared, out / "evaluations")
         model_of.append(place)
     # The longest first, so that workers finish together.
-    ordered = sorted(tasks.values(), key=lambda t: (-len(selected_ids(Path(t.stage.selection or ""))), str(t.out)))
+    ordered = sorted(tasks.values(), key=lambda t: (-len(taken_ids(Path(t.stage.selection or ""))), str(t.out)))
     return ordered, model_of
 
 
