@@ -8,6 +8,7 @@ Columns (`TEXT` and `NUMBERS`); a missing number is NaN, a missing text is "":
     n_examples, tokens                     what was trained on
     selection_flops, training_flops, total_flops
     score, seed                            higher is better, any scale
+    pool_examples, pool_tokens             the pool that the fraction is a share of
 
 A *panel* is one task on one model, as in the published figures; a *curve* is one method (with one selector size) in a
 panel; a *cell* is one point of a curve, with the scores of all its seeds. Text is held as integer codes, so that a table
@@ -30,7 +31,7 @@ Ints = npt.NDArray[np.int64]
 TEXT = ("task", "model", "method", "metric")
 NUMBERS = (
     "train_params", "selector_params", "fraction", "n_examples", "tokens",
-    "selection_flops", "training_flops", "total_flops", "score", "seed",
+    "selection_flops", "training_flops", "total_flops", "score", "seed", "pool_examples", "pool_tokens",
 )  # fmt: skip
 ZERO_SHOT = "zero-shot"
 CEILINGS = {"oracle"}  # selection by true labels: shown in studies, but nothing one could run, so on no front
