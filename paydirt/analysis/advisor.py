@@ -142,7 +142,9 @@ def advise(
             f"(one pass costs {job.full_training_flops:.3g}); raise the budget or take a smaller model"
         )
     state = condition(known.model, ask(panel, ["random"], [0.1]).panel[0], known.own)
-    view = _View(every, state.predict(place(panel, every, known, job)), known, calibration(known.kind), level, draws, rng)
+    view = _View(
+        every, state.predict(place(panel, every, known, job)), known, calibration(known.kind), level, draws, rng
+    )
     ranking, p_good, sure = view.rank(cost <= budget)
     ranking = [_priced(r, hardware, devices, utilisation, usd_per_hour) for r in ranking]
     best = ranking[0].strategy
@@ -162,7 +164,9 @@ def advise(
 
 def place(panel: Panel, asked: Sequence[Strategy], known: Evidence, job: Job) -> Points:
     """Strategies as places to predict: shares are of the job's pool."""
-    return ask(panel, [s.method for s in asked], [s.fraction for s in asked], [s.selector_params for s in asked], job.examples)
+    return ask(
+        panel, [s.method for s in asked], [s.fraction for s in asked], [s.selector_params for s in asked], job.examples
+    )
 
 
 class _View:
@@ -187,7 +191,7 @@ class _View:
         """(one entry per method, selector and store, best first; chance of a good choice; whether that is sure)."""
         asked, unit, mean = self.asked, self.known.unit, self.mean
         groups = [[i for i in group if open_[i]] for group in choices(asked).values()]
-        rows = np.array([max(group, key=lambda i: mean[i]) for group in groups if group])
+        rows = [int(max(group, key=lambda i: mean[i])) for group in groups if group]
         plain = self.drawn[:, rows]
         sample = mean[rows] + self.stretch * (plain - mean[rows])
         top = sample.max(axis=1)
@@ -245,7 +249,11 @@ def _gaps(job: Job, known: Evidence) -> list[str]:
 
 
 def _budget(
-    budget: float | None, hardware: Hardware | str | None, wall_hours: float | None, devices: int, utilisation: float | None
+    budget: float | None,
+    hardware: Hardware | str | None,
+    wall_hours: float | None,
+    devices: int,
+    utilisation: float | None,
 ) -> float:
     if wall_hours is not None:
         if hardware is None:
@@ -278,7 +286,9 @@ def _priced(
         return r
     flops = r.strategy.total_flops
     spent = hours(flops, hardware, count=devices, mfu=utilisation)
-    return replace(r, hours=spent, usd=money(flops, hardware, count=devices, mfu=utilisation, usd_per_hour=usd_per_hour))
+    return replace(
+        r, hours=spent, usd=money(flops, hardware, count=devices, mfu=utilisation, usd_per_hour=usd_per_hour)
+    )
 
 
 def _verdict(ranking: Sequence[Ranked], p_good: float, pilot: Pilot | None, unseen: bool, evident: bool) -> str:

@@ -1,6 +1,6 @@
 """The back-tests as Markdown: regret of every chooser with intervals over panels, coverage, and what "sure" was worth.
 
-    python benchmarks/analysis.py --backtest      # prints all of them (minutes on one core)
+python benchmarks/analysis.py --backtest      # prints all of them (minutes on one core)
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ HOLD_TEXT = {"panel": "one panel", "model": "a model", "task": "a task", "study"
 ADVISOR = "advisor, prior"
 
 
-def run(holds: Sequence[str] = HOLDS, cells: int = 300) -> list[Backtest]:
+def run(holds: Sequence[str] = HOLDS, cells: int = 2000) -> list[Backtest]:
     """Every hold-out on both studies."""
     return [backtest(hold, study, cells=cells) for hold in holds for study in STUDIES]
 
@@ -94,4 +94,4 @@ def tables(tests: Sequence[Backtest] | None = None) -> str:
     parts = []
     for b in tests:
         parts.append(f"### {STUDIES[b.study].capitalize()} panels, {HOLD_TEXT[b.hold]} held out\n\n{regret_table(b)}")
-    return "\n\n".join([*parts, f"### Intervals and \"sure\"\n\n{calibration_table(tests)}"])
+    return "\n\n".join([*parts, f'### Intervals and "sure"\n\n{calibration_table(tests)}'])

@@ -76,7 +76,9 @@ def calibrate(outcomes: Sequence[Outcome]) -> Calibration:
     share = np.cumsum(weight[order]) / weight.sum()
     # One panel more than were seen, at infinity, is the conformal correction; capped where that would be infinite.
     asked = [min(level * (1 + 1 / len(outcomes)), 0.995) for level in LEVELS]
-    widths = {level: float(away[order][min(np.searchsorted(share, q), len(away) - 1)]) for level, q in zip(LEVELS, asked)}
+    widths = {
+        level: float(away[order[min(int(np.searchsorted(share, q)), len(away) - 1)]]) for level, q in zip(LEVELS, asked)
+    }
     said = np.concatenate([o.said for o in outcomes])
     good = np.concatenate([o.good for o in outcomes])
     knots_x, knots_y = _isotonic(said, good)

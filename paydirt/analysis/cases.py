@@ -69,7 +69,9 @@ def case(panel: Panel, study: str, pools: dict[tuple[str, str], float], unit: fl
     parts = []
     if len(panel.zero_shot):
         rows.append((ZERO_SHOT, 0.0, 0.0, float(panel.zero_shot.mean()), 1.0))
-        parts.append(points([Panel(panel.task, panel.model, panel.train_params, {}, panel.zero_shot)], unit, pools, study))
+        parts.append(
+            points([Panel(panel.task, panel.model, panel.train_params, {}, panel.zero_shot)], unit, pools, study)
+        )
     for label, c in panel.curves.items():
         if c.method.lower() in CEILINGS:
             continue

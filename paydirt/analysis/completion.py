@@ -87,7 +87,9 @@ def complete(
         raise ValueError("some results have no budget: give fraction, tokens, n_examples or FLOPs")
     free = zero | np.array([is_free(m) for m in results.levels["method"]])[results.codes["method"]]
     free |= n["fraction"] >= 0.999  # the whole pool: nothing was selected
-    fill("training_flops", np.where(free, n["total_flops"], np.nan), "equal to the total: the method selects for nothing")
+    fill(
+        "training_flops", np.where(free, n["total_flops"], np.nan), "equal to the total: the method selects for nothing"
+    )
     if not np.isfinite(n["training_flops"][~zero]).any():
         fill("training_flops", n["fraction"] * 1.0, "unknown; in units of one pass over the pool")
     rest = n["total_flops"] - n["training_flops"]
@@ -109,7 +111,9 @@ def _refuse(n: dict[str, Floats], zero: np.ndarray) -> None:
                  "selector_params", "pool_examples", "pool_tokens", "fraction"):  # fmt: skip
         bad = np.flatnonzero((n[name] < 0) | np.isinf(n[name]))
         if len(bad):
-            raise ValueError(f"row {bad[0] + 1} of the results: {name} is {n[name][bad[0]]:g}; give a finite number, not below 0")
+            raise ValueError(
+                f"row {bad[0] + 1} of the results: {name} is {n[name][bad[0]]:g}; give a finite number, not below 0"
+            )
     none = np.flatnonzero(~zero & (n["fraction"] == 0))
     if len(none):
         raise ValueError(f"row {none[0] + 1} of the results: fraction is 0; a share of the pool lies in (0, 1], and the "

@@ -83,7 +83,9 @@ def gather(job: Job, results: Results | None, use_published: bool, metric: str |
     units = {fold(p.task): unit_of([q for q in mine if fold(q.task) == fold(p.task)]) for p in mine}
     unit = units.get(fold(own.task), Unit())
     if unit not in (Unit(), Unit(100.0)):
-        notes.append(f"scores of {own.task} are no shares or percents; they are standardised by their own median and spread")
+        notes.append(
+            f"scores of {own.task} are no shares or percents; they are standardised by their own median and spread"
+        )
     sizes = {k: v[0] for k, v in pools.items()}
     known = [units[fold(p.task)].to(points([p], 1.0, sizes)) for p in _closest(own, others)]
     every = known[0] if known else points([])
@@ -121,7 +123,9 @@ def on_pool(results: Results, job: Job) -> Results:
     placed &= np.isfinite(n["n_examples"]) | np.isfinite(n["tokens"])
     n["fraction"][placed] = np.nan
     notes = tuple(note for note in results.notes if "pool size unknown" not in note)
-    again = Results(results.codes, results.levels, n, (*notes, f"{int(placed.sum())} rows are placed on this job's pool"))
+    again = Results(
+        results.codes, results.levels, n, (*notes, f"{int(placed.sum())} rows are placed on this job's pool")
+    )
     return complete(again, job.pool_tokens, job.examples)
 
 
@@ -146,7 +150,9 @@ def one_metric(results: Results, metric: str | None = None) -> Results:
     if not dropped:
         return results
     kept = results.where(keep)
-    return Results(kept.codes, kept.levels, kept.numbers, (*kept.notes, f"{dropped} rows of other metrics than {metric} left out"))
+    return Results(
+        kept.codes, kept.levels, kept.numbers, (*kept.notes, f"{dropped} rows of other metrics than {metric} left out")
+    )
 
 
 def match_panel(job: Job, mine: Sequence[Panel]) -> tuple[Panel | None, list[str]]:
@@ -169,7 +175,9 @@ def match_panel(job: Job, mine: Sequence[Panel]) -> tuple[Panel | None, list[str
         found = [p for p in on_task if fold(p.model) == model or fold(_bare(p.model)) == model]
         if not found:
             meant = near(job.model, {_bare(p.model) for p in mine})
-            seen = f"did you mean {meant!r}?" if meant else f"they are of {', '.join(sorted({p.model for p in mine})[:8])}"
+            seen = (
+                f"did you mean {meant!r}?" if meant else f"they are of {', '.join(sorted({p.model for p in mine})[:8])}"
+            )
             return None, [f"the results hold nothing of model {job.model!r}{f' on {job.task}' if task else ''}; {seen}"]
     else:
         found = [p for p in on_task if abs(p.train_params - job.train_params) < 0.02 * job.train_params]
@@ -177,7 +185,9 @@ def match_panel(job: Job, mine: Sequence[Panel]) -> tuple[Panel | None, list[str
             found = on_task
     if len(found) > 1:
         names = ", ".join(repr(p.model) for p in found)
-        return found[0], [f"{len(found)} panels fit this job ({names}); the first counts as its own; name one with --model"]
+        return found[0], [
+            f"{len(found)} panels fit this job ({names}); the first counts as its own; name one with --model"
+        ]
     return (found[0], []) if found else (None, [])
 
 

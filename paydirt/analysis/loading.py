@@ -193,7 +193,9 @@ def _turn(columns: dict[str, Any], table: pa.Table, given: dict[str, str], where
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise ValueError(f"{where}: column 'score' holds something that is not a number: {error}") from error
         columns["score"] = pc.if_else(pa.array(down), pc.negate(score), score)
-        notes.append(f"{where}: {', '.join(names)} is better when lower: scores of {sum(down)} rows are shown as minus it")
+        notes.append(
+            f"{where}: {', '.join(names)} is better when lower: scores of {sum(down)} rows are shown as minus it"
+        )
 
 
 def _pools(columns: dict[str, Any], table: pa.Table, given: dict[str, str], where: str, notes: list[str]) -> None:

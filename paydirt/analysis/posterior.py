@@ -139,28 +139,6 @@ def method_scale_of(known: Points, panel: str) -> float:
     return float(max(1.48 * np.median(np.concatenate(away)), 0.05)) if away else float("nan")
 
 
-def nearest(known: Points, like: Points, most: int = 500) -> Points:
-    """The panels of `known` most like the one asked about, up to `most` points: its task first, then its model size.
-
-    Conditioning is exact and so cubic in the points; what far panels add is in the levels' variances already.
-    """
-    if len(known) <= most or not len(like):
-        return known
-    names, first = np.unique(known.panel.astype(str), return_index=True)
-    other_task = known.task[first] != like.task[0]
-    order = np.lexsort((np.abs(known.size[first] - like.size[0]), other_task))
-    counts = np.array([(known.panel == n).sum() for n in names[order]])
-    kept = names[order][np.cumsum(counts) <= most]
-    return known.where(np.isin(known.panel.astype(str), kept))
-
-
-def method_scale_of(known: Points, panel: str) -> float:
-    """How far a panel's methods lie apart at equal data: 1.48 times the median distance from the methods' median, in points."""
-    rows = known.where((known.panel == panel) & (known.x > 0) & (known.x < 0.999))
-    away = [np.abs(y - np.median(y)) for x in np.unique(rows.x) if len(y := rows.y[rows.x == x]) >= 3]
-    return float(max(1.48 * np.median(np.concatenate(away)), 0.05)) if away else float("nan")
-
-
 def nearest(known: Points, like: Points, most: int = 900) -> Points:
     """The panels of `known` most like the one asked about, up to `most` points: its task first, then its model size.
 
@@ -185,7 +163,9 @@ def learn(known: Points, levels: Levels | None = None, *, cells: int = 400, seed
     effects = {p: s for p in scale if np.isfinite(s := method_scale_of(known, p))}
     ratio = [np.log(effects[p] / scale[p]) for p in effects]
     share = float(np.exp(np.median(ratio))) if ratio else 0.4
-    model = Model(known, scale, levels or Levels(), float(logs.mean()), float(spread), np.ones(len(known)), effects, share)
+    model = Model(
+        known, scale, levels or Levels(), float(logs.mean()), float(spread), np.ones(len(known)), effects, share
+    )
     if not scale:
         return model
     if levels is not None:
@@ -250,7 +230,7 @@ def fit_levels(model: Model, iterations: int = 40) -> Levels:
 
     def loss(vector: Floats) -> tuple[float, Floats]:
         variance = dict(zip(names, np.exp(2 * vector)))
-        noises = np.exp(2 * vector[len(names):])
+        noises = np.exp(2 * vector[len(names) :])
         methods = sum(variance[n] * k for n, k in zip(LIKENESS, alike))
         spread = 1.0 + sum(variance[n] * k for n, k in grouped.items())
         k = fixed + variance["panel_level"] * group["panel"] + curve * _levels(variance, CURVES, group)
@@ -262,7 +242,12 @@ def fit_levels(model: Model, iterations: int = 40) -> Levels:
             return 1e6, np.zeros_like(vector)
         solved = cho_solve(factor, y, check_finite=False)
         outer = cho_solve(factor, np.eye(len(y)), check_finite=False) - np.outer(solved, solved)
-        over = {"curve": outer * curve, "jump": outer * jump, "spread": outer * shape * spread, "alike": outer * shape * methods}
+        over = {
+            "curve": outer * curve,
+            "jump": outer * jump,
+            "spread": outer * shape * spread,
+            "alike": outer * shape * methods,
+        }
         slope: dict[str, float] = {"panel_level": np.vdot(outer, group["panel"])}
         for what, four in (("curve", CURVES), ("jump", JUMPS)):
             for name, part in zip(four, (None, group["task"], group["model"], group["panel"])):
@@ -279,7 +264,7 @@ def fit_levels(model: Model, iterations: int = 40) -> Levels:
     found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": iterations})
     best = np.exp(found.x)
     sd = {n: float(v) for n, v in zip(names, best)}
-    noise = {n: float(v) for n, v in zip(studies, best[len(names):])}
+    noise = {n: float(v) for n, v in zip(studies, best[len(names) :])}
     return Levels({**sd, "noise": max(noise.values())}, noise)
 
 

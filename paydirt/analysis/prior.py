@@ -26,7 +26,6 @@ from paydirt.analysis.points import SAME_MODEL, Points
 from paydirt.analysis.posterior import Levels, Model, learn
 
 FILE = "prior.json"
-CELLS = 400  # cells that the levels are fitted to: a random set of whole panels
 
 
 @cache
@@ -75,13 +74,13 @@ def prior_model(task: str, model: str, train_params: float) -> Model:
     return learn(known_without(task, model, train_params), levels())
 
 
-def fit(cells: int = CELLS, seed: int = 0, folds_cells: int = 300) -> dict[str, Any]:
-    """Everything that `prior.json` holds, from the published tables alone."""
+def fit(cells: int = 2000, seed: int = 0) -> dict[str, Any]:
+    """Everything that `prior.json` holds, from the published tables alone; levels from panels holding `cells` cells."""
     from paydirt.analysis.backtest import EVIDENCE, backtest
     from paydirt.analysis.calibration import calibrate
 
     fitted = learn(prior_points(), cells=cells, seed=seed).levels
-    tests = [backtest(h, s, cells=folds_cells, seed=seed) for h in ("model", "task") for s in ("ccds", "targeted")]
+    tests = [backtest(h, s, cells=cells, seed=seed) for h in ("model", "task") for s in ("ccds", "targeted")]
     found = {}
     for kind in EVIDENCE:
         c = calibrate([o for b in tests for o in b.outcomes if o.evidence == kind])
