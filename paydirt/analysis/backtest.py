@@ -90,7 +90,9 @@ def backtest(
             panels = set(map(str, known.panel))
             learned = [c for s in ("ccds", "targeted") for c in cases(s)
                        if str(c.at.panel[0]) in panels and c.study in set(map(str, known.study))]  # fmt: skip
-            levels = fold_levels("task", str(case.at.task[0]), cells) if hold == "panel" else fold_levels(hold, key, cells)
+            levels = (
+                fold_levels("task", str(case.at.task[0]), cells) if hold == "panel" else fold_levels(hold, key, cells)
+            )
             models[key] = learn(known, levels), Ridge(learned), mean_ranks(learned)
         model, ridge, ranks = models[key]
         pilot = pilot_rows(case, ranks)
@@ -129,7 +131,14 @@ def _decide(
 
 
 def _outcome(
-    case: Case, kind: str, fold: str, posterior: Posterior, sample: Floats, noise: Floats, seen: np.ndarray, model: Model
+    case: Case,
+    kind: str,
+    fold: str,
+    posterior: Posterior,
+    sample: Floats,
+    noise: Floats,
+    seen: np.ndarray,
+    model: Model,
 ) -> Outcome:
     """How far held-out scores lay from their predictions, and how often a choice said to be good was."""
     hidden = np.setdiff1d(np.arange(len(case)), seen)
