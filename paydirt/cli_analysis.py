@@ -27,7 +27,7 @@ ResultFiles = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to the command line."""
-    for function in (cost, fit, figures, advise, doctor):
+    for function in (cost, fit, figures, advise, spend, doctor):
         app.command(function.__name__)(function)
 
 
@@ -274,7 +274,9 @@ def advise(
     ] = True,
     lora: Annotated[bool, typer.Option("--lora/--full", help="what training costs: LoRA or all parameters")] = False,
     metric: Annotated[str | None, typer.Option(help="which metric, where the results hold several")] = None,
-    seq_len: Annotated[float | None, typer.Option(help="positions attended to; default: the pool's mean length")] = None,
+    seq_len: Annotated[
+        float | None, typer.Option(help="positions attended to; default: the pool's mean length")
+    ] = None,
     utilisation: Annotated[float | None, typer.Option(help="share of the hardware's peak that is reached")] = None,
     price: Annotated[float | None, typer.Option(help="US dollars an hour and device")] = None,
     level: Annotated[float, typer.Option(help="level of the intervals")] = 0.8,
@@ -290,7 +292,9 @@ def advise(
     if train_params is None and architecture is None:
         raise ValueError("say what is to be tuned: --train-params 7e9, or --model-config path/to/config.json")
     job = Job(
-        train_params=train_params if train_params is not None else float(architecture.parameters if architecture else 0),
+        train_params=train_params
+        if train_params is not None
+        else float(architecture.parameters if architecture else 0),
         pool_tokens=pool_tokens,
         references=references,
         tasks=tasks,
@@ -316,11 +320,12 @@ def advise(
         utilisation=utilisation,
         usd_per_hour=price,
     )
-    columns = ["strategy", "fraction", "expected", "low", "high", "p_best", "gain", "total_flops"]
+    columns = ["strategy", "fraction", "examples", "expected", "low", "high", "p_best", "gain", "total_flops"]
     columns += ["hours", "usd"] if hardware else []
     show(advice.table(), f"budget {advice.budget:.3g} FLOPs a task, {level:.0%} intervals", columns)
-    show(advice.budget_table(), "how the answer changes with the budget", ["budget_flops", *columns[:6]])
+    show(advice.budget_table(), "how the answer changes with the budget", ["budget_flops", *columns[:7]])
     console.print(advice.verdict, soft_wrap=True, markup=False)
+    console.print(advice.paragraph, soft_wrap=True, markup=False)
     _notes(advice.notes)
     if out:
         from paydirt.report.figures import draw_advice
@@ -328,6 +333,41 @@ def advise(
         write(advice.table(), out / "advice.csv")
         write(advice.budget_table(), out / "budgets.csv")
         console.print(f"wrote {draw_advice(advice, out).png}", soft_wrap=True)
+
+
+def spend(
+    recipe: Annotated[Path, typer.Argument(help="recipe of a study: pool, target, model, methods")],
+    budget: Annotated[float | None, typer.Option(help="FLOPs for selecting and training, pilots included")] = None,
+    hardware: Annotated[str | None, typer.Option(help="budget as hardware: a100, h100, ...")] = None,
+    hours: Annotated[float | None, typer.Option(help="budget as hours on that hardware")] = None,
+    devices: Annotated[int, typer.Option(help="how many of them")] = 1,
+    utilisation: Annotated[float | None, typer.Option(help="share of the hardware's peak that is reached")] = None,
+    target: Annotated[str | None, typer.Option(help="which target of the recipe")] = None,
+    out: Annotated[Path | None, typer.Option(help="directory to write; default: runs/<recipe>-spend")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the opening plan and stop")] = False,
+) -> None:
+    """Spend a budget: zero-shot, pilots as long as they are worth their cost, then one selection and training."""
+    from paydirt.analysis.advisor import budget_of
+    from paydirt.artifacts import refuse_artifact
+    from paydirt.config import parse, read_yaml
+    from paydirt.study.recipe import Study
+    from paydirt.study.spend import open_world, plan_text, run_spend
+
+    _in_range(devices=(devices, 1, 1e6), hours=(hours, 1e-6, 1e9), budget=(budget, 1.0, 1e40))
+    flops = budget_of(budget, hardware, hours, devices, utilisation)
+    values = read_yaml(recipe)
+    if (stage := str(values.pop("stage", "study"))) != "study":
+        raise ValueError(f"{recipe}: a budget is spent on a study's recipe, not on one of the stage {stage!r}")
+    study = parse(Study, values, where=str(recipe))
+    place = (out or Path("runs") / f"{study.name}-spend").absolute()
+    refuse_artifact(place)
+    world = open_world(study, target, place)
+    if dry_run:
+        console.print(plan_text(world, flops), soft_wrap=True, markup=False)
+        return
+    done = run_spend(world, flops, lambda line: console.print(line, soft_wrap=True, markup=False))
+    console.print(f"kept {world.describe(done.kept)}: score {done.score / world.unit:.4g}, {done.flops:.4g} of {flops:.4g} "
+                  f"FLOPs spent; report in {place / 'spend.md'}", soft_wrap=True, markup=False)  # fmt: skip
 
 
 def doctor(

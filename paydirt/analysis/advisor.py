@@ -1,9 +1,10 @@
 """Advice: which complete strategy a budget should buy, how sure that is, and what would make it surer.
 
-The posterior of `posterior.py`, learned from the published results and the user's own (`evidence.py`), is asked for the score of
-every strategy. Each method (with its selector and store) stands for itself at its best affordable size, and the joint
-draws give its probability of being best and the expected regret of choosing it. Intervals are for the score that a run would
-be seen to have; their widths, and the word "sure", are corrected by what held-out panels showed (`calibration.py`).
+The posterior of `posterior.py`, learned from the published results and the user's own (`evidence.py`), is asked for the
+score of every strategy. Each method (with its selector and store) stands for itself at its best affordable size, and
+the joint draws give its probability of being best and the expected regret of choosing it. Intervals are for the score
+that a run would be seen to have; their widths, and the word "sure", are corrected by what held-out panels showed
+(`calibration.py`).
 
 "Not enough evidence" is said unless choices of which as much was predicted were good on held-out panels in at least 80 % of
 cases; good is within one noise standard deviation of the best. Zero-shot is never recommended as sure before it was
@@ -54,8 +55,8 @@ class Ranked:
 class Advice:
     """The answer: `ranking` by expected score (random and zero-shot always in it), and how it moves with the budget.
 
-    `p_good`: how often choices like this one lay within `noise` of the best on held-out panels; `evidence`: what was known of the
-    panel itself (prior, zero-shot, pilot).
+    `p_good`: how often choices like this one lay within `noise` of the best on held-out panels; `evidence`: what was
+    known of the panel itself (prior, zero-shot, pilot).
     """
 
     job: Job
@@ -72,6 +73,36 @@ class Advice:
     evidence: str = "prior"
 
     @property
+    def paragraph(self) -> str:
+        """The answer in plain words: what to do, what to expect, what it costs, how sure that is."""
+        r, s, job = self.best, self.best.strategy, self.job
+        if s.method == ZERO_SHOT:
+            first = f"With {self.budget:.3g} FLOPs the best guess is not to tune at all"
+        elif s.fraction >= 0.999:
+            first = f"With {self.budget:.3g} FLOPs the best guess is to train on everything"
+        else:
+            first = (f"With {self.budget:.3g} FLOPs the best guess is to select by {s.label} and train on "
+                     f"{s.fraction * job.examples:,.0f} examples ({s.fraction * job.pool_tokens:.3g} tokens)")  # fmt: skip
+        cost = f"; that takes {s.total_flops:.3g} FLOPs" + (f", {r.hours:.3g} hours" if r.hours is not None else "")
+        cost += f", about {r.usd:,.0f} dollars" if r.usd is not None else ""
+        expect = (f". A score of {r.expected:.4g} is expected, {r.low:.4g} to {r.high:.4g} at {self.level:.0%}, and "
+                  f"{r.gain:+.3g} ({r.gain_low:+.3g} to {r.gain_high:+.3g}) against random examples.")  # fmt: skip
+        sure = (f" Choices like this one lay within noise of the best in {self.p_good:.0%} of cases on panels held out: "
+                + ("sure enough to act on." if self.enough_evidence else
+                   "not sure." if self.p_good < SURE else "but these were too few to call it sure.")
+                + " The interval is about the score itself, whose level is hard to know beforehand; the choice depends on "
+                "differences between methods, which share that level: a wide interval and a sure choice can both hold.")  # fmt: skip
+        return first + cost + expect + sure + self._left_over()
+
+    def _left_over(self) -> str:
+        passes = self.budget / self.job.full_training_flops
+        if passes <= 1:
+            return ""
+        larger = f"a model of about {self.job.train_params * passes:.2g} parameters for one pass"
+        return (f" The budget pays {passes:.2g} passes over the pool: what one pass leaves over buys further epochs, or "
+                f"{larger}; neither study tells which is better.")  # fmt: skip
+
+    @property
     def best(self) -> Ranked:
         return self.ranking[0]
 
@@ -82,17 +113,18 @@ class Advice:
 
     def table(self) -> pa.Table:
         """The ranking, one row per strategy."""
-        return pa.Table.from_pylist([_row(r) for r in self.ranking])
+        return pa.Table.from_pylist([_row(r, self.job) for r in self.ranking])
 
     def budget_table(self) -> pa.Table:
         """Best strategy at budgets from a tenth to ten times the given one."""
-        return pa.Table.from_pylist([{"budget_flops": b, **_row(r)} for b, r in self.by_budget])
+        return pa.Table.from_pylist([{"budget_flops": b, **_row(r, self.job)} for b, r in self.by_budget])
 
 
-def _row(r: Ranked) -> dict[str, object]:
+def _row(r: Ranked, job: Job) -> dict[str, object]:
     s = r.strategy
     return {
         "strategy": s.label, "method": s.method, "selector_params": s.selector_params, "fraction": s.fraction,
+        "examples": s.fraction * job.examples, "tokens": s.fraction * job.pool_tokens,
         "store": s.store, "expected": r.expected, "low": r.low, "high": r.high, "p_best": r.p_best,
         "p_beats_random": r.p_beats_random, "gain": r.gain, "gain_low": r.gain_low, "gain_high": r.gain_high,
         "expected_regret": r.regret, "selection_flops": s.selection_flops,
@@ -129,7 +161,7 @@ def advise(
     """
     if not 0 < level < 1:
         raise ValueError(f"level lies in (0, 1), not {level:g}")
-    budget = _budget(budget, hardware, wall_hours, devices, utilisation)
+    budget = budget_of(budget, hardware, wall_hours, devices, utilisation)
     rng = np.random.default_rng(seed)
     known = gather(job, results, use_published, metric)
     panel = known.panel
@@ -151,7 +183,7 @@ def advise(
     unseen = not _is_seen(best.method, known)
     evident = sure and not unseen and (best.method != ZERO_SHOT or len(panel.zero_shot) > 0)
     pilot = None
-    if find_pilot and not evident:
+    if find_pilot and (p_good < SURE or unseen):
         contenders = [r.strategy for r in ranking]
         pilot = cheapest_pilot(job, budget, state, panel, contenders, p_good, known, rng)
     by_budget = tuple((b, view.rank(cost <= b)[0][0]) for b in budget * np.array(RATIOS) if (cost <= b).sum() > 1)
@@ -204,7 +236,8 @@ class _View:
         gain_low, gain_high = np.quantile(gain, self.tails, axis=0)
         away = self.width * self.sd[rows]
         ranked = [
-            Ranked(asked[r], unit.back(mean[r]), unit.back(mean[r] - away[i]), unit.back(mean[r] + away[i]), float(p_best[i]),
+            Ranked(asked[r], unit.back(mean[r]), unit.back(mean[r] - away[i]), unit.back(mean[r] + away[i]),
+                   float(p_best[i]),
                    float((sample[:, i] > random + 1e-9).mean()), float((top - sample[:, i]).mean()) / unit.factor,
                    float(gain[:, i].mean()), float(gain_low[i]), float(gain_high[i]))
             for i, r in enumerate(rows)
@@ -248,7 +281,7 @@ def _gaps(job: Job, known: Evidence) -> list[str]:
     return gaps
 
 
-def _budget(
+def budget_of(
     budget: float | None,
     hardware: Hardware | str | None,
     wall_hours: float | None,
@@ -299,6 +332,8 @@ def _verdict(ranking: Sequence[Ranked], p_good: float, pilot: Pilot | None, unse
     why = "that any selection beats random" if method_key(s.method) != "random" and best.p_beats_random < SURE else (
         "to tell the first places apart"
     )  # fmt: skip
+    if p_good >= SURE:
+        why = "on choices like this one: too few held-out cases bear it out"
     if unseen:
         why = f"on {s.method}, which has no results yet"
     if s.method == ZERO_SHOT:

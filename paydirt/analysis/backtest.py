@@ -1,14 +1,14 @@
 """Does the advisor choose better than simple rivals where it has not been, and do its intervals hold what they promise?
 
-Each case (a panel of one of the two published studies) is held out in turn: alone, with every panel of its model, of its task,
-or with its whole study. The model is fitted again without them, levels included; nothing that was learned from held-out
-scores takes part. At each budget the chooser names a run among those the budget affords (zero-shot among them where it was
-measured), and its regret is the best affordable score in hindsight less the chosen one's: in points, and as a share of the
-panel's range.
+Each case (a panel of one of the two published studies) is held out in turn: alone, with every panel of its model, of
+its task, or with its whole study. The model is fitted again without them, levels included; nothing that was learned
+from held-out scores takes part. At each budget the chooser names a run among those the budget affords (zero-shot among
+them where it was measured), and its regret is the best affordable score in hindsight less the chosen one's: in points,
+and as a share of the panel's range.
 
-Evidence: `prior` nothing of the panel; `zero-shot` its untuned score; `pilot` zero-shot and three of its smallest runs (one a
-representation, best mean rank elsewhere first), given for nothing, the same for the rival that takes the pilot's winner.
-Intervals of means are bootstrapped over panels, since scores of one panel share one error.
+Evidence: `prior` nothing of the panel; `zero-shot` its untuned score; `pilot` zero-shot and three of its smallest runs
+(one a representation, best mean rank elsewhere first), given for nothing, the same for the rival that takes the pilot's
+winner. Intervals of means are bootstrapped over panels, since scores of one panel share one error.
 
 Calibration is nested: what corrects a case's intervals and its word "sure" was measured on the cases of other folds.
 """
@@ -66,7 +66,7 @@ class Backtest:
 
 @cache
 def fold_levels(hold: str, key: str, cells: int) -> Levels:
-    """Levels fitted without a held-out model, task or study: to all cells left, or a random set of panels holding `cells`."""
+    """Levels fitted without a held-out model, task or study: to all that is left, or panels holding `cells` cells."""
     known = prior_points()
     keep = {"model": known.model, "task": known.task, "study": known.study}[hold] != key
     return learn(known.where(np.asarray(keep, dtype=bool)), cells=cells).levels
@@ -77,8 +77,8 @@ def backtest(
 ) -> Backtest:
     """Hold out each panel of `study` once; see the module for what is compared.
 
-    A panel held out alone is predicted with the levels that were fitted without its whole task: 19 numbers hardly differ, and a
-    fit takes long.
+    A panel held out alone is predicted with the levels that were fitted without its whole task: 19 numbers hardly
+    differ, and a fit takes long.
     """
     rng = np.random.default_rng(seed)
     models: dict[str, tuple[Model, Ridge, dict[str, float]]] = {}

@@ -1,12 +1,12 @@
 """What a model's own words are worth, measured where it had not been: a factor on its intervals, a scale for "sure".
 
-Enters: outcomes of held-out panels: distances of scores from their predictions in predicted standard deviations, and pairs of
-what was said ("good with 0.9") and what came. Leaves: `Calibration`, small enough for a JSON file.
+Enters: outcomes of held-out panels: distances of scores from their predictions in predicted standard deviations, and
+pairs of what was said ("good with 0.9") and what came. Leaves: `Calibration`, small enough for a JSON file.
 
-Intervals are corrected by split conformal prediction with normalised residuals (Lei et al. 2018, section 5): the half-width at
-a level is the predicted standard deviation times the quantile of |distance| that the level asks for, each panel weighing
-the same, since scores of one panel share one error. Chances are corrected by isotonic regression; "sure" is said from the
-smallest said chance on at which held-out choices were good as often as claimed.
+Intervals are corrected by split conformal prediction with normalised residuals (Lei et al. 2018, section 5): the
+half-width at a level is the predicted standard deviation times the quantile of |distance| that the level asks for, each
+panel weighing the same, since scores of one panel share one error. Chances are corrected by isotonic regression; "sure"
+is said from the smallest said chance on at which held-out choices were good as often as claimed.
 """
 
 from __future__ import annotations

@@ -84,7 +84,8 @@ def case(panel: Panel, study: str, pools: dict[tuple[str, str], float], unit: fl
         at = join(at, part)
     numbers = np.array([r[1:] for r in rows], dtype=np.float64)
     empty = Points(*(np.full(len(at), np.nan) if n == "y" else getattr(at, n) for n in Points.__slots__))
-    return Case(panel.name, study, empty, np.array([r[0] for r in rows], dtype=object), np.nan_to_num(numbers[:, 0], nan=np.inf),
+    labels = np.array([r[0] for r in rows], dtype=object)
+    return Case(panel.name, study, empty, labels, np.nan_to_num(numbers[:, 0], nan=np.inf),
                 np.nan_to_num(numbers[:, 1]), numbers[:, 2] * unit, points([panel], unit, pools, study))  # fmt: skip
 
 

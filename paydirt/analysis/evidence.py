@@ -1,7 +1,8 @@
 """What is known about a job before it is decided: its own panel, other panels, the published prior; all in one unit.
 
-Enters: a `Job` and the user's results. Leaves: `Evidence`: a model of everything but the job's own panel, the own panel's points,
-what it measured (zero-shot, selection costs, on which pool), and notes of what was matched, left out or assumed.
+Enters: a `Job` and the user's results. Leaves: `Evidence`: a model of everything but the job's own panel, the own
+panel's points, what it measured (zero-shot, selection costs, on which pool), and notes of what was matched, left out or
+assumed.
 
 Scores of a task are brought to percent by a unit of that task: shares of 1 times 100, percents as they are, anything else
 (losses, points of a game) standardised by its own median and spread. One panel holds one metric; several are refused.
@@ -143,8 +144,8 @@ def one_metric(results: Results, metric: str | None = None) -> Results:
         asked = [f for f in found if metric and fold(f) == fold(metric)]
         if not asked:
             hint = f" ({metric!r} is none of them)" if metric else ""
-            raise ValueError(f"results of task {one!r} are of {len(found)} metrics, {', '.join(found)}{hint}; scores of two metrics "
-                             f"are never averaged: choose one with --metric")  # fmt: skip
+            raise ValueError(f"results of task {one!r} are of {len(found)} metrics, {', '.join(found)}{hint}; scores of two "
+                             f"metrics are never averaged: choose one with --metric")  # fmt: skip
         keep &= ~rows | (names == asked[0])
     dropped = int((~keep).sum())
     if not dropped:
@@ -156,7 +157,7 @@ def one_metric(results: Results, metric: str | None = None) -> Results:
 
 
 def match_panel(job: Job, mine: Sequence[Panel]) -> tuple[Panel | None, list[str]]:
-    """The panel that is the job's own, by folded names (and parameters where no model is named); else what was probably meant."""
+    """The panel that is the job's own, by folded names (by parameters where no model is named); else what was meant."""
     if not mine:
         return None, []
     task, model = fold(job.task), fold(job.model)

@@ -5,8 +5,9 @@ A strategy is dominated when another costs no more and scores at least as well, 
 non-dominated strategies, as the published figures 2 and 4 draw it.
 
 Intervals: every cell's score is redrawn with its standard error, and everything is computed again. The standard error
-is the seeds' where a study repeats seeds; else the residuals of the panel's fitted laws, pooled over their degrees of freedom. Its
-size is uncertain and redrawn too. Cells whose selection cost nobody gave have no place on the axis and are left out.
+is the seeds' where a study repeats seeds; else the residuals of the panel's fitted laws, pooled over their degrees of
+freedom. Its size is uncertain and redrawn too. Cells whose selection cost nobody gave have no place on the axis and are
+left out.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def cells(panel: Panel) -> Cells:
 
 
 def _pooled_sd(sd: Floats, seeds: Floats) -> tuple[float, float]:
-    """Standard deviation between seeds over all cells that repeat them, and its degrees of freedom; NaN with fewer than 5."""
+    """Standard deviation between seeds over all cells that repeat them, and its freedom; NaN with fewer than 5."""
     freedom = np.where(seeds > 1, seeds - 1, 0)
     total = float(freedom.sum())
     return (float(np.sqrt(np.nansum(freedom * sd**2) / total)), total) if total >= 5 else (float("nan"), total)
@@ -204,8 +205,8 @@ def _slope_interval(
 ) -> tuple[float, float]:
     """Interval of the line's slope by how far it strays when cells are redrawn about their laws (parametric, pivotal).
 
-    A front is made of winners, which noise favours: redrawing about the observed scores adds that twice, and held 48 % of true
-    slopes where it said 90.
+    A front is made of winners, which noise favours: redrawing about the observed scores adds that twice, and held 48 %
+    of true slopes where it said 90.
     """
     if not draws:
         return float("nan"), float("nan")

@@ -11,11 +11,11 @@ P0 base score, Pbar score after training on everything, lambda how fast a method
   study has them, are points at C = 0. P0 then is a base score, and lambda compares methods at equal data. Selection is
   added back where costs are compared (front, break-even, advice).
 
-Intervals: parametric bootstrap (Efron & Tibshirani 1993, chapters 6.5 and 13). Every cell is redrawn about its fitted curve with the
-noise of its *panel*: the residuals of all the panel's curves pooled over their degrees of freedom, or the spread between seeds
-where that is larger. The noise itself is uncertain, so its size is redrawn too (chi-square). Pbar is redrawn with it: it is
-one more noisy run, and the cell on everything moves with it. A bootstrap over the cells of a curve, as before, held 66 to 73 %
-where it said 90, and had no width at three points.
+Intervals: parametric bootstrap (Efron & Tibshirani 1993, chapters 6.5 and 13). Every cell is redrawn about its fitted
+curve with the noise of its *panel*: the residuals of all the panel's curves pooled over their degrees of freedom, or
+the spread between seeds where that is larger. The noise itself is uncertain, so its size is redrawn too (chi-square).
+Pbar is redrawn with it: it is one more noisy run, and the cell on everything moves with it. A bootstrap over the cells
+of a curve, as before, held 66 to 73 % where it said 90, and had no width at three points.
 """
 
 from __future__ import annotations

@@ -107,7 +107,8 @@ def _after(
 ) -> tuple[float, float]:
     """Expected chance of a choice within noise of the best, and expected gain in points, over simulated outcomes.
 
-    Averaged over the mixture of scales by weight: how much a pilot can move the choice depends on how far methods may lie apart.
+    Averaged over the mixture of scales by weight: how much a pilot can move the choice depends on how far methods may
+    lie apart.
     """
     found = [(w, *_after_at(posterior, g, m, seeds, rng, outcomes))
              for g, w in enumerate(posterior.weights) if w >= LIGHTEST]  # fmt: skip

@@ -2,12 +2,12 @@
 
     y = level(panel) + sigma_panel * (curve(z) + jump where untuned + effect(method, z)) + noise,   z = log10 examples
 
-Curve, jump and effect are Gaussian with the kernels of `paydirt.analysis.kernels`, each at several levels (shared, task,
-model, panel; method, representation, rule, family). Everything then is one Gaussian process with a sum of kernels:
-conditioning on published results and on a user's pilot is exact, and draws are joint over strategies, which is what
-probabilities of being best need. The variances of the levels are set by maximum a posteriori marginal likelihood (Rasmussen &
-Williams 2006, chapter 5.4) offline, by `paydirt.analysis.prior`, and shipped as `prior.json`. Noise is each study's own,
-Student-t.
+Curve, jump and effect are Gaussian with the kernels of `paydirt.analysis.kernels`, each at several levels (shared,
+task, model, panel; method, representation, rule, family). Everything then is one Gaussian process with a sum of
+kernels: conditioning on published results and on a user's pilot is exact, and draws are joint over strategies, which is
+what probabilities of being best need. The variances of the levels are set by maximum a posteriori marginal likelihood
+(Rasmussen & Williams 2006, chapter 5.4) offline, by `paydirt.analysis.prior`, and shipped as `prior.json`. Noise is
+each study's own, Student-t.
 
 A new panel's sigma is unknown until it is observed: it is integrated over a log-Student-t fitted to the known panels
 (the predictive of a log-normal of unknown mean and spread), each value weighted by the likelihood of the panel's own
@@ -25,7 +25,15 @@ from scipy.optimize import minimize
 from scipy.stats import t as student
 
 from paydirt.analysis.kernels import (
-    CURVES, JUMPS, LIKENESS, curve_kernel, groups, level_kernel, likenesses, method_shape, selector_kernel,
+    CURVES,
+    JUMPS,
+    LIKENESS,
+    curve_kernel,
+    groups,
+    level_kernel,
+    likenesses,
+    method_shape,
+    selector_kernel,
     untuned,
 )  # fmt: skip
 from paydirt.analysis.points import Points, join
@@ -133,7 +141,7 @@ def scale_of(known: Points, panel: str) -> float:
 
 
 def method_scale_of(known: Points, panel: str) -> float:
-    """How far a panel's methods lie apart at equal data: 1.48 times the median distance from the methods' median, in points."""
+    """How far a panel's methods lie apart at equal data: 1.48 x median distance from their median, in points."""
     rows = known.where((known.panel == panel) & (known.x > 0) & (known.x < 0.999))
     away = [np.abs(y - np.median(y)) for x in np.unique(rows.x) if len(y := rows.y[rows.x == x]) >= 3]
     return float(max(1.48 * np.median(np.concatenate(away)), 0.05)) if away else float("nan")

@@ -3,8 +3,9 @@
     python -m paydirt.analysis.prior            # fit again and compare with prior.json
     python -m paydirt.analysis.prior --write    # fit again and write prior.json (minutes on one core, seeded)
 
-`prior.json` holds the levels' standard deviations, each study's noise, and the calibrations measured by leaving one model and
-one task out (`paydirt.analysis.backtest`). The scores themselves are the published tables. Loading is reading one small file.
+`prior.json` holds the levels' standard deviations, each study's noise, and the calibrations measured by leaving one
+model and one task out (`paydirt.analysis.backtest`). The scores themselves are the published tables. Loading is reading
+one small file.
 """
 
 from __future__ import annotations

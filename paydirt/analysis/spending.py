@@ -1,8 +1,9 @@
 """A budget that spends itself: what to run next, by value of information per FLOP, until nothing more is worth its cost.
 
-The sequence of a careful engineer: measure the untuned model; run small trainings of the methods that could win, cheapest
-first, as long as what they are expected to teach is worth more than what they take from the final run; then put what is
-left into one selection and training. It may end in zero-shot, Random, or everything; and what was run already stays on offer.
+The sequence of a careful engineer: measure the untuned model; run small trainings of the methods that could win,
+cheapest first, as long as what they are expected to teach is worth more than what they take from the final run; then
+put what is left into one selection and training. It may end in zero-shot, Random, or everything; and what was run
+already stays on offer.
 
 Pure analysis, no torch: a `World` says what can be run, at which cost, and gives a score when it is run. A finished study's
 table is a world (`Replay`), so the policy is tested on the published panels; `paydirt spend` is the other.
@@ -20,9 +21,8 @@ from typing import Protocol
 
 import numpy as np
 
-from paydirt.analysis.calibration import Calibration
 from paydirt.analysis.cases import Case
-from paydirt.analysis.points import Points, join
+from paydirt.analysis.points import Points
 from paydirt.analysis.posterior import Conditioned, Model, condition
 from paydirt.analysis.results import Floats
 
@@ -45,8 +45,8 @@ class World(Protocol):
         """FLOPs still to be spent for running `row`, given the selections that were paid."""
         ...
 
-    def run(self, row: int) -> float:
-        """The score of option `row`, in percent."""
+    def run(self, row: int, paid: frozenset[str], left: float) -> tuple[float, float]:
+        """(score of option `row` in percent, FLOPs really spent, at most `left`)."""
         ...
 
 
@@ -74,6 +74,7 @@ class Spent:
     score: float
     flops: float
     paid: frozenset[str] = field(default_factory=frozenset)
+    elsewhere: tuple[tuple[float, int | None], ...] = ()  # (budget, what it would buy by what is known now)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,17 +95,18 @@ class Replay:
         cost = float(self.case.cost[row])
         return cost - float(self.case.selection[row]) if self.case.label[row] in paid else cost
 
-    def run(self, row: int) -> float:
-        return float(self.case.score[row])
+    def run(self, row: int, paid: frozenset[str], left: float) -> tuple[float, float]:
+        return float(self.case.score[row]), self.price(row, paid)
 
 
 def spend(
-    world: World, model: Model, budget: float, *, scale: Calibration | None = None, seed: int = 0,
+    world: World, model: Model, budget: float, *, seed: int = 0,
     known: dict[int, float] | None = None, on_step: Callable[[Step], None] | None = None, most: int = MOST_PILOTS,
 ) -> Spent:  # fmt: skip
     """Spend `budget` FLOPs in `world`, from what `model` knows; never more.
 
-    `known`: scores that were measured before and cost nothing now (a resumed run). Raises ValueError for a budget of 0 or less.
+    `known`: scores that were measured before and cost nothing now (a resumed run). Raises ValueError for a budget of 0
+    or less.
     """
     if not budget > 0:
         raise ValueError(f"a budget is a positive number of FLOPs, not {budget:g}")
@@ -117,9 +119,8 @@ def spend(
 
     def do(kind: str, row: int, reason: str) -> None:
         nonlocal left, paid
-        flops = world.price(row, paid)
-        assert flops <= left * (1 + 1e-12), "the ledger is checked before anything runs"
-        seen[row] = world.run(row)
+        assert world.price(row, paid) <= left, "nothing is run that the ledger cannot pay"
+        seen[row], flops = world.run(row, paid, left)
         left -= flops
         if world.at.x[row] > 0:
             paid = paid | {str(world.label[row])}
@@ -127,9 +128,9 @@ def spend(
         if on_step is not None:
             on_step(steps[-1])
 
-    for row in zero:
-        if int(row) not in seen and world.price(int(row), paid) <= left:
-            do("zero-shot", int(row), "what tuning must beat, at the price of one evaluation")
+    for row in map(int, zero):
+        if row not in seen and world.price(row, paid) <= left:
+            do("zero-shot", row, "what tuning must beat, at the price of one evaluation")
     for _ in range(most):
         state = _condition(model, world, seen)
         plan = _plan(world, state, seen, left, paid)
@@ -140,15 +141,23 @@ def spend(
         do("pilot", row, f"expected to add {worth:.2f} points to the final choice for {flops:.2g} FLOPs")
     state = _condition(model, world, seen)
     final, expected = _plan(world, state, seen, left, paid)
-    kept_before = max(seen, key=lambda r: seen[r]) if seen else None
     if final is not None and final not in seen:
         do("final", final, f"best expected score ({expected:.2f}) that {left:.3g} FLOPs buy")
-    return _end(world, state, budget, left, steps, seen, kept_before, paid)
+    return _end(world, state, budget, left, steps, seen, paid)
+
+
+def opening(
+    world: World, model: Model, budget: float, seed: int = 0
+) -> tuple[tuple[int, float, float] | None, int | None]:
+    """Before anything runs: (the first pilot: row, worth in points, FLOPs; the final run as things stand)."""
+    state = _condition(model, world, {})
+    plan = _plan(world, state, {}, budget, frozenset())
+    return _next_pilot(world, state, {}, budget, frozenset(), plan, np.random.default_rng(seed)), plan[0]
 
 
 def _end(
     world: World, state: Conditioned, budget: float, left: float, steps: list[Step], seen: dict[int, float],
-    before: int | None, paid: frozenset[str],
+    paid: frozenset[str],
 ) -> Spent:  # fmt: skip
     """Keep the run that is best after all: scores of single runs are drawn towards what was expected of them."""
     if not seen:
@@ -156,7 +165,9 @@ def _end(
     rows = np.array(sorted(seen))
     mean = condition(state.model, str(world.at.panel[0]), _own(world, seen)).predict(world.at.where(rows)).mean()
     kept = int(rows[mean.argmax()])
-    return Spent(budget, tuple(steps), kept, seen[kept], budget - left, paid)
+    # What is known now was learned under this budget; another one starts anew but for the knowledge.
+    others = tuple((b, _plan(world, state, {}, b, frozenset())[0]) for b in (budget / 2, budget * 2))
+    return Spent(budget, tuple(steps), kept, seen[kept], budget - left, paid, others)
 
 
 def _own(world: World, seen: dict[int, float]) -> Points | None:

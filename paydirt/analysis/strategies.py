@@ -237,7 +237,8 @@ def strategies(
 ) -> list[Strategy]:
     """All strategies that `budget` FLOPs per task afford, zero-shot included, at `Job.sizes`.
 
-    The sizes are the same at every budget, so that more budget never offers less. Selecting more than 95 % of the pool is not selecting: training on everything appears once, as Random at 1.
+    The sizes are the same at every budget, so that more budget never offers less. Selecting more than 95 % of the pool
+    is not selecting: training on everything appears once, as Random at 1.
 
     With several tasks a gradient method appears with a shared store and without one.
     """

@@ -1,4 +1,4 @@
-"""Laws of the loader and of what advice is drawn from: pools, prices, metrics, units, names. Spelling and order change nothing."""
+"""Laws of the loader and of what advice is drawn from: pools, prices, metrics, units, names, spelling."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_names_of_errors() -> None:
 def test_two_metrics_are_never_averaged(tmp_path: Path) -> None:
     rows = [{**r, "metric": "f1"} for r in _pilot()] + [{**r, "metric": "exact match", "score": 1.0} for r in _pilot()]
     results = _on_pool(_write(tmp_path / "r.jsonl", rows))
-    with pytest.raises(ValueError, match="exact match, f1.*--metric"):
+    with pytest.raises(ValueError, match=r"exact match, f1.*--metric"):
         gather(JOB, results, use_published=True)
     assert gather(JOB, results, True, metric="F1").panel.curves["BM25"].mean.min() > 30
 
@@ -173,7 +173,8 @@ def test_methods_are_known_by_any_spelling(name: str, key: str) -> None:
 
 
 def test_other_peoples_columns_are_found(tmp_path: Path) -> None:
-    rows = [{"Task": "t", "Base Model": "m-7b", "method": "RDS+ (RR)", "num_samples": n, "true_metric": 50.0 + n, "pool": 1000}
+    rows = [{"Task": "t", "Base Model": "m-7b", "method": "RDS+ (RR)", "num_samples": n, "true_metric": 50.0 + n,
+             "pool": 1000}
             for n in (10, 100)]  # fmt: skip
     results = load_results(_write(tmp_path / "r.jsonl", rows))
     assert results.numbers["fraction"].tolist() == [0.01, 0.1]
