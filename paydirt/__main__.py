@@ -1,5 +1,5 @@
 """`python -m paydirt`, which `accelerate launch -m paydirt` uses."""
 
-from paydirt.cli import main
+from paydirt.entry import main
 
 main()

@@ -9,11 +9,8 @@ config's (`Replace`); and nothing replaces what it is made of.
 
 from __future__ import annotations
 
-import functools
-import importlib.metadata
 import json
 import os
-import platform
 import shlex
 import shutil
 import time
@@ -36,9 +33,11 @@ from paydirt.files import (
     replace_directory,
     write_atomic,
 )
+from paydirt.libraries import RECORDED, library_versions, versions
 
 __all__ = [
     "MANIFEST",
+    "RECORDED",
     "UNFINGERPRINTED",
     "Artifact",
     "Damaged",
@@ -49,6 +48,7 @@ __all__ = [
     "damaged",
     "file_digest",
     "fingerprint",
+    "key_of",
     "library_versions",
     "open_artifact",
     "read_json",
@@ -61,16 +61,12 @@ __all__ = [
 MANIFEST = "manifest.json"
 # Bookkeeping that differs between two runs of the same work (times, dates); it never enters a fingerprint.
 UNFINGERPRINTED = {MANIFEST, "ledger.jsonl", "key", "config.yaml"}
-RECORDED = (
-    *("torch", "transformers", "tokenizers", "peft", "accelerate", "datasets", "sentence-transformers", "lm-eval"),
-    *("numpy", "scipy", "scikit-learn"),
-)
 VERIFY = "PAYDIRT_VERIFY"  # set by `--verify`: contents are checked too whenever an artifact is opened
 
 Replace = Literal["nothing", "same stage", "anything"]
 """Which finished output of another key may be replaced. "nothing": of the same stage and config alone, whose inputs or
 versions have changed (a place that a person named); "same stage": any of that stage (a place of our own: the cache, a
-study's folder); "anything": what a person asks for by `--force`."""
+study's folder); "anything": what a person asks for by `--force`, the same key included."""
 
 
 def cache_root() -> Path:
@@ -200,15 +196,9 @@ def build(
     be replaced (see `Replace`).
     """
     out = Path(out).absolute()
-    facts = {
-        "stage": stage,
-        "version": [__version__, version],
-        "libraries": library_versions(libraries),
-        "config": config if identity is None else identity,
-        "inputs": inputs,
-    }
-    key = fingerprint(facts)
-    if found := _finished(out, key):
+    key = key_of(stage, config if identity is None else identity, inputs, version, libraries)
+    forced = replace == "anything"  # made again even where it seems to be there: damage may be what it is asked for
+    if not forced and (found := _finished(out, key)):
         return found
     _refuse(out, stage, config, replace)
     part = out.with_name(out.name + ".part")
@@ -216,7 +206,7 @@ def build(
         return _follow(out, part, key, make)
     with locked(out):
         recover(out, out.with_name(out.name + ".old"))
-        if found := _finished(out, key):  # another process finished it while we waited
+        if not forced and (found := _finished(out, key)):  # another process finished it while we waited
             return found
         _refuse(out, stage, config, replace)
         if _finished(part, key):  # all was made, then a kill came before the rename
@@ -228,6 +218,13 @@ def build(
         notes = make(part) or {}
         _promote(part, out, stage, key, config, inputs, notes, started)
     return Artifact(out, fresh=True)
+
+
+def key_of(stage: str, identity: dict[str, Any], inputs: dict[str, str], version: int, libraries: Sequence[str]) -> str:
+    """The key of an artifact: everything that decides its bytes."""
+    code = [__version__, version]
+    versions = library_versions(libraries)
+    return fingerprint({"stage": stage, "version": code, "libraries": versions, "config": identity, "inputs": inputs})
 
 
 def _follow(out: Path, part: Path, key: str, make: Callable[[Path], dict[str, Any] | None]) -> Artifact:
@@ -292,6 +289,13 @@ def refuse_artifact(out: Path) -> None:
 def _refuse(out: Path, stage: str, config: dict[str, Any], replace: Replace) -> None:
     """ValueError where `out` holds what may not be replaced, or what the new output would be made of."""
     found = _manifest(out)
+    if (
+        not found
+        and replace == "anything"
+        and (out / MANIFEST).is_file()
+        and read_text(out / "config.yaml")[:6] == "stage:"
+    ):
+        found = {"stage": stage, "config": {}}  # ours, with a damaged manifest
     if not found:
         if out.exists() and not (out.is_dir() and not any(out.iterdir())):
             raise ValueError(f"{out}: exists and was not made by paydirt; choose another --out or remove it")
@@ -378,22 +382,3 @@ def _promote(
 def _rename(part: Path, out: Path) -> None:
     (part / "key").unlink(missing_ok=True)
     replace_directory(part, out, out.with_name(out.name + ".old"))
-
-
-def versions() -> dict[str, str]:
-    """What ran: paydirt, Python and the libraries whose numbers enter results."""
-    return {"paydirt": __version__, "python": platform.python_version(), **library_versions(RECORDED)}
-
-
-def library_versions(names: Sequence[str]) -> dict[str, str]:
-    """Versions of those libraries that are installed."""
-    found = {name: _version(name) for name in sorted(set(names))}
-    return {name: version for name, version in found.items() if version}
-
-
-@functools.cache
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return ""

@@ -1,6 +1,6 @@
 """Typed configs to YAML and back. Unknown keys and wrong values are errors that name the place and the remedy.
 
-A config is a frozen pydantic model whose field descriptions become `--help`; this module and `cli_options` are the only
+A config is a frozen pydantic model whose field descriptions become `--help`; this module and `cli.options` are the only
 places that know of pydantic's error forms.
 """
 
@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from paydirt.registry import did_you_mean
 
 C = TypeVar("C", bound="Config")
+LARGEST = 100_000  # values of a config file, aliases unfolded
 
 
 @dataclass(frozen=True)
@@ -149,15 +150,36 @@ def read_yaml(path: Path) -> dict[str, Any]:
         line = f":{mark.line + 1}" if mark else ""
         raise ValueError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
     except RecursionError:
-        raise ValueError(f"{path}: nested too deeply for YAML; no config needs more than ten levels") from None
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-        # Dates that do not exist, numbers that are none: the YAML library raises whatever their constructors raise.
-        raise ValueError(f"{path}: a value cannot be read as what its form or tag says ({error}); quote it") from None
+        raise ValueError(f"{path}: nested too deeply to be a config; a recipe has a few levels") from None
+    except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
+        # PyYAML's constructors raise these for a tag whose text does not fit it (a timestamp of month 13, !!int of words).
+        raise ValueError(f"{path}: a value does not fit its YAML tag ({error}); put it in quotes") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected a mapping of keys to values, found {type(values).__name__}")
-    if odd := [key for key in values if not isinstance(key, str)]:
-        raise ValueError(f"{path}: the key {_short(odd[0])} is no text; quote it")
+    if place := _not_plain(values, LARGEST):
+        raise ValueError(f"{path}: {place}")
     return values
+
+
+def _not_plain(values: Any, largest: int) -> str:
+    """What in a YAML document is no plain value, or that its aliases unfold to more than `largest` values; else ""."""
+    waiting, seen = [("", values)], 0
+    while waiting:
+        place, value = waiting.pop()
+        seen += 1
+        if seen > largest:
+            return f"unfolds to more than {largest} values; a config is small, so look at its aliases"
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                if not isinstance(key, str):
+                    where = f"{place}: " if place else ""
+                    return f"{where}the key {key!r} is of type {type(key).__name__}; put it in quotes"
+                waiting.append((f"{place}.{key}".lstrip("."), inner))
+        elif isinstance(value, list):
+            waiting += [(f"{place}[{i}]", inner) for i, inner in enumerate(value)]
+        elif value is not None and not isinstance(value, str | int | float | bool):
+            return f"{place}: {str(value)[:40]!r} is read as a {type(value).__name__}; put it in quotes"
+    return ""
 
 
 def load(cls: type[C], path: Path) -> C:

@@ -11,9 +11,10 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-from paydirt.artifacts import cache_root, versions
+from paydirt.artifacts import MANIFEST, cache_root, open_artifact, versions
 
 EXAMPLES = (
     ("What is the capital of France?", "Paris."),
@@ -41,6 +42,15 @@ def machine() -> Iterator[str]:
     for package, purpose in OPTIONAL.items():
         found = importlib.util.find_spec(package) is not None
         yield f"{package}: {'installed' if found else 'missing'} ({purpose})"
+
+
+def check_artifact(path: Path) -> list[str]:
+    """That an artifact is as it was written, byte for byte; nothing where `path` is none. ValueError names damage."""
+    if not (path / MANIFEST).is_file():
+        return []
+    artifact = open_artifact(path).check(contents=True)
+    outputs = artifact.manifest["outputs"]
+    return [f"{path}: {len(outputs)} files of stage {artifact.manifest['stage']}: every byte is as it was written"]
 
 
 def check_gradients(model: str, lora: bool, dtypes: list[str], attentions: Sequence[str | None]) -> Iterator[str]:

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from paydirt.artifacts import MANIFEST, Artifact
+from paydirt.artifacts import MANIFEST, Artifact, open_artifact, read_json, reading
+from paydirt.cost.ledger import Entry, Ledger
 
 
-def describe(path: Path) -> list[str]:
-    """Lines for a person. Raises ValueError where there is nothing to describe."""
+def describe(
+    path: Path, how: dict[str, Any] | None = None, cache: Path | None = None, verify: bool = False
+) -> list[str]:
+    """Lines for a person; `how` says how a data file is to be read.
+
+    ValueError where there is nothing to describe, or it is damaged.
+    """
     path = Path(path)
     if (path / MANIFEST).is_file():
-        return _artifact(Artifact(path))
+        artifact = open_artifact(path)
+        if verify:
+            artifact.check(contents=True)
+        with reading(path):
+            return _artifact(artifact) + (["  every byte is as it was written"] if verify else [])
     if (path / "results.parquet").is_file():
         return _study(path)
     if path.with_name(path.name + ".part").exists() and not path.exists():
         return [f"{path} is unfinished: {path.name}.part exists; run its stage again to continue it"]
     if not path.exists():
         raise ValueError(f"{path}: no such file or directory")
-    return _data(path)
+    return _data(path, how or {}, cache)
 
 
 def _artifact(artifact: Artifact) -> list[str]:
@@ -32,10 +41,8 @@ def _artifact(artifact: Artifact) -> list[str]:
     lines += [f"  versions: {', '.join(f'{k} {v}' for k, v in m['versions'].items())}"]
     for name in ("cascade.json", "diagnostics.json"):
         if (artifact.path / name).exists():
-            lines += _told(json.loads((artifact.path / name).read_text(encoding="utf-8")))
-    ledger = artifact.path / "ledger.jsonl"
-    if ledger.exists():
-        lines += [_ledger_line(json.loads(line)) for line in ledger.read_text().splitlines()]
+            lines += _told(read_json(artifact.path, name))
+    lines += [_ledger_line(entry) for entry in Ledger(artifact.path).entries()]
     return [*lines, f"  run again with: paydirt run {artifact.path / 'config.yaml'}"]
 
 
@@ -63,12 +70,12 @@ def _told(report: dict[str, Any]) -> list[str]:
     return [*lines, f"    rank correlation of features alone: {alone}"] if alone else lines
 
 
-def _ledger_line(entry: dict[str, Any]) -> str:
-    measured = "not counted" if entry["measured_flops"] is None else f"{entry['measured_flops']:.3g}"
-    memory = f"{entry['peak_bytes'] / 2**20:.0f} MB on {entry['device']}"
+def _ledger_line(entry: Entry) -> str:
+    measured = "not counted" if entry.measured_flops is None else f"{entry.measured_flops:.3g}"
+    memory = f"{entry.peak_bytes / 2**20:.0f} MB on {entry.device}"
     return (
-        f"  ledger {entry['stage']} {entry['what']}: predicted {entry['predicted_flops']:.3g} FLOPs, measured {measured}, "
-        f"{entry['tokens']} tokens, {entry['seconds']:.1f} s, peak {memory}"
+        f"  ledger {entry.stage} {entry.what}: predicted {entry.predicted_flops:.3g} FLOPs, measured {measured}, "
+        f"{entry.tokens} tokens, {entry.seconds:.1f} s, peak {memory}"
     )
 
 
@@ -81,11 +88,14 @@ def _study(path: Path) -> list[str]:
     return [f"{path}: a study of {len(rows)} runs", f"  tasks: {', '.join(tasks)}", f"  methods: {', '.join(methods)}"]
 
 
-def _data(path: Path) -> list[str]:
+def _data(path: Path, how: dict[str, Any], cache: Path | None) -> list[str]:
+    from paydirt.config import parse
     from paydirt.data.pool import PoolConfig, open_pool
+    from paydirt.data.tally import lines_of
 
-    pool = open_pool(PoolConfig(files=[str(path)]))
+    pool = open_pool(parse(PoolConfig, {"files": [str(path)], **how}, where=str(path)), cache)
     lines = [f"{path}: {len(pool)} examples in form {pool.form!r}, fingerprint {pool.fingerprint}"]
+    lines += [f"  {line}" for line in lines_of(pool.account())]
     lines += [f"  source {name}: {count}" for name, count in pool.source_counts().items()]
     first = pool.example(0)
     lines += [f"  first: {first.id}"] + [f"    {m.role}: {m.content[:100]!r}" for m in first.messages]

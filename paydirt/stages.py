@@ -32,6 +32,7 @@ from paydirt.data.encoding import Encoder, EncodingConfig
 from paydirt.data.pool import Pool, PoolConfig, open_pool
 from paydirt.data.tokens import TokenStore, token_store
 from paydirt.evaluation.base import Benchmark, BenchmarkField, make_benchmark
+from paydirt.execution import Executor, Local
 from paydirt.models.load import ModelConfig, load_tokenizer, model_fingerprint, model_identity
 from paydirt.progress import say
 from paydirt.scorers.base import (
@@ -75,6 +76,7 @@ class Workspace:
 
     shared: Path = field(default_factory=cache_root)
     replace: Replace = "nothing"
+    executor: Executor = field(default_factory=Local)
     _open: dict[str, Any] = field(default_factory=dict)
 
     def _once(self, kind: str, config: Config, make: Callable[[], T]) -> T:
@@ -122,6 +124,7 @@ def score(config: ScoreStage, out: Path, workspace: Workspace) -> Artifact:
     """Pool and target to similarities on disk (see `paydirt.scores`)."""
     pool, target = workspace.pool(config.pool), workspace.target(config.target)
     job = Job(pool, target, out, workspace.shared, config.model, config.encoding, config.seed, config.convention)
+    job.executor = workspace.executor
     identity: dict[str, Any] = {"method": deciding(config.method)}
     if is_stochastic(config.method):
         identity["seed"] = config.seed
@@ -132,7 +135,7 @@ def score(config: ScoreStage, out: Path, workspace: Workspace) -> Artifact:
 
     def make(part: Path) -> dict[str, Any]:
         job.out = part
-        return config.method.run(job)
+        return {**config.method.run(job), "pool": pool.account()}
 
     return build(
         out,
@@ -180,12 +183,15 @@ def select(config: SelectStage, out: Path, workspace: Workspace) -> Artifact:
     config = config.model_copy(update={"selection": selection, "seed": config.seed if policy.draws else 0})
     identity = {k: v for k, v in deciding(config).items() if k != "pool"}  # which an input stands for
 
+    config.budget.check_unit(scored.notes["token_unit"])
+
     def make(part: Path) -> dict[str, Any]:
         scores = Scores(scored.path)
         with reading(scored.path, "manifest.json"):
             unit = scored.notes["token_unit"]
         chosen = choose(scores, config.selection, config.budget, config.seed, config.flops_per_token)
-        return write_selection(part, pool, scores, chosen, config.budget) | {"token_unit": unit}
+        notes = write_selection(part, pool, scores, chosen, config.budget)
+        return notes | {"token_unit": unit, "pool": pool.account()}
 
     inputs = {
         "pool": pool.fingerprint,
@@ -254,7 +260,7 @@ def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
     from paydirt.training.train import Rows, train_model
 
     pool = workspace.pool(config.pool)
-    ids = selected_ids(Path(config.selection)) if config.selection else pool.ids()
+    ids = selected_ids(open_artifact(Path(config.selection), "select").path) if config.selection else pool.ids()
     encoder = workspace.encoder(config.model, config.encoding)
     inputs = train_inputs(config, pool, ids, encoder, workspace)
     identity = {
@@ -267,7 +273,7 @@ def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
     def make(part: Path) -> dict[str, Any]:
         tokens = workspace.tokens(config.pool, config.model, config.encoding)
         rows = pool.rows_of(sorted(ids))
-        return train_model(
+        notes = train_model(
             part,
             config.model,
             encoder,
@@ -277,6 +283,7 @@ def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
             fraction=config.share,
             convention=config.convention,
         )
+        return {**notes, "pool": pool.account()}
 
     return build(
         out,

@@ -10,6 +10,7 @@ Scores of a task are brought to percent by a unit of that task: shares of 1 time
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -72,7 +73,7 @@ def gather(job: Job, results: Results | None, use_published: bool, metric: str |
     mine: list[Panel] = []
     pools: dict[tuple[str, str], tuple[float, float]] = {}
     if results is not None:
-        results = one_metric(on_pool(results, job), metric)
+        results = one_metric(on_pool(results, job), metric, job.task)
         notes += results.notes
         mine, pools = panels(results), pool_sizes(results)
     match, said = match_panel(job, mine)
@@ -130,30 +131,40 @@ def on_pool(results: Results, job: Job) -> Results:
     return complete(again, job.pool_tokens, job.examples)
 
 
-def one_metric(results: Results, metric: str | None = None) -> Results:
-    """The rows of one metric a task; ValueError naming the metrics where there are several and none of them is asked for."""
+def one_metric(results: Results, metric: str | None = None, task: str = "") -> Results:
+    """The rows of one metric a task, where `metric` is asked for; other tasks' metrics stay apart as they are.
+
+    Rows of a task that was measured in several metrics are named "task (metric)" (`results`). ValueError naming the metrics when
+    they are the job's own task's and none of them is asked for.
+    """
     if not len(results):
         return results
-    names, task = results.text("metric"), results.text("task")
-    keep = np.ones(len(results), dtype=bool)
-    for one in dict.fromkeys(task):
-        rows = task == one
-        found = sorted({str(n) for n in names[rows] if n})
-        if len(found) < 2:
+    metrics, full = results.text("metric"), results.text("task")
+    ends = [f" ({m or 'not stated'})" for m in metrics]
+    base = np.array([t[: -len(e)] if t.endswith(e) else t for t, e in zip(full, ends)], dtype=object)
+    keep, named = np.ones(len(results), dtype=bool), full.copy()
+    for one in dict.fromkeys(base):
+        rows = base == one
+        found = sorted({str(m) for m, t in zip(metrics[rows], full[rows]) if t != one})
+        if not found:
             continue
         asked = [f for f in found if metric and fold(f) == fold(metric)]
-        if not asked:
+        if asked:
+            keep &= ~rows | (metrics == asked[0])
+            named[rows] = one
+        elif fold(task) == fold(one) or (not task and len(set(base)) == 1):
             hint = f" ({metric!r} is none of them)" if metric else ""
-            raise ValueError(f"results of task {one!r} are of {len(found)} metrics, {', '.join(found)}{hint}; scores of two "
-                             f"metrics are never averaged: choose one with --metric")  # fmt: skip
-        keep &= ~rows | (names == asked[0])
+            raise ValueError(f"results of task {one!r} are of {len(found)} metrics, {', '.join(f or 'not stated' for f in found)}"
+                             f"{hint}; scores of two metrics are never averaged: choose one with --metric")  # fmt: skip
     dropped = int((~keep).sum())
     if not dropped:
         return results
+    levels = tuple(dict.fromkeys(named[keep]))
+    at = {name: code for code, name in enumerate(levels)}
     kept = results.where(keep)
-    return Results(
-        kept.codes, kept.levels, kept.numbers, (*kept.notes, f"{dropped} rows of other metrics than {metric} left out")
-    )
+    codes = {**kept.codes, "task": np.array([at[name] for name in named[keep]], dtype=np.int64)}
+    note = f"{dropped} rows of other metrics than {metric} left out"
+    return Results(codes, {**kept.levels, "task": levels}, kept.numbers, (*kept.notes, note))
 
 
 def match_panel(job: Job, mine: Sequence[Panel]) -> tuple[Panel | None, list[str]]:
@@ -193,8 +204,8 @@ def match_panel(job: Job, mine: Sequence[Panel]) -> tuple[Panel | None, list[str
 
 
 def _bare(model: str) -> str:
-    """A model's name without the pool that the loader put behind it."""
-    return model.split(" [")[0]
+    """A model's name without the pool or the size that was put behind it to tell two apart."""
+    return re.sub(r" \((\d[\d.e+]*B|not stated)\)$", "", model.split(" [")[0])
 
 
 def unit_of(found: Sequence[Panel]) -> Unit:

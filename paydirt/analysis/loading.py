@@ -132,8 +132,9 @@ def from_table(table: pa.Table, where: str = "results") -> Results:
                 if spelling != canonical:
                     notes.append(f"{where}: column {given[spelling]!r} read as {canonical}")
                 break
-    if "metric" in given:
-        columns["metric"] = table.column(given["metric"])
+    for name in ("metric", "model_id"):
+        if name in given:
+            columns[name] = table.column(given[name])
     if "model" not in columns and "train_params" in columns:
         sizes = columns["train_params"].cast(pa.float64()).to_pylist()
         columns["model"] = pa.array([None if v is None else f"{v / 1e9:.4g}B" for v in sizes], pa.string())

@@ -9,6 +9,10 @@ Columns (`TEXT` and `NUMBERS`); a missing number is NaN, a missing text is "":
     selection_flops, training_flops, total_flops
     score, seed                            higher is better, any scale
     pool_examples, pool_tokens             the pool that the fraction is a share of
+    model_id                               which model a name means, where names are shared
+
+Whatever makes scores incomparable keeps them apart: where one model name stands for several sizes or identities, or a task
+was measured in several metrics, the names are lengthened to say which, with a note (`_told_apart`).
 
 A *panel* is one task on one model, as in the published figures; a *curve* is one method (with one selector size) in a
 panel; a *cell* is one point of a curve, with the scores of all its seeds. Text is held as integer codes, so that a table
@@ -28,7 +32,7 @@ import pyarrow as pa
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-TEXT = ("task", "model", "method", "metric")
+TEXT = ("task", "model", "method", "metric", "model_id")
 NUMBERS = (
     "train_params", "selector_params", "fraction", "n_examples", "tokens",
     "selection_flops", "training_flops", "total_flops", "score", "seed", "pool_examples", "pool_tokens",
@@ -89,7 +93,7 @@ class Results:
         for name in TEXT:
             codes[name], levels[name] = _encode(table, name)
         numbers = {name: _floats(table, name) for name in NUMBERS}
-        results = cls(codes, levels, numbers, tuple(notes))
+        results = _told_apart(cls(codes, levels, numbers, tuple(notes)))
         good = np.isfinite(numbers["score"])
         if not good.all():
             dropped = int((~good).sum())
@@ -110,6 +114,65 @@ def concat(parts: Sequence[Results]) -> Results:
     """One table after another; text levels are merged."""
     tables = [part.table() for part in parts]
     return Results.from_table(pa.concat_tables(tables), [note for part in parts for note in part.notes])
+
+
+def _told_apart(results: Results) -> Results:
+    """The same rows, with names lengthened where one name stands for what must not be averaged.
+
+    Rows that do not say their model's size or identity, or their metric (zero-shot rows, other studies' tables), are of
+    the one that the others under their name have, if they have one.
+    """
+    if not len(results):
+        return results
+    size = np.nan_to_num(results.numbers["train_params"], nan=0.0)
+    parts = [results.codes[name] for name in ("task", "model", "metric", "model_id")]
+    _, first, row_kind = np.unique(
+        np.stack([*parts, np.unique(size, return_inverse=True)[1]], axis=1),
+        axis=0,
+        return_index=True,
+        return_inverse=True,
+    )
+    row_kind = row_kind.reshape(-1)
+    one = results.where(first)  # a row of each kind: names are few, rows are many
+    task, model, metric, identity = (one.text(name) for name in ("task", "model", "metric", "model_id"))
+    sizes = np.array([f"{s / 1e9:.4g}B" if s > 0 else "" for s in size[first]], dtype=object)
+    notes = list(results.notes)
+    metric, sizes, identity = _adopted(task, metric), _adopted(model, sizes), _adopted(model, identity)
+    task = _lengthened(task, metric, "metrics", "task", notes)
+    model = _lengthened(model, sizes, "sizes", "model", notes)
+    model = _lengthened(model, np.array([i[:8] for i in identity], dtype=object), "models", "model name", notes)
+    if len(notes) == len(results.notes):
+        return results
+    codes, levels = dict(results.codes), dict(results.levels)
+    for name, values in (("task", task), ("model", model)):
+        levels[name] = tuple(dict.fromkeys(values))
+        at = {value: code for code, value in enumerate(levels[name])}
+        codes[name] = np.array([at[value] for value in values], dtype=np.int64)[row_kind]
+    return Results(codes, levels, results.numbers, tuple(notes))
+
+
+def _adopted(name: npt.NDArray[np.object_], value: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
+    """`value` [N], empty ones replaced by the only other value that rows of the same name have."""
+    known: dict[str, set[str]] = {}
+    for n, v in set(zip(name, value)):
+        if v:
+            known.setdefault(n, set()).add(v)
+    sole = {n: next(iter(values)) for n, values in known.items() if len(values) == 1}
+    return np.array([v or sole.get(n, "") for n, v in zip(name, value)], dtype=object)
+
+
+def _lengthened(
+    name: npt.NDArray[np.object_], value: npt.NDArray[np.object_], what: str, kind: str, notes: list[str]
+) -> npt.NDArray[np.object_]:
+    """`name` [N] with its value in brackets, where rows of one name have several values."""
+    values: dict[str, set[str]] = {}
+    for n, v in set(zip(name, value)):
+        values.setdefault(n, set()).add(v)
+    several = {n: sorted(v) for n, v in values.items() if len(v) > 1}
+    for n, found in several.items():
+        listed = ", ".join(v or "not stated" for v in found)
+        notes.append(f"the {kind} {n!r} stands for several {what} ({listed}), which are kept apart")
+    return np.array([f"{n} ({v or 'not stated'})" if n in several else n for n, v in zip(name, value)], dtype=object)
 
 
 def _encode(table: pa.Table, name: str) -> tuple[Ints, tuple[str, ...]]:

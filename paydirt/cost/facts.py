@@ -76,6 +76,20 @@ class Lengths:
         below = (np.arange(len(ordered) + 1) / len(ordered)) ** batch
         return float((ordered * np.diff(below)).sum() / self.mean)
 
+    def packed(self, most: float) -> float:
+        """Padded tokens over tokens where like lengths are packed into batches of at most `most` padded tokens.
+
+        Next to 1 for a pool; a handful of unlike texts in one batch pad to the longest.
+        """
+        if self.each is None or not self.total:
+            return 1.0
+        falling, at, padded = np.sort(self.each)[::-1], 0, 0.0
+        while at < len(falling) and falling[at]:
+            rows = min(len(falling) - at, max(1, int(most // falling[at])))
+            padded += float(falling[at]) * rows
+            at += rows
+        return padded / self.total
+
 
 @dataclass(frozen=True, slots=True)
 class EncoderFacts:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from paydirt.artifacts import Artifact
 
 
@@ -45,8 +47,8 @@ def _cpu_attention() -> dict[Any, Callable[..., int]]:
 class FlopMeter:
     """Counts the first `sample` calls and scales by a weight (tokens) to all of them.
 
-    `charges` are FLOPs of artifacts that were measured when they were made, by the artifact's place: whoever uses one is
-    charged for it in full, and once, however often it is used and whoever made it.
+    `charges` are FLOPs of what was measured when it was made, by its place: whoever uses an artifact is charged for it in
+    full, whoever uses rows of a column for those rows, and once, however often it is used and whoever made it.
     """
 
     def __init__(self, sample: int = 2) -> None:
@@ -55,7 +57,8 @@ class FlopMeter:
         self._counted_weight = 0.0
         self._weight = 0.0
         self._elsewhere = 0.0
-        self.charges: dict[str, float] = {}
+        self._artifacts: dict[str, float] = {}
+        self._rows: dict[str, np.ndarray] = {}
 
     def run(self, work: Callable[[], Any], weight: float | Callable[[Any], float]) -> Any:
         """Run `work`, whose cost is proportional to `weight` (or to what `weight` says of its result); return its result."""
@@ -76,11 +79,22 @@ class FlopMeter:
     def charge(self, artifact: Artifact) -> None:
         """Charge a shared artifact with the FLOPs that its notes state, unless it is charged already."""
         place = f"{artifact.path.parent.name}/{artifact.path.name}"
-        self.charges[place] = float(artifact.notes["measured_flops"] or 0.0)
+        self._artifacts[place] = float(artifact.notes["measured_flops"] or 0.0)
+
+    def charge_rows(self, place: str, rows: np.ndarray, flops: np.ndarray, size: int) -> None:
+        """Charge `rows` of a column of `size` rows with their `flops`, unless they are charged already."""
+        self._rows.setdefault(place, np.zeros(size, dtype=np.int64))[rows] = flops
+
+    @property
+    def charges(self) -> dict[str, float]:
+        """FLOPs by place, of artifacts and of the rows of columns."""
+        return self._artifacts | {place: float(sum(flops.tolist())) for place, flops in self._rows.items()}
 
     def absorb(self, other: FlopMeter) -> None:
         """Take over what another meter counted for a part of this work; what both were charged with stays charged once."""
-        self.charges |= other.charges
+        self._artifacts |= other._artifacts
+        for place, flops in other._rows.items():
+            self._rows[place] = np.maximum(self._rows.get(place, 0), flops)
         self.add(other.own_flops)
 
     @property

@@ -1,7 +1,8 @@
 """Batches of similar lengths under a token budget, padded on the right.
 
-Which rows share a batch depends on their lengths and ids alone, never on worker or order of arrival, so that a resumed
-or sharded run computes the same batches.
+A kernel may sum in another order when a batch has another shape, so a result could tell in its last bits who shared the
+batch. `fixed_shapes` rules that out: a row's length alone decides the shape of its batch, and within one shape neither
+neighbours nor place enter a row's result. The same row gives the same bytes in any shard, order or resumed run.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 IGNORED = -100  # the label that torch's cross-entropy leaves out
+MOST_ROWS = 64  # of a batch: what short rows fill up for their last batch stays small
 
 
 class Batch(NamedTuple):
@@ -43,11 +45,46 @@ def length_bucketed(lengths: Sequence[int] | np.ndarray, token_budget: int) -> l
     return groups
 
 
-def collate(examples: Sequence[Encoded], pad_id: int) -> Batch:
-    """Pad a list of encoded examples to one batch."""
+class Shape(NamedTuple):
+    """`rows` share a batch that is padded to `width` tokens and filled up to `size` rows."""
+
+    rows: np.ndarray
+    width: int
+    size: int
+
+    @property
+    def filled(self) -> np.ndarray:
+        """`rows`, repeated from the first on until the batch is full."""
+        return np.resize(self.rows, self.size)
+
+
+def fixed_shapes(lengths: Sequence[int] | np.ndarray, token_budget: int, most: int | None = None) -> list[Shape]:
+    """Batches [size, width] whose shape is decided by the width alone, and the width by a row's length; longest first.
+
+    Widths are eight to an octave (multiples of 8), at most `most`, what the model can read.
+    """
+    lengths = np.asarray(lengths, dtype=np.int64)
+    widths = np.asarray([width_of(int(n), most) for n in lengths], dtype=np.int64)
+    shapes = []
+    for width in np.unique(widths)[::-1].tolist():
+        size = int(np.clip(token_budget // width, 1, MOST_ROWS))
+        inside = np.flatnonzero(widths == width)
+        shapes += [Shape(inside[at : at + size], width, size) for at in range(0, len(inside), size)]
+    return shapes
+
+
+def width_of(length: int, most: int | None = None) -> int:
+    """Padded length of a row of `length` tokens: at most an eighth more, or 7."""
+    step = max(8, 1 << max(0, (length - 1).bit_length() - 4))
+    width = max(8, -(-length // step) * step)
+    return max(length, min(width, most)) if most else width
+
+
+def collate(examples: Sequence[Encoded], pad_id: int, width: int = 0) -> Batch:
+    """Pad a list of encoded examples to one batch, as wide as the longest or `width`."""
     import torch
 
-    width = max(len(e.ids) for e in examples)
+    width = max(width, *(len(e.ids) for e in examples))
     ids = np.full((len(examples), width), pad_id, dtype=np.int64)
     attention = np.zeros_like(ids)
     labels = np.full_like(ids, IGNORED)

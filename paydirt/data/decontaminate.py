@@ -247,7 +247,7 @@ def decontaminate(
         write_config(part, files, pool_config)
         found = {**counts, "examples": len(pool), "excluded": len(leaked), "kept": len(kept), **tally(matches)}
         write_atomic(part / "report.json", json.dumps(found, indent=1, ensure_ascii=False))
-        return found
+        return {**found, "pool": pool.account()}
 
     inputs = {"pool": pool.fingerprint, "items": fingerprint([list(item) for item in items])}
     inputs["records"] = open_artifact(pool.path).fingerprint  # which are written whole

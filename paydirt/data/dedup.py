@@ -101,7 +101,7 @@ def dedup(
         }
         report["missed"] = miss(config.threshold, *banding(config.threshold))  # share of pairs at the threshold
         write_atomic(part / "report.json", json.dumps(report, indent=1, ensure_ascii=False))
-        return report
+        return {**report, "pool": pool.account()}
 
     told = {"pool": pool_config.to_dict(), **config.to_dict()}
     inputs = {"pool": pool.fingerprint, "records": open_artifact(pool.path).fingerprint}  # records are written whole

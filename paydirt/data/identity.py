@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from paydirt.data.forms import Turn
 from paydirt.data.readers import BadRecord, unit
+from paydirt.data.turns import Turn
 
 
 def content_id(turns: Iterable[Turn]) -> str:

@@ -15,24 +15,25 @@ from __future__ import annotations
 import json
 from array import array
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from paydirt.data.forms import Turn, detect, turns_of
+from paydirt.data.columns import mapped, names_turns
+from paydirt.data.forms import detect, instances, read
 from paydirt.data.identity import Clashes, content_id, content_share, hash_id, rewrite
-from paydirt.data.readers import BadRecord, read_rows, unit
-from paydirt.data.sources import SourceFile
+from paydirt.data.readers import BadRecord, Row, read_rows, unit, unread_splits
+from paydirt.data.sources import ID_KEYS, SOURCE_KEYS, SourceFile
+from paydirt.data.tally import Tally
+from paydirt.data.turns import Conversation, Turn
 
 BATCH_ROWS = 8192
 BATCH_BYTES = 32 << 20  # far below the 2 GiB that 32-bit Arrow offsets can address
-FIRST_PLACES = 5
-ID_KEYS = ("id", "idx", "uuid")
-SOURCE_KEYS = ("source", "dataset")
+TOO_DEEP = ("nested too deeply", "a field is nested too deeply to be read; leave the record out")
+VERSION = 2  # of what an import makes of the same bytes: raise it whenever a record may be read otherwise than before
 MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
 SCHEMA = pa.schema(
     [
@@ -58,49 +59,62 @@ class Parsed(NamedTuple):
     line: int
 
 
-@dataclass
-class Tally:
-    """What the import met on its way; becomes the pool's notes."""
-
-    on_bad: str = "raise"
-    forms: dict[str, str] = field(default_factory=dict)
-    skipped: dict[str, dict[str, Any]] = field(default_factory=dict)
-    blank_user_turns: int = 0
-
-    def bad(self, place: str, fault: BadRecord) -> None:
-        """Count a bad record, or raise it as ValueError naming its place."""
-        if self.on_bad != "skip":
-            raise ValueError(f"{place}: {fault} (or set on_bad: skip to leave such records out, counted)")
-        entry = self.skipped.setdefault(fault.reason, {"count": 0, "first": []})
-        entry["count"] += 1
-        if len(entry["first"]) < FIRST_PLACES:
-            entry["first"].append(f"{place}: {fault}")
-
-    @property
-    def bad_count(self) -> int:
-        return sum(entry["count"] for entry in self.skipped.values())
-
-
-def parse_file(file: SourceFile, form: str, tally: Tally, split: str = "train") -> Iterator[Parsed]:
+def parse_file(
+    file: SourceFile, form: str, tally: Tally, split: str = "train", columns: Mapping[str, str] | None = None
+) -> Iterator[Parsed]:
     """The good records of one file. With form "auto" the first record that shows a form decides for the file."""
+    columns = columns or {}
+    by_name = names_turns(columns)
     known = None if form == "auto" else form
+    if by_name:
+        known = "sharegpt" if "messages" in columns else "columns"
     place = file.path + unit(file.path)
-    for line, record, raw in read_rows(file.path, split):
+    tally.unread.update({f"{file.path}: {name}": 1 for name in unread_splits(file.path, split)})
+    for row in read_rows(file.path, split):
+        for line, record, raw in _each(row):
+            tally.read += 1
+            try:
+                if isinstance(record, BadRecord):
+                    raise record
+                meant, used = mapped(record, columns)
+                known = known or detect(meant)
+                parsed, found = _parsed(meant, known, file, line, raw)
+            except RecursionError:
+                tally.bad(f"{place}{line}", BadRecord(*TOO_DEEP))
+                continue
+            except BadRecord as fault:
+                tally.bad(f"{place}{line}", fault)
+                continue
+            tally.forms[file.path] = "columns" if by_name else known
+            tally.met(f"{place}{line}", found, record, used if by_name else found.used | used)
+            yield parsed
+
+
+def _each(row: Row) -> Iterator[Row]:
+    """The row; or one row for each instance of an instruction that nests several."""
+    if isinstance(row.record, BadRecord):
+        yield row
+        return
+    records = instances(row.record)
+    if len(records) == 1:
+        yield row
+        return
+    for record in records:
         try:
-            if isinstance(record, BadRecord):
-                raise record
-            known = known or detect(record)
-            tally.forms[file.path] = known
-            turns = turns_of(record, known)
-            id, source, subset = _id(record), file.source, _text(record.get("subset"))
-            if not file.named:
-                source = next((_text(record[key]) for key in SOURCE_KEYS if record.get(key)), source)
-            _check_encodable([id, source, subset, *(content for _, content in turns)])
-        except BadRecord as fault:
-            tally.bad(f"{place}{line}", fault)
-            continue
-        tally.blank_user_turns += sum(role == "user" and not content.strip() for role, content in turns)
-        yield Parsed(id, source, subset, turns, raw, line)
+            yield Row(row.line, record, json.dumps(record, ensure_ascii=False, default=str))
+        except RecursionError:
+            yield Row(row.line, BadRecord(*TOO_DEEP), "")
+
+
+def _parsed(record: dict[str, Any], form: str, file: SourceFile, line: int, raw: str) -> tuple[Parsed, Conversation]:
+    found = read(record, form)
+    id, source, subset = _id(record), file.source, _text(record.get("subset"))
+    if not file.named:
+        source = next((_text(record[key]) for key in SOURCE_KEYS if record.get(key)), source)
+    _check_encodable([id, source, subset, *(content for _, content in found.turns)])
+    if "\\ud" in raw or "\\uD" in raw:  # escaped pairs are well; halves could not be written again
+        _check_encodable([json.dumps(record, ensure_ascii=False, default=str)])
+    return Parsed(id, source, subset, found.turns, raw, line), found
 
 
 def _id(record: dict[str, Any]) -> str:
@@ -161,7 +175,13 @@ class _Writer:
 
 
 def import_files(
-    part: Path, files: list[SourceFile], form: str, on_bad: str, prefix_ids: bool, split: str
+    part: Path,
+    files: list[SourceFile],
+    form: str,
+    on_bad: str,
+    prefix_ids: bool,
+    split: str,
+    columns: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Fill `part` from `files`; returns the pool's notes. ValueError for bad records, repeated ids and an empty pool."""
     tally = Tally(on_bad)
@@ -170,7 +190,7 @@ def import_files(
     path = part / "pool.arrow"
     writer = _Writer(path)
     for number, file in enumerate(files):
-        for row in parse_file(file, form, tally, split):
+        for row in parse_file(file, form, tally, split, columns):
             id = row.id or content_id(row.turns)
             id = f"{row.source}:{id}" if prefix_ids else id
             hashes.append(hash_id(id))
@@ -180,8 +200,9 @@ def import_files(
             writer.add(row._replace(id=id), number)
     writer.close()
     if not hashes:
-        why = f"all {tally.bad_count} records were bad: {tally.skipped}" if tally.skipped else "no records found"
-        raise ValueError(f"the pool is empty ({why}) in {', '.join(file.path for file in files)}; check the files")
+        raise ValueError(
+            f"the pool is empty ({tally.why_empty()}) in {', '.join(file.path for file in files)}; check the files"
+        )
 
     keys = np.frombuffer(hashes, dtype=np.uint64).copy()
     made = len(explicit) - sum(explicit)
@@ -201,6 +222,5 @@ def import_files(
         "files": [file.path for file in files],
         "sources": {source: count for source, count in counts.items() if count},
         "ids": {"own": len(keys) - made, "from content": made, "repeats renamed": len(renamed)},
-        "skipped": tally.skipped,
-        "blank user turns": tally.blank_user_turns,
+        **tally.notes(),
     }

@@ -20,9 +20,10 @@ import pyarrow as pa
 from paydirt.artifacts import Artifact, build, cache_root, fingerprint
 from paydirt.data.forms import FormName
 from paydirt.data.identity import content_id, hash_id
-from paydirt.data.importer import Parsed, Tally, import_files, parse_file
+from paydirt.data.importer import VERSION, Parsed, import_files, parse_file
 from paydirt.data.readers import stem, unit
 from paydirt.data.sources import PoolConfig, SourceFile, digest, source_files
+from paydirt.data.tally import Tally, account, opened
 from paydirt.types import Example, Message
 
 __all__ = ["Part", "Pool", "PoolConfig", "examples_from_file", "open_pool"]
@@ -63,6 +64,10 @@ class Pool:
     def subsets(self, start: int = 0, stop: int | None = None) -> list[str]:
         """Subset of each of the rows [start, stop); "" where the record names none."""
         return self._column("subset", start, stop)
+
+    def account(self) -> dict[str, Any]:
+        """What became of every record that was read: counts with first places, for manifests and tables."""
+        return account(self.notes)
 
     def source_counts(self) -> dict[str, int]:
         return dict(self.notes["sources"])
@@ -232,7 +237,7 @@ def open_pool(config: PoolConfig, cache: Path | None = None) -> Pool:
     files = source_files(config)
     inputs = {file.path: digest(file.path, config.split, cache) for file in files}
     options = config.model_dump(exclude={"files"})
-    key = {"files": [list(file) for file in files], **options}
+    key = {"files": [list(file) for file in files], "importer": VERSION, **options}
     out = cache / "pools" / fingerprint([key, inputs])
 
     def make(part: Path) -> dict[str, Any]:
@@ -243,7 +248,9 @@ def open_pool(config: PoolConfig, cache: Path | None = None) -> Pool:
                 leftover.unlink()
             raise
 
-    return Pool(build(out, "pool", key, inputs, make))
+    pool = Pool(build(out, "pool", key, inputs, make))
+    opened[pool.fingerprint] = pool.account()
+    return pool
 
 
 def examples_from_file(
@@ -253,7 +260,7 @@ def examples_from_file(
 
     Content ids of repeated content get "-2", "-3" here too; repeated own ids are an error naming both lines.
     """
-    file, tally = SourceFile(str(path), stem(str(path)), False), Tally(on_bad)
+    file, tally = SourceFile(str(path), stem(str(path)), False), Tally(on_bad, remedy="")
     seen: dict[str, int] = {}
     out: list[tuple[Example, dict[str, Any]]] = []
     for row in parse_file(file, form, tally):

@@ -9,16 +9,19 @@ import time
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from paydirt.artifacts import file_digest, fingerprint, write_atomic
 from paydirt.config import Config, PathText
+from paydirt.data.columns import check_columns
 from paydirt.data.forms import FormName
-from paydirt.data.readers import READERS, file_kind, is_hub_id, load_hub, stem
+from paydirt.data.readers import READERS, file_kind, is_hub_id, load_hub, stem, unreadable
 from paydirt.registry import did_you_mean
 
 # A file changed less than this before we looked may change again within the clock's grain; its digest is not kept.
 SETTLED_SECONDS = 2.0
+ID_KEYS = ("id", "idx", "uuid")
+SOURCE_KEYS = ("source", "dataset")
 
 
 class PoolConfig(Config):
@@ -30,7 +33,15 @@ class PoolConfig(Config):
     form: FormName = Field("auto", description="form of the records; auto detects it for each file and states it")
     on_bad: Literal["raise", "skip"] = Field("raise", description="a bad record stops the import, or is counted")
     prefix_ids: bool = Field(False, description="make ids unique across sources: <source>:<id>")
-    split: str = Field("train", description="split of datasets directories and hub ids")
+    split: str = Field("train", description="split of datasets directories and hub ids; all: every one of a directory")
+    columns: dict[str, str] = Field(
+        {}, description="what the records call things, such as {prompt: question, answer: answers.text.0}"
+    )
+
+    @model_validator(mode="after")
+    def _mapping(self) -> PoolConfig:
+        check_columns(self.columns, self.form)
+        return self
 
 
 class SourceFile(NamedTuple):
@@ -57,7 +68,19 @@ def source_files(config: PoolConfig) -> list[SourceFile]:
 
 
 def _expand(path: str) -> list[str]:
-    path = os.path.expanduser(path)
+    """The files that a path, folder or glob names; ValueError where there are none or the system refuses."""
+    try:
+        path.encode()
+        return _found(os.path.expanduser(path))
+    except OSError as error:
+        raise ValueError(unreadable(path, error)) from None
+    except UnicodeEncodeError:
+        raise ValueError(f"{path!r}: the path is not UTF-8; rename the file") from None
+
+
+def _found(path: str) -> list[str]:
+    if not path or "\0" in path:
+        raise ValueError(f"{path!r}: no path of a file; give an existing file, a folder or a hub id owner/name")
     folder = Path(path)
     if folder.is_dir():
         if (folder / "state.json").exists() or (folder / "dataset_dict.json").exists():
@@ -85,10 +108,13 @@ def digest(path: str, split: str, cache: Path) -> str:
     """What the import is keyed by: bytes of a file or folder, the library's own fingerprint of a hub set."""
     if is_hub_id(path):
         return str(load_hub(path, split)._fingerprint)
-    if Path(path).is_dir():
-        inside = sorted(p for p in Path(path).rglob("*") if p.is_file())
-        return fingerprint([[str(p.relative_to(path)), _known_digest(p, cache)] for p in inside])
-    return _known_digest(Path(path), cache)
+    try:
+        if Path(path).is_dir():
+            inside = sorted(p for p in Path(path).rglob("*") if p.is_file())
+            return fingerprint([[str(p.relative_to(path)), _known_digest(p, cache)] for p in inside])
+        return _known_digest(Path(path), cache)
+    except OSError as error:
+        raise ValueError(unreadable(path, error)) from None
 
 
 def _known_digest(path: Path, cache: Path) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from paydirt.artifacts import Artifact, Replace, build, open_artifact, write_atomic
 from paydirt.config import Config
@@ -22,9 +22,18 @@ from paydirt.data.subset import write_rows
 class SplitConfig(Config):
     """How many points, and of which source."""
 
-    points: float = Field(0.5, gt=0, description="training points: a count, or a share where it is below 1")
+    points: float = Field(
+        0.5, gt=0, le=1e15, description="training points: a whole count, or a share where it is below 1"
+    )
     source: str | None = Field(None, description="split this source, the others going to the pool; null: all together")
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=1 << 64)
+
+    @field_validator("points")
+    @classmethod
+    def _whole(cls, points: float) -> float:
+        if points >= 1 and points != int(points):
+            raise ValueError(f"{points:g} is neither a share below 1 nor a whole number of points")
+        return points
 
 
 def split(
@@ -41,7 +50,8 @@ def split(
     count = round(config.points * len(eligible)) if config.points < 1 else int(config.points)
     if not 0 < count < len(eligible):
         raise ValueError(
-            f"{count} training points of {len(eligible)} examples: both parts need some; lower or raise points"
+            f"points: {config.points:g} makes {count} training points of {len(eligible)} examples: both parts need some; "
+            f"give a count from 1 to {len(eligible) - 1}, or a share"
         )
 
     def make(part: Path) -> dict[str, Any]:
@@ -55,7 +65,7 @@ def split(
         write_rows(pool, rest, part, "train_{source}_data.jsonl")
         summary = {"points": len(points), "pool": len(rest)}
         write_atomic(part / "split.json", json.dumps({**summary, "point_ids": pool_ids(pool, points)}))
-        return summary
+        return {**summary, "pool": pool.account()}
 
     inputs = {"pool": pool.fingerprint, "records": open_artifact(pool.path).fingerprint}  # records are written whole
     told = told or config.to_dict()

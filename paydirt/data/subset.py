@@ -42,7 +42,7 @@ def write_rows(pool: Pool, rows: npt.NDArray[np.int64], out: Path, name: str = "
 def write_config(root: Path, files: dict[str, str], config: PoolConfig) -> None:
     """Note in `root/pool.json` how to read what `write_rows` wrote under it, as it was read before."""
     inside = {source: str(Path(path).relative_to(root)) for source, path in files.items()}
-    how = {"form": config.form, "on_bad": config.on_bad, "prefix_ids": config.prefix_ids}
+    how = {"form": config.form, "on_bad": config.on_bad, "prefix_ids": config.prefix_ids, "columns": config.columns}
     write_atomic(root / "pool.json", json.dumps({"files": inside, **how}, ensure_ascii=False))
 
 

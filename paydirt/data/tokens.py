@@ -14,6 +14,7 @@ import numpy as np
 from paydirt.artifacts import Artifact, build, cache_root
 from paydirt.data.encoding import Encoded, Encoder
 from paydirt.data.pool import Pool
+from paydirt.data.tally import note_encoding
 from paydirt.progress import say, track
 
 BLOCK = 4096
@@ -26,7 +27,7 @@ class TokenStore:
     """
 
     def __init__(self, artifact: Artifact) -> None:
-        self.notes = artifact.notes
+        self.path, self.notes = artifact.path, artifact.notes
         self.offsets: np.ndarray = np.load(artifact.path / "offsets.npy", mmap_mode="r")
         self.supervised_lengths: np.ndarray = np.load(artifact.path / "supervised_lengths.npy", mmap_mode="r")
         total = int(self.offsets[-1])
@@ -121,4 +122,6 @@ def token_store(pool: Pool, encoder: Encoder, cache: Path | None = None) -> Toke
         }
 
     root = cache or cache_root()
-    return TokenStore(build(root / "tokens" / name, "tokens", encoder.config.to_dict(), inputs, make))
+    store = TokenStore(build(root / "tokens" / name, "tokens", encoder.config.to_dict(), inputs, make))
+    note_encoding(pool.fingerprint, store.notes)
+    return store

@@ -36,7 +36,7 @@ class ExactMatch(Benchmark):
             )
         test = target.test[: self.limit]
         spending = Spending(model)
-        answers, cut = self.generate(model, encoder, test, spending)
+        answers = self.generate(model, encoder, test, spending)
         hits = np.asarray([given.strip() == example.completion.strip() for given, example in zip(answers, test)])
         subtasks = np.asarray([e.subset or "all" for e in test])
         metrics = {"exact_match": float(hits.mean())}
@@ -55,7 +55,7 @@ class ExactMatch(Benchmark):
             "template": encoder.config.template,
             "limit": self.limit,
             "without_supervised_tokens": len(test) - len(tested),  # too long a prompt: answered, but without a loss
-            "prompts_truncated": cut,
+            "prompts_truncated": spending.prompts_cut,
             "test_examples_truncated": truncation(tested)["truncated"],
             "references_truncated": truncation(references)["truncated"],
         }
@@ -63,16 +63,17 @@ class ExactMatch(Benchmark):
 
     @torch.no_grad()
     def generate(
-        self, model: Any, encoder: Encoder, test: tuple[Example, ...], spending: Spending
-    ) -> tuple[list[str], int]:
-        """Greedy continuation of each prompt, as text, and how many prompts were cut from the left to max_length."""
-        tokenizer = encoder.tokenizer
+        self, model: Any, encoder: Encoder, test: tuple[Example, ...], spending: Spending | None = None
+    ) -> list[str]:
+        """Greedy continuation of each prompt, as text; prompts beyond max_length are cut from the left, and it is said."""
+        tokenizer, spending = encoder.tokenizer, spending or Spending(model)
         whole = [encoder.open_prompt(e.messages[: e.answer_index], e.opening)[1] for e in test]
         prompts = [encoder.keep_end(ids) for ids in whole]
-        cut = sum(len(ids) > len(kept) for ids, kept in zip(whole, prompts))
-        if cut:
+        spending.prompts_cut = sum(len(ids) > len(kept) for ids, kept in zip(whole, prompts))
+        if spending.prompts_cut:
             say(
-                f"exact_match: {cut} of {len(test)} prompts are cut from the left to max_length {encoder.config.max_length}"
+                f"exact_match: {spending.prompts_cut} of {len(test)} prompts are cut from the left to max_length "
+                f"{encoder.config.max_length}"
             )
         longest = max(len(tokenizer(e.completion, add_special_tokens=False)["input_ids"]) for e in test)
         longest += 1 + self.extra_tokens
@@ -102,4 +103,4 @@ class ExactMatch(Benchmark):
             spending.tokens += int(mask.sum()) + made[:, width:].numel()
             for i, text in zip(rows, tokenizer.batch_decode(made[:, width:], skip_special_tokens=True)):
                 out[i] = text
-        return out, cut
+        return out

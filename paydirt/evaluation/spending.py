@@ -22,7 +22,7 @@ CONVENTION = DEFAULT_CONVENTION
 
 
 class Spending:
-    """Predicted and measured FLOPs of one evaluation."""
+    """Predicted and measured FLOPs of one evaluation; `prompts_cut` counts prompts that did not fit."""
 
     def __init__(self, model: Any) -> None:
         self.architecture: Architecture | None = None
@@ -32,6 +32,7 @@ class Spending:
             say(f"the evaluation's FLOPs are not predicted: {error}")
         self.predicted = 0.0
         self.tokens = 0
+        self.prompts_cut = 0
         self.reading, self.writing = FlopMeter(), FlopMeter()
 
     def expect_reading(self, lengths: Sequence[int]) -> None:

@@ -90,7 +90,7 @@ class TyDiQA(FormedBenchmark):
 
 
 def read_questions(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """Rows by language, as the hub's `secondary_task` has them; an id opens with its language."""
+    """Rows by language, as the hub's secondary task has them; an id opens with its language."""
     found: dict[str, list[dict[str, Any]]] = {}
     try:
         for article in read_object(path)["data"]:

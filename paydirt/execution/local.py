@@ -1,6 +1,7 @@
-"""Local workers: independent tasks in separate processes, results in task order, the first failure raised.
+"""This machine: several processes, each with its share of the cores, or one for each GPU.
 
-Workers die with their parent (Linux), so that a killed run leaves nobody behind who writes.
+Results come in task order, the first failure is raised. Workers are spawned and die with their parent (Linux), so that a
+killed run leaves nobody behind who writes. One worker is this process itself.
 """
 
 from __future__ import annotations
@@ -10,24 +11,176 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
+from paydirt.columns import PoolColumn, Spec, Unit
+from paydirt.columns.store import POLL
 from paydirt.progress import console, track
 
 A = TypeVar("A")
 R = TypeVar("R")
+_column: PoolColumn | None = None  # of a worker process: opened once, for all the units that it is given
 
 
-def _begin(threads: int) -> None:
+@dataclass(frozen=True)
+class Local:
+    """`workers` processes on the CPU, or one for each of `gpus` (numbers as CUDA shows them).
+
+    Without either: every GPU where there are several, else this process.
+    """
+
+    workers: int | None = None
+    gpus: tuple[int, ...] | None = None
+
+    def fill(self, column: PoolColumn, units: Sequence[Unit]) -> None:
+        """Do all `units`; ValueError where a worker was killed, as by a lack of memory."""
+        places = self._places(len(units))
+        if len(places) <= 1:
+            column.fill(units)
+            return
+        column.begin()
+        left = list(units)
+        opened = (column.spec, column.shared, column.shard_rows)
+        with _processes(places, _open_column, opened) as pool:
+            bar = iter(track(range(len(left)), column.spec.name, column.shard_rows, len(left) * column.shard_rows))
+            while left:
+                futures = {pool.submit(_do, unit): unit for unit in left}
+                left = []
+                for future in as_completed(futures):
+                    if future.result():
+                        next(bar, None)
+                    else:
+                        left.append(futures[future])  # another run is at it
+                if len(left) == len(futures):
+                    time.sleep(POLL)
+            next(bar, None)
+        column.sweep()
+
+    def map(self, work: Callable[[A], R], tasks: Iterable[A], title: str) -> list[R]:
+        """`work(task)` of every task, in task order."""
+        items = list(tasks)
+        places = self._places(len(items))
+        if len(places) <= 1:
+            return [work(item) for item in track(items, title)]
+        out: list[Any] = [None] * len(items)
+        with _processes(places, _nothing, ()) as pool:
+            futures = {pool.submit(work, item): i for i, item in enumerate(items)}
+            for future in track(as_completed(futures), title, 1, len(items)):
+                out[futures[future]] = future.result()
+        return out
+
+    def _places(self, units: int) -> list[str]:
+        """What each process sees of CUDA: one GPU, or "" for whatever this process sees."""
+        from paydirt.models.load import visible_gpus
+
+        if self.workers is not None and self.gpus is None:
+            return [""] * min(self.workers, units)
+        found = visible_gpus()
+        wanted = range(len(found)) if self.gpus is None else self.gpus
+        for gpu in wanted:
+            if not 0 <= gpu < len(found):
+                raise ValueError(
+                    f"there is no GPU {gpu}: this machine shows {len(found)}; leave out --gpus, or name others"
+                )
+        if self.gpus is None and len(found) < 2:
+            return [""]
+        return [found[gpu] for gpu in wanted][:units]
+
+
+def local(workers: int | None = None, gpus: str | None = None) -> Local:
+    """What the command's `--workers` and `--gpus` ask for; ValueError for what is no number of processes or GPUs."""
+    if workers is not None and workers < 1:
+        raise ValueError(f"--workers {workers}: give at least 1")
+    if gpus is None:
+        return Local(workers)
+    if workers is not None:
+        raise ValueError("--workers are processes on the CPU, --gpus one process each: give one of them")
+    if gpus == "all":
+        return Local()
+    numbers = gpus.split(",")
+    if not all(number.strip().isdecimal() for number in numbers) or len({*numbers}) < len(numbers):
+        raise ValueError(f"--gpus {gpus}: give distinct numbers, as 0,2, or all")
+    return Local(gpus=tuple(map(int, numbers)))
+
+
+class _Processes(ProcessPoolExecutor):
+    """Processes start as units are submitted, and must not hear Ctrl-C."""
+
+    def submit(self, *arguments: Any, **more: Any) -> Any:
+        with _deaf():
+            return super().submit(*arguments, **more)
+
+
+@contextmanager
+def _processes(
+    places: list[str], begin: Callable[..., None], arguments: tuple[Any, ...]
+) -> Iterator[ProcessPoolExecutor]:
+    """A process for each place; killed where the block fails. ValueError where one of them was."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.SimpleQueue()
+    for place in places:
+        queue.put(place)
+    threads = max(1, (os.cpu_count() or 1) // len(places))
+    before = set(multiprocessing.active_children())
+    with _Processes(
+        len(places), mp_context=context, initializer=_begin, initargs=(threads, queue, begin, arguments)
+    ) as pool:
+        try:
+            yield pool
+        except BaseException as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(multiprocessing.active_children()) - before:
+                process.kill()  # else leaving would wait for the tasks that they are at
+            if isinstance(error, BrokenProcessPool):
+                raise ValueError(
+                    f"one of {len(places)} workers died (killed, or out of memory); what is finished is kept: run it "
+                    "again, with fewer --workers"
+                ) from error
+            raise
+
+
+def _begin(threads: int, queue: Any, begin: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     os.environ["OMP_NUM_THREADS"] = str(threads)
+    if place := queue.get():
+        os.environ["CUDA_VISIBLE_DEVICES"] = place  # before CUDA starts here
     import torch
 
     torch.set_num_threads(threads)
     console.quiet = True
+    begin(*arguments, place)
+
+
+def _nothing(place: str) -> None:
+    pass
+
+
+def _open_column(spec: Spec, shared: Path, shard_rows: int, place: str) -> None:
+    global _column
+    _column = PoolColumn(spec.placed("cuda") if place else spec, shared, shard_rows)
+
+
+def _do(unit: Unit) -> bool:
+    assert _column is not None
+    return _column.do(unit)
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes started within do not hear Ctrl-C, which a terminal sends to all: this process alone answers it."""
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
 
 
 def default_workers() -> int:
@@ -37,22 +190,3 @@ def default_workers() -> int:
     if torch.cuda.is_available():
         return 1
     return max(1, min(4, os.cpu_count() or 1))
-
-
-def run_tasks(work: Callable[[A], R], tasks: Iterable[A], workers: int, title: str) -> list[R]:
-    """`work(task)` for every task; with one worker in this process. `work` and tasks must pickle."""
-    items = list(tasks)
-    if workers <= 1 or len(items) <= 1:
-        return [work(item) for item in track(items, title)]
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    context = multiprocessing.get_context("spawn")
-    out: list[Any] = [None] * len(items)
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(threads,)) as pool:
-        futures = {pool.submit(work, item): i for i, item in enumerate(items)}
-        try:
-            for future in track(as_completed(futures), title, 1, len(items)):
-                out[futures[future]] = future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return out

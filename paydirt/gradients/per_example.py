@@ -6,7 +6,7 @@ is the mean cross-entropy (nats) over its supervised tokens; the model runs with
 
 Nothing is skipped in silence: a trainable parameter whose gradient reaches autograd by another way than its tap
 raises `Unsupported`, and one that no gradient reached is reported once. Callers that prefer slow to nothing use
-`plain.example_gradients`, which `features.compute_features` does, loudly.
+`plain.example_gradients`, which `features.Features` does, loudly.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def exports_in(out: Path) -> dict[str, str]:
 
 def run_export(config: ExportStage, out: Path, workspace: Workspace) -> Artifact:
     """Write every selection that is not there yet, and the entries of all."""
-    there = exports_in(out)
+    there, forced = exports_in(out), workspace.replace == "anything"
     before: dict[str, str] = Artifact(out).manifest["inputs"] if there else {}
     shares: dict[str, float] = Artifact(out).notes.get("fractions", {}) if there else {}
     inputs = {}
@@ -73,7 +73,7 @@ def run_export(config: ExportStage, out: Path, workspace: Workspace) -> Artifact
         counts: dict[str, int] = {}
         fractions: dict[str, float | None] = {}
         for name, path in config.exports.items():
-            if before.get(name) == inputs[name] and (out / f"{name}.jsonl").is_file():
+            if not forced and before.get(name) == inputs[name] and (out / f"{name}.jsonl").is_file():
                 shutil.copyfile(out / f"{name}.jsonl", part / f"{name}.jsonl")
             else:
                 _write(open_artifact(Path(path), "select"), part / f"{name}.jsonl", workspace)

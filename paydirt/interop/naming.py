@@ -6,8 +6,9 @@ Data: `{task}-train-p{fraction}-{method}[-seed{n}]`, the seed only where the sel
 
 from __future__ import annotations
 
-SEEDS_NAMES = {"gradient": "less", "embed": "embedding", "ppl": "ppl-top"}
-POLICY_NAMES = {("ppl", "mid"): "ppl-mid", ("ppl", "low"): "ppl-low"}
+SEEDS_NAMES = {"gradient": "less", "embed": "embedding"}
+# The seeds' text calls the highest perplexities "top"; the script that writes their `ppl-top` takes the lowest first.
+POLICY_NAMES = {("ppl", "top"): "ppl-top-highest", ("ppl", "mid"): "ppl-mid", ("ppl", "low"): "ppl-top-lowest"}
 SEEDED = ("random", "ppl", "gradient")
 
 

@@ -1,13 +1,16 @@
-"""Files of the published codebases as our scores and stores: tensors only, never a pickle.
+"""Files of the published codebases as our scores and stores: numbers only, never a pickle that may run something.
 
-LESS and CCDS leave one tensor a source, in the order of the source's file: `<source>_influence_score.pt`,
-`<source>_bm25_score.pt` ([N], or [N, C] with a column a reference or subtask), and gradient folders
-`dim<k>/all_orig.pt` ([N, k], rows of length one) or `all_unormalized.pt`. They are read with `weights_only=True`, checked
-against the pool's counts, and keyed by example id from then on.
+LESS leaves one tensor a source, in the order of the source's file: `<source>_influence_score.pt` ([N], or [N, C] with a
+column a reference or subtask), and gradient folders `dim<k>/all_orig.pt` ([N, k], rows of length one) or
+`all_unormalized.pt`. CCDS leaves one numpy array [N] a target, over all sources in the order of its list of train files:
+`<task>_bm25_score_100.pt`, `<task>_ppl_score_epoch25.pt`, `<task>_embedding_scores.pt`. Both are read by torch's restricted
+unpickler (`weights_only=True`), which builds tensors and, here, arrays of floats, and refuses all else; they are
+checked against the pool's counts, and keyed by example id from then on.
 """
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,40 +28,114 @@ from paydirt.types import Example, Message, Target
 
 REPLAY = "import-scores"  # its stage in `config.yaml`
 
+WHOLE = ""  # stands for all sources together, in the order of the pool's files
+
 
 def read_tensor(path: Path) -> Any:
-    """A float tensor from a `.pt` file; ValueError where it holds anything else, or more than tensors."""
-    import pickle
+    """A finite float tensor from a `.pt` file; ValueError where it holds anything else, is cut short or names code."""
+    import warnings
 
     import torch
 
     try:
-        value = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, FileNotFoundError, EOFError) as error:
+        with torch.serialization.safe_globals(_numpy_parts()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the unpickler, about files that are damaged or older than it
+            value = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        if isinstance(value, _Pickled):
+            value = torch.from_numpy(value.array())
+    except MemoryError:
+        raise ValueError(f"{path}: asks for more memory than there is; it is damaged") from None
+    except Exception as error:  # a damaged file can fail anywhere in the unpickler, and each failure means the same
+        why = (str(error).splitlines() or [""])[0][:160] or type(error).__name__
         raise ValueError(
-            f"{path}: not a file of plain tensors ({str(error).splitlines()[0][:160]}); load it where it came from and save "
+            f"{path}: not a file of plain tensors ({why}); it may be cut short; else load it where it came from and save "
             "the tensor alone"
         ) from None
-    if isinstance(value, np.ndarray):
-        value = torch.from_numpy(value)
     if not isinstance(value, torch.Tensor) or not value.is_floating_point() or value.dim() not in (1, 2):
-        raise ValueError(f"{path}: expected one float tensor [N] or [N, C], found {type(value).__name__}")
+        found = f"{type(value).__name__} {tuple(getattr(value, 'shape', ()))} {getattr(value, 'dtype', '')}".strip()
+        raise ValueError(f"{path}: expected one float tensor [N] or [N, C], found {found}")
+    if value.layout != torch.strided or value.is_meta:
+        raise ValueError(f"{path}: holds no plain dense numbers ({value.layout}); save the dense tensor")
+    if value.dim() == 2 and value.shape[1] == 0:
+        raise ValueError(f"{path}: shape {tuple(value.shape)} has no column; it is not what the published code writes")
+    for start in range(0, len(value), BLOCK):
+        good = torch.isfinite(value[start : start + BLOCK])
+        if not bool(good.all()):
+            row = start + int((~good).reshape(len(good), -1).any(dim=1).nonzero()[0])
+            raise ValueError(f"{path}: row {row} (from 0) is not finite; what made it failed there, so make it again")
     return value
 
 
-def score_files(folder: Path, sources: Sequence[str], kind: str | None = None) -> dict[str, Path]:
-    """`<source>_<kind>_score.pt` of each source; ValueError names a source without a file, or with several."""
-    found = {}
-    for source in sources:
-        paths = sorted(folder.glob(f"{source}_{kind or '*'}_score.pt"))
+BLOCK = 65_536  # rows that are checked at once
+
+
+class _Kind:
+    """Stands for a numpy dtype while a pickle is read: nothing of numpy runs on what a file says."""
+
+    def __init__(self, name: Any = "", *options: Any) -> None:
+        self.name = name
+        self.order = "<"
+
+    def __setstate__(self, state: Any) -> None:
+        self.order = state[1]
+
+
+class _Pickled:
+    """Stands for a numpy array while a pickle is read; `array` makes one of its bytes, if they are floats."""
+
+    def __init__(self, *start: Any) -> None:
+        self.state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def array(self) -> np.ndarray:
+        """ValueError where the pickle describes anything but an array of 16, 32 or 64 bit floats."""
+        _, shape, kind, by_columns, content = self.state
+        if not isinstance(kind, _Kind) or kind.name not in ("f2", "f4", "f8") or kind.order not in ("<", ">", "="):
+            raise ValueError(f"an array of {getattr(kind, 'name', kind)!r}, not of floats")
+        flat = np.frombuffer(content, np.dtype(kind.name).newbyteorder(kind.order))
+        return flat.reshape(shape, order="F" if by_columns else "C").astype(kind.name)
+
+
+def _numpy_parts() -> list[Any]:
+    """What the pickle of a numpy array names, by numpy 1 and 2, and what stands for it here."""
+    made = [(_Pickled, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
+    return [*made, (_Kind, "numpy.dtype"), (_Pickled, "numpy.ndarray")]
+
+
+def score_files(folder: Path, sources: Sequence[str], kind: str | None = None, task: str = "") -> dict[str, Path]:
+    """The score file of each source, or of `WHOLE`; ValueError where there is none, or several.
+
+    `folder` is CCDS's file itself, or a folder: with `<source>_<kind>_score.pt` for every source, or else with one
+    `<task>_<kind>_score*.pt` or `<task>_embedding_scores.pt` for all of them.
+    """
+    if folder.is_file():
+        return {WHOLE: folder}
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder or file; give what holds the published score files")
+    by_source = {s: sorted(folder.glob(f"{_literal(s)}_{_literal(kind)}_score.pt")) for s in sources}
+    whole = sorted(
+        {p for end in ("_score*.pt", "_scores.pt") for p in folder.glob(_literal(task) + f"_{_literal(kind)}{end}")}
+    )
+    if task and not any(by_source.values()) and len(whole) == 1:
+        return {WHOLE: whole[0]}
+    for source, paths in by_source.items():
         if len(paths) != 1:
-            names = ", ".join(p.name for p in paths) or "none"
+            names = ", ".join(p.name for p in paths or whole) or "none"
             raise ValueError(
-                f"{folder}: expected one {source}_<kind>_score.pt for the source {source!r}, found {names}; "
-                "name pool files as the scores name them (--pool NAME=FILE), or give --kind"
+                f"{folder}: expected one {source}_<kind>_score.pt for the source {source!r}, or one "
+                f"{task or '<task>'}_<kind>_score*.pt for all, found {names}; name pool files as the scores name "
+                "them (--pool NAME=FILE), or give --kind, --task, or the file itself"
             )
-        found[source] = paths[0]
-    return found
+    return {source: paths[0] for source, paths in by_source.items()}
+
+
+def _literal(name: str | None) -> str:
+    """A name in a pattern that matches only itself; any, where none is given."""
+    import glob
+
+    return glob.escape(name) if name is not None else "*"
 
 
 def import_scores(
@@ -81,8 +158,8 @@ def import_scores(
     }
 
     def make(part: Path) -> dict[str, Any]:
-        scorer = _Published(values=in_pool_order(pool, files))
-        return scorer.run(Job(pool, target, part, shared))
+        scorer = _Published(given=in_pool_order(pool, files))
+        return {**scorer.run(Job(pool, target, part, shared)), "pool": pool.account()}
 
     identity = {"target": target.name}
     told = config | (told or {})
@@ -107,7 +184,7 @@ class ImportStage(Config):
 def run_import(config: ImportStage, out: Path, workspace: Workspace) -> Artifact:
     """The scores of a folder, for `paydirt select`."""
     pool = workspace.pool(config.pool)
-    files = score_files(Path(config.folder), list(pool.source_counts()), config.kind)
+    files = score_files(Path(config.folder), list(pool.source_counts()), config.kind, config.task)
     # The scores stand for references that are not here; the target only lends its name.
     stand_in = Example(config.task, (Message("user", config.task), Message("assistant", config.task)))
     target = Target(config.task, (stand_in,), (config.task,))
@@ -118,18 +195,18 @@ def run_import(config: ImportStage, out: Path, workspace: Workspace) -> Artifact
 class _Published(Scorer):
     """Scores that are there already; not registered, since it makes sense for one pool only."""
 
-    values: Any = None
+    given: Any = None
 
     @property
     def label(self) -> str:
         return "published"
 
     def columns(self, target: Target) -> list[Column]:
-        width = self.values.shape[1]
+        width = self.given.shape[1]
         return [Column("score", "all")] if width == 1 else [Column(f"column-{i}", f"column-{i}") for i in range(width)]
 
     def score_rows(self, job: Job, state: Any, start: int, stop: int) -> np.ndarray:
-        return np.asarray(self.values[start:stop])
+        return np.asarray(self.given[start:stop])
 
 
 def in_pool_order(pool: Pool, files: Mapping[str, Path]) -> np.ndarray:
@@ -137,19 +214,24 @@ def in_pool_order(pool: Pool, files: Mapping[str, Path]) -> np.ndarray:
     sources = np.asarray(pool.sources(), dtype=object)
     out: np.ndarray | None = None
     for source, path in files.items():
-        rows, tensor = np.flatnonzero(sources == source), read_tensor(path)
+        rows = np.arange(len(pool)) if source == WHOLE else np.flatnonzero(sources == source)
+        tensor = read_tensor(path)
         if len(rows) != len(tensor):
+            whose = "in all" if source == WHOLE else f"of {source!r}"
             raise ValueError(
-                f"{path}: holds {len(tensor)} rows, the pool {len(rows)} examples of {source!r}; use the very file that was "
-                "scored, with no record skipped"
+                f"{path}: holds {len(tensor)} rows, the pool {len(rows)} examples {whose}; use the very "
+                "files that were scored, in their order, with no record skipped"
             )
         values = tensor.float().reshape(len(rows), -1).numpy()
         out = np.empty((len(pool), values.shape[1]), dtype=np.float32) if out is None else out
         if values.shape[1] != out.shape[1]:
             raise ValueError(f"{path}: {values.shape[1]} columns, other sources have {out.shape[1]}")
         out[rows] = values
-    if out is None or set(files) != set(sources):
+    if out is None or (WHOLE not in files and set(files) != set(sources)):
         raise ValueError(f"no scores for {', '.join(sorted(set(sources) - set(files)))}; every source needs a file")
+    if not np.isfinite(out).all():
+        row = int(np.flatnonzero(~np.isfinite(out).all(axis=1))[0])
+        raise ValueError(f"{next(iter(files.values()))}: the score of pool row {row} leaves the range of 32-bit floats")
     return out
 
 

@@ -6,6 +6,7 @@ its tokenizer. No remote code runs unless asked for; weights are read from safet
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -47,10 +48,37 @@ class LoraSpec(Config):
 
 
 def resolve_device(device: str) -> str:
-    """`auto` is CUDA where there is one."""
+    """`auto` is CUDA where there is one; under a launcher each process has the GPU of its number.
+
+    Raises ValueError where several processes are told to share one GPU, or there is none for this one.
+    """
     import torch
 
-    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if not device.startswith("cuda") or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return device
+    own = int(os.environ.get("LOCAL_RANK", "0"))
+    if device not in ("cuda", f"cuda:{own}"):
+        raise ValueError(
+            f"device {device!r} is one GPU, but a launcher gives each process its own; leave the device out"
+        )
+    if own >= torch.cuda.device_count():
+        raise ValueError(
+            f"process {own} of this machine has no GPU: there are {torch.cuda.device_count()}; start fewer"
+        )
+    return f"cuda:{own}"
+
+
+def visible_gpus() -> list[str]:
+    """What `CUDA_VISIBLE_DEVICES` would call each GPU that this process sees, alone."""
+    import os
+
+    import torch
+
+    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    found = torch.cuda.device_count()
+    return named[:found] if named else [str(number) for number in range(found)]
 
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
@@ -66,7 +94,7 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
             trust_remote_code=config.trust_remote_code,
             **_pinned(path, config.revision if path == config.path else None),
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # files cut short or of another shape make transformers raise anything
         raise ValueError(
             f"{path}: no tokenizer could be loaded ({_first_line(error)}); give one as tokenizer"
         ) from error
@@ -91,10 +119,14 @@ def load_model(config: ModelConfig, train_adapter: bool = False) -> PreTrainedMo
     path, revision = config.path, config.revision
     if is_adapter(path):
         path, revision = base_of(path), adapter_config(path).get("revision")
+    options |= _pinned(path, revision)
     try:
-        model = AutoModelForCausalLM.from_pretrained(path, **options, **_pinned(path, revision))
-    except (OSError, ValueError) as error:
+        model, report = AutoModelForCausalLM.from_pretrained(path, **options, output_loading_info=True)
+    except Exception as error:  # as above
         raise ValueError(f"{path}: no causal language model could be loaded ({_first_line(error)})") from error
+    if report["missing_keys"]:  # transformers fills them at random
+        names = sorted(report["missing_keys"])
+        raise ValueError(f"{path}: {len(names)} weights are missing from its files, first {names[0]}; fetch it again")
     if is_adapter(config.path):
         from peft import PeftModel
 
@@ -102,6 +134,22 @@ def load_model(config: ModelConfig, train_adapter: bool = False) -> PreTrainedMo
     if config.quantization == "none":
         model = model.to(device)
     return model.eval()
+
+
+def missing_weights(path: str) -> list[str]:
+    """Parameters that a model directory's config asks for and its files lack, or hold in another shape.
+
+    Nothing but headers is read. Raises ValueError where it cannot be loaded at all.
+    """
+    from transformers import AutoModelForCausalLM
+
+    try:
+        _, report = AutoModelForCausalLM.from_pretrained(
+            path, device_map="meta", output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    except Exception as error:  # as above
+        raise ValueError(f"{path}: no causal language model could be loaded ({_first_line(error)})") from error
+    return sorted(report["missing_keys"]) + sorted(str(name) for name, *_ in report["mismatched_keys"])
 
 
 def _pinned(path: str, revision: str | None) -> dict[str, str]:

@@ -20,23 +20,24 @@ from paydirt.data.pool import Pool
 from paydirt.data.tokens import row_key
 
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"
+SMALLEST = 259  # the tokenizer's 256 bytes and 3 signs
 SAMPLE = 2000  # examples that the tokenizer is learnt on
 
 
 class TinyConfig(Config):
     """Sizes of the model; the default has about 0.2M parameters and holds prompts of 4,096 tokens."""
 
-    vocabulary: int = Field(2048, ge=300, le=1_000_000, description="tokens that the tokenizer knows; bytes are 256")
-    hidden: int = Field(32, ge=8, le=8192, description="width, a multiple of twice the heads")
-    layers: int = Field(2, ge=1, le=256)
-    heads: int = Field(4, ge=1, le=256)
-    length: int = Field(4096, ge=16, le=1 << 20, description="tokens of the longest text")
-    steps: int = Field(0, ge=0, le=10_000_000, description="of pre-training on the pool, 4,096 tokens each")
+    vocabulary: int = Field(2048, ge=SMALLEST, le=1 << 20, description="tokens that the tokenizer knows")
+    hidden: int = Field(32, ge=4, le=1 << 14, description="width")
+    layers: int = Field(2, ge=1, le=1000, description="layers")
+    heads: int = Field(4, ge=1, description="attention heads")
+    length: int = Field(4096, ge=1, description="tokens of the longest text")
+    steps: int = Field(0, ge=0, le=1_000_000, description="of pre-training on the pool, 4,096 tokens each")
 
     @model_validator(mode="after")
-    def _divides(self) -> TinyConfig:
+    def _heads(self) -> TinyConfig:
         if self.hidden % (2 * self.heads):
-            raise ValueError(f"a width of {self.hidden} is not a multiple of {2 * self.heads}, twice the heads")
+            raise ValueError(f"hidden must be a multiple of {2 * self.heads}, twice the heads; got {self.hidden}")
         return self
 
 
@@ -61,7 +62,7 @@ def tiny_model(
         model.save_pretrained(part / "model")
         tokenizer.save_pretrained(part / "model")
         facts = {"parameters": sum(p.numel() for p in model.parameters()), "vocabulary": len(tokenizer)}
-        return facts | {"training_loss": loss, "loss_of_chance": math.log(len(tokenizer))}
+        return facts | {"training_loss": loss, "loss_of_chance": math.log(len(tokenizer)), "pool": pool.account()}
 
     how = {**config.to_dict(), "seed": seed}
     libraries = ["numpy", "torch", "transformers", "tokenizers"]

@@ -1,8 +1,8 @@
 """How well predicted scores follow the true ones, on examples that the predictor was not fitted on.
 
-Enters: true and predicted scores [n], and scores of simple baselines. Leaves: a dict of plain numbers, the rows that
-document 001 reports (accuracy on three equal-count levels, R2) and those it does not (rank correlation, recall of the
-top, calibration, chance).
+Enters: true and predicted scores [n], and scores of simple baselines. Leaves: a dict of plain numbers: accuracy on three
+equal-count levels, as document 001 reports it, R2, rank correlation, recall of the top, calibration, chance. The R2 that
+document 001 prints are of constant zeros (an argmax over one column), so there is nothing to compare ours with.
 """
 
 from __future__ import annotations

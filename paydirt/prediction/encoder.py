@@ -1,4 +1,4 @@
-"""The seed's predictor: a text encoder fine-tuned with a head of 512 units (document 001), BERT or any other by name.
+"""A text encoder fine-tuned with the seed's head of 512 units (document 001, whose encoder is frozen), any by name.
 
 Enters: texts and values [m, C] of the points. Leaves: a `Predictor` that reads texts. Its FLOPs are charged by closed
 form, 6 P T for an epoch and 2 P T to predict.

@@ -1,4 +1,4 @@
-"""The seed's head: one hidden layer of 512 units (document 001), on features instead of a fine-tuned encoder.
+"""The seed's head: one hidden layer of 512 units (document 001), on features instead of an encoder.
 
 Early stopping on a tenth of the points; the best epoch's weights are kept. Runs on the CPU in float32, seeded.
 """

@@ -34,6 +34,7 @@ from paydirt.report.tables import (
     shared_costs,
     training_costs,
 )
+from paydirt.study.table import coverage
 
 REPORT = "report.html"
 
@@ -59,7 +60,7 @@ class PanelPage:
 
     @property
     def title(self) -> str:
-        return self.panel.task
+        return self.panel.title or self.panel.task
 
 
 def write_report(study_dir: Path) -> Path:
@@ -75,6 +76,7 @@ def write_report(study_dir: Path) -> Path:
     html = _template().render(
         name=str(study.config.get("name") or study.root.name),
         facts=facts(study),
+        coverage=coverage(study.rows),
         summary=summary(study),
         panels=_panels(study, styles),
         methods=study.methods,

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from markupsafe import Markup, escape
 
 from paydirt.report import page_numbers as show
-from paydirt.report.page_study import ZERO_SHOT, Cell, Panel
+from paydirt.report.page_study import Cell, Panel, run_name
+from paydirt.study.schema import ZERO_SHOT
 
 WIDTH, HEIGHT = 880, 450
 LEFT, RIGHT, TOP, BOTTOM = 58, 164, 48, 52
@@ -165,7 +166,7 @@ def _points(panel: Panel, cell: Cell, scale: Scale, styles: Styles) -> str:
 
 
 def _tooltip(panel: Panel, cell: Cell) -> str:
-    seeds = ", ".join(f"seed {r['seed']}: {r['score']:.{panel.digits}f}" for r in cell.rows)
+    seeds = ", ".join(f"{run_name(r)}: {r['score']:.{panel.digits}f}" for r in cell.rows)
     selecting, training = cell.average("selection_flops"), cell.average("training_flops")
     return (
         f"{cell.method} at {show.percent(cell.fraction)} ({show.count(cell.average('n_examples'))} examples)\n"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from paydirt.report import page_numbers as show
-from paydirt.report.page_study import ZERO_SHOT, StudyFiles
+from paydirt.report.page_study import StudyFiles
 from paydirt.report.tables import total_cost
+from paydirt.study.schema import ZERO_SHOT
+from paydirt.study.table import coverage
 
 
 def facts(study: StudyFiles) -> list[tuple[str, str]]:
@@ -66,12 +68,18 @@ def _losses(study: StudyFiles) -> str:
     notes = _encoding(study)
     stated = []
     if study.pool is not None:
-        skipped = study.pool.notes.get("skipped") or {}
-        stated.append(f"{show.count(sum(skipped.values()))} records skipped at import")
+        stated.append(_skipped(study.pool.notes.get("skipped") or {}))
     if notes:
         stated.append(f"{show.count(notes.get('without_supervised_tokens', 0))} without a supervised token")
         stated.append(f"{show.count(notes.get('truncated', 0))} truncated at the length limit")
     return "; ".join(stated)
+
+
+def _skipped(reasons: dict[str, Any]) -> str:
+    """Records that the import left out, by reason: {reason: {"count": n, "first": [places]}}."""
+    counts = {reason: int(entry["count"]) for reason, entry in reasons.items()}
+    listed = ", ".join(f"{reason} {show.count(n)}" for reason, n in counts.items())
+    return f"{show.count(sum(counts.values()))} records skipped at import" + (f" ({listed})" if listed else "")
 
 
 def _tasks(study: StudyFiles) -> str:
@@ -106,8 +114,11 @@ def _training(values: dict[str, Any]) -> str:
 
 def _seeds(study: StudyFiles) -> str:
     seeds = sorted({r["seed"] for r in study.rows if r.get("seed") is not None})
+    if not seeds:
+        return ""
     one = " (a single seed: spread is unknown, and nothing here ranks methods)" if len(seeds) == 1 else ""
-    return ", ".join(map(str, seeds)) + one
+    covers = coverage(study.rows)
+    return ", ".join(map(str, seeds)) + one + (f"; {covers}" if covers else "")
 
 
 def _spent(study: StudyFiles) -> str:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from paydirt.artifacts import Artifact
+from paydirt.artifacts import Artifact, reading
 from paydirt.report.page_study import Panel, StudyFiles
 
 TABLE = "scores.parquet"
@@ -23,7 +23,8 @@ class Masks:
     """Rows of a study's pool: `ids`, `sources` and lengths [N] in `unit`, and the mask of any selection."""
 
     def __init__(self, first: Artifact) -> None:
-        table = pq.read_table(first.path / TABLE, columns=["id", "source", "tokens"])
+        with reading(first.path, TABLE):
+            table = pq.read_table(first.path / TABLE, columns=["id", "source", "tokens"])
         self.ids: pa.Array = _flat(table["id"])
         sources = _flat(table["source"]).fill_null("").dictionary_encode()
         self.source_names: list[str] = sources.dictionary.to_pylist()
@@ -50,7 +51,8 @@ class Masks:
 
     def _column(self, path: Path, name: str) -> tuple[pa.Array, np.ndarray | slice]:
         """A column, and the common row of each of its entries."""
-        table = pq.read_table(path / TABLE, columns=["id", name])
+        with reading(path, TABLE):
+            table = pq.read_table(path / TABLE, columns=["id", name])
         ids = _flat(table["id"])
         if ids.equals(self.ids):
             return _flat(table[name]), slice(None)

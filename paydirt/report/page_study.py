@@ -17,15 +17,18 @@ from paydirt.artifacts import MANIFEST, Artifact, open_artifact
 from paydirt.config import parse, read_yaml
 from paydirt.cost.ledger import Entry, Ledger
 from paydirt.data.pool import Pool, PoolConfig, open_pool
-from paydirt.study.table import read_rows
+from paydirt.study.schema import ZERO_SHOT, Group, Row, grouped, model_name, names_of, read_rows
 from paydirt.targets import TargetConfig, load_target
 from paydirt.types import Target
 
-Row = dict[str, Any]
 T = TypeVar("T")
-ZERO_SHOT = "zero-shot"
 CEILING = "oracle"  # the scorer that reads the true labels: shown, but never named as the best method
 CONTROL = "random"
+
+
+def run_name(row: Row) -> str:
+    """seed 3; runs of tables without seeds are not told apart."""
+    return "a run" if row.get("seed") is None else f"seed {row['seed']}"
 
 
 @dataclass(frozen=True)
@@ -61,14 +64,15 @@ class Cell:
         known = [r[column] for r in self.rows if r.get(column) is not None]
         return sum(known) / len(known) if known else None
 
-    def touches(self, other: Cell) -> bool:
-        """Whether the two ranges over seeds meet: then these seeds do not tell the two apart."""
-        return self.low <= other.high and other.low <= self.high
+    @property
+    def by_seed(self) -> dict[int, float]:
+        """Score of each known seed."""
+        return {r["seed"]: r["score"] for r in self.rows if r.get("seed") is not None}
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One task and train model: its zero-shot score and its cells by (method, fraction)."""
+    """One task, train model and metric: its zero-shot score and its cells by (method, fraction)."""
 
     task: str
     model: str
@@ -78,6 +82,7 @@ class Panel:
     fractions: tuple[float, ...]
     cells: dict[tuple[str, float], Cell]
     ceilings: frozenset[str] = frozenset()
+    title: str = ""
 
     def at(self, fraction: float) -> list[Cell]:
         """The cells of a fraction, in the order of methods."""
@@ -126,27 +131,28 @@ class StudyFiles:
 
     @cached_property
     def panels(self) -> list[Panel]:
-        keys = dict.fromkeys((r["task"], r["model"]) for r in self.rows)
-        return [self._panel(task, model) for task, model in keys]
+        groups = grouped(self.rows)
+        names = names_of(list(groups))
+        return [self._panel(group, rows, list(groups), name) for (group, rows), name in zip(groups.items(), names)]
 
-    def _panel(self, task: str, model: str) -> Panel:
-        mine = [r for r in self.rows if (r["task"], r["model"]) == (task, model) and r["score"] is not None]
+    def _panel(self, group: Group, mine: list[Row], groups: list[Group], title: str) -> Panel:
         runs = [r for r in mine if r["method"] != ZERO_SHOT]
         zero = [r["score"] for r in mine if r["method"] == ZERO_SHOT]
-        grouped: dict[tuple[str, float], list[Row]] = {}
+        cells_of: dict[tuple[str, float], list[Row]] = {}
         for row in runs:
-            grouped.setdefault((row["method"], row["fraction"]), []).append(row)
-        cells = {key: Cell(*key, tuple(rows)) for key, rows in grouped.items()}
+            cells_of.setdefault((row["method"], row["fraction"]), []).append(row)
+        cells = {key: Cell(*key, tuple(rows)) for key, rows in cells_of.items()}
         methods = tuple(dict.fromkeys(r["method"] for r in runs))
         return Panel(
-            task,
-            model,
-            str(next((r["metric"] for r in mine if r["metric"]), "score")),
+            group.task,
+            model_name(group, groups),
+            group.metric,
             zero[0] if zero else None,
             methods,
             tuple(sorted({r["fraction"] for r in runs})),
             cells,
             frozenset(m for m in methods if self.scorer_of(m) == CEILING),
+            title,
         )
 
     def scorer_of(self, method: str) -> str:

@@ -1,6 +1,7 @@
 """What may be said of a panel, and no more: who is best at each fraction and for each budget, if the seeds tell at all.
 
-Two methods whose ranges over seeds meet are not told apart; one seed ranks nothing (METHODS section 7).
+A method is called best where it leads every other by a paired test over at least three seeds (`paydirt.analysis.paired`);
+fewer rank nothing (METHODS section 7).
 """
 
 from __future__ import annotations
@@ -8,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from paydirt.analysis.paired import LEAST_SEEDS, LEVEL, leads, step_of
 from paydirt.report import page_numbers as show
 from paydirt.report.page_study import Cell, Panel
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One sentence on one fraction. `kind` is clear, tied, one-seed or whole."""
+    """One sentence on one fraction. `kind` is clear, tied, few-seeds or whole."""
 
     fraction: float
     kind: str
@@ -36,12 +38,30 @@ def verdicts(panel: Panel) -> list[Verdict]:
     return [_verdict(panel, f, panel.contest(f)) for f in panel.fractions if panel.contest(f)]
 
 
+def above(cell: Cell, others: Sequence[Cell]) -> dict[str, bool]:
+    """Whether the seeds tell `cell` above each of `others`, by label (`paydirt.analysis.paired`)."""
+    cells = [cell, *others]
+    items = {r.get("n_items") for c in cells for r in c.rows}
+    step = step_of([s for c in cells for s in c.scores], items.pop() if len(items) == 1 else None)
+    return {_label(other): leads(cell.by_seed, other.by_seed, step) for other in others}
+
+
+def _label(cell: Cell) -> str:
+    return f"{cell.method} at {show.percent(cell.fraction)}"
+
+
+def too_few(cells: Sequence[Cell]) -> bool:
+    """Whether any of the cells has fewer seeds than a ranking needs."""
+    return any(len(c.by_seed) < LEAST_SEEDS for c in cells)
+
+
 def tied_with_best(cells: Sequence[Cell]) -> set[str]:
-    """Methods whose range meets the range of the best mean; empty where any of them has a single seed."""
-    if len(cells) < 2 or any(len(c.rows) < 2 for c in cells):
+    """The best mean and the methods that it does not lead; empty where any of them has too few seeds."""
+    if len(cells) < 2 or too_few(cells):
         return set()
     best = max(cells, key=lambda c: c.mean)
-    return {c.method for c in cells if c.touches(best)}
+    told = above(best, [c for c in cells if c is not best])
+    return {c.method for c in cells if c is best or not told[_label(c)]}
 
 
 def _verdict(panel: Panel, fraction: float, cells: list[Cell]) -> Verdict:
@@ -55,16 +75,24 @@ def _verdict(panel: Panel, fraction: float, cells: list[Cell]) -> Verdict:
         return Verdict(fraction, "tied", f"{at}: {best.method} scores {said}; no other method was run.")
     if all(c.scores == best.scores for c in cells):
         return Verdict(fraction, "tied", f"{at}: every method scores {said}.")
-    if any(len(c.rows) < 2 for c in cells):
-        text = f"{at}: {best.method} scored highest, {said}, but from one seed, which ranks nothing."
-        return Verdict(fraction, "one-seed", text)
-    others = [c.method for c in cells if c.touches(best) and c is not best]
+    if too_few(cells):
+        fewest = min(len(c.by_seed) for c in cells)
+        seeds = "no known seed" if fewest == 0 else "one seed" if fewest == 1 else f"{fewest} seeds"
+        verb = "rank" if fewest > 1 else "ranks"
+        text = f"{at}: {best.method} scored highest, {said}, but {seeds} {verb} nothing; {LEAST_SEEDS} are needed."
+        return Verdict(fraction, "few-seeds", text)
+    rivals = [c for c in cells if c is not best]
+    told = above(best, rivals)
+    others = [c.method for c in rivals if not told[_label(c)]]
     if others:
-        text = f"{at}: {best.method} has the highest mean, {said}, but {_few(others)} within its seed spread."
+        text = (
+            f"{at}: {best.method} has the highest mean, {said}, but {_few(others)} within what these seeds tell apart."
+        )
         return Verdict(fraction, "tied", text)
-    second = max((c for c in cells if c is not best), key=lambda c: c.high)
-    text = f"{at}: {best.method} is best, {said}; no other range meets it"
-    return Verdict(fraction, "clear", f"{text}. Next: {second.method}, {_score(second, panel.digits, False)}.")
+    second = max(rivals, key=lambda c: c.mean)
+    text = f"{at}: {best.method} is best, {said}; it leads every other by a paired test over seeds"
+    rate = f"said of equal methods in at most {LEVEL:.0%} of cases"
+    return Verdict(fraction, "clear", f"{text} ({rate}). Next: {second.method}, {_score(second, panel.digits, False)}.")
 
 
 def _few(methods: list[str]) -> str:
@@ -105,11 +133,13 @@ def purchases(panel: Panel) -> list[Purchase]:
 def _purchase(cell: Cell, cheaper: list[Cell]) -> Purchase:
     """Note whether the seeds tell this cell from every cell that costs no more."""
     name = "the whole pool" if cell.fraction >= 1 else f"{cell.method} at {show.percent(cell.fraction)}"
-    if len(cell.rows) < 2:
-        note = "one seed: no ranking"
-    elif rivals := [c for c in cheaper if c.high >= cell.low]:
-        rival = max(rivals, key=lambda c: c.high)
-        note = f"within the spread of {rival.method} at {show.percent(rival.fraction)}, which costs less"
+    told = above(cell, cheaper)
+    rivals = [c for c in cheaper if not told[_label(c)]]
+    if too_few([cell, *cheaper]):
+        note = f"fewer than {LEAST_SEEDS} seeds: no ranking"
+    elif rivals:
+        rival = max(rivals, key=lambda c: c.mean)
+        note = f"not told from {_label(rival)}, which costs less"
     else:
         note = "above every cheaper run" if cheaper else "the cheapest run"
     selecting = cell.average("selection_flops") or 0.0

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from paydirt.artifacts import Artifact
 from paydirt.cost.ledger import Entry, Ledger, spent
 from paydirt.report import page_numbers as show
-from paydirt.report.page_study import Cell, Panel, Row, StudyFiles
+from paydirt.report.page_study import Cell, Panel, StudyFiles, run_name
 from paydirt.report.page_verdict import tied_with_best
+from paydirt.study.schema import Row
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def score_table(panel: Panel) -> ScoreTable:
     best = {f: tied_with_best(panel.contest(f)) if f < 1 else set() for f in panel.fractions}
 
     def make(cell: Cell) -> ScoreCell:
-        seeds = ", ".join(f"seed {r['seed']}: {r['score']:.{panel.digits}f}" for r in cell.rows)
+        seeds = ", ".join(f"{run_name(r)}: {r['score']:.{panel.digits}f}" for r in cell.rows)
         below = panel.zero is not None and cell.mean < panel.zero
         return _score_cell(cell.scores, panel.digits, seeds, cell.method in best[cell.fraction], below)
 
@@ -51,7 +52,7 @@ def column_table(panel: Panel, column: str, caption: str, digits: int) -> ScoreT
 
     def make(cell: Cell) -> ScoreCell | None:
         values = [r[column] for r in cell.rows if r.get(column) is not None]
-        seeds = ", ".join(f"seed {r['seed']}: {r[column]:.{digits}f}" for r in cell.rows if r.get(column) is not None)
+        seeds = ", ".join(f"{run_name(r)}: {r[column]:.{digits}f}" for r in cell.rows if r.get(column) is not None)
         return _score_cell(values, digits, seeds) if values else None
 
     return _table(panel, caption, make)

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from pydantic import BeforeValidator, SerializeAsAny
 
 from paydirt.artifacts import fingerprint
+from paydirt.columns import PoolColumn, Spec, TokensRef
 from paydirt.config import Config
 from paydirt.cost.architecture import Architecture
 from paydirt.cost.facts import EncoderFacts, Facts, Lengths
@@ -29,6 +30,7 @@ from paydirt.cost.methods import SAFETY, as_counted, selection_cost
 from paydirt.data.encoding import Encoded, Encoder, EncodingConfig, truncation
 from paydirt.data.pool import Pool, PoolPart
 from paydirt.data.tokens import TokenPart, TokenStore, token_store
+from paydirt.execution import Executor, Local
 from paydirt.models.load import ModelConfig, load_tokenizer, model_fingerprint
 from paydirt.named import Named, make
 from paydirt.progress import track
@@ -40,6 +42,7 @@ from paydirt.types import Cost, Target
 SHARD_ROWS = 4096
 # Libraries whose numbers enter what a model computes: arithmetic, architecture, tokens, adapters.
 MODEL_LIBRARIES = ("torch", "transformers", "tokenizers", "peft")
+BATCH_TOKENS = 1 << 14  # padded tokens in a batch of a method that has no option for it
 KNOWN = ("encoder", "tokens", "references", "architecture", "facts")  # what a job of the same pool need not find again
 
 
@@ -61,7 +64,9 @@ class Job:
     convention: str = "architectural"
     meter: FlopMeter = field(default_factory=FlopMeter)
     shard_rows: int = SHARD_ROWS
+    executor: Executor = field(default_factory=Local)
     whole: Job | None = None
+    remarks: dict[str, Any] = field(default_factory=dict)  # what a method found worth noting in the manifest
 
     @property
     def root(self) -> Job:
@@ -157,6 +162,28 @@ class Job:
     def ledger(self) -> Ledger:
         return Ledger(self.out)
 
+    def rows(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Rows of the whole pool that the job's rows [start, stop) are."""
+        stop = len(self.pool) if stop is None else stop
+        return self.pool.rows[start:stop] if isinstance(self.pool, PoolPart) else np.arange(start, stop)
+
+    def column(self, spec: Spec) -> PoolColumn:
+        """The column of `spec` in the shared place."""
+        return PoolColumn(spec, self.shared, self.root.shard_rows)
+
+    def filled(self, column: PoolColumn) -> PoolColumn:
+        """The column with all of the job's rows, which are charged whoever computed them."""
+        rows = self.rows()
+        if units := column.plan(rows):
+            self.executor.fill(column, units)
+        self.meter.charge_rows(column.place, rows, column.flops(rows), len(column))
+        return column
+
+    @property
+    def tokens_ref(self) -> TokensRef:
+        """The whole pool's tokens, for a column's spec."""
+        return TokensRef.of(self.root.tokens, self.root.pool, self.encoder.fingerprint)
+
     def lengths(self) -> tuple[np.ndarray, str]:
         """Length [N] of every example and its unit: tokens with a model, else whitespace-separated words."""
         if self.model is not None:
@@ -227,7 +254,12 @@ class Scorer(Named):
 
     def ceiling(self, facts: Facts) -> float:
         """FLOPs that a count of this selection will not exceed: what a budget must hold ready for it."""
-        return SAFETY * selection_cost(self, as_counted(facts)).flops
+        return SAFETY * self.padding(facts) * selection_cost(self, as_counted(facts)).flops
+
+    def padding(self, facts: Facts) -> float:
+        """Padded tokens over tokens of a pass over pool and references, in batches of like lengths."""
+        most = getattr(self, "token_budget", BATCH_TOKENS)
+        return max(facts.pool.packed(most), facts.references.packed(most))
 
     def charged(self, job: Job, predicted: Cost) -> float:
         """FLOPs that a study charges for these finished scores: the closed form, unless a budget was spent by count."""
@@ -252,6 +284,7 @@ class Scorer(Named):
             notes["references"] = truncation(job.references)
         if self.needs_model:
             notes["selector_params"] = job.architecture.parameters
+        notes |= job.remarks
         notes["predicted_flops"] = predicted.flops
         notes["charged_flops"] = self.charged(job, predicted)
         notes["charges"] = {k: v for e in job.ledger.entries() for k, v in e.notes.get("charges", {}).items()}

@@ -4,7 +4,11 @@ One query a subtask (its references' prompts joined), one sparse product a shard
 the query's words, so only those words' columns are kept, and the pool is read once. Document frequencies of the whole
 vocabulary are counted on the way, since Okapi's floor for common words depends on the mean idf of all words.
 
-Words: lower-cased, ASCII punctuation deleted, split on white space, as the source documents do (METHODS section 2).
+Words: lower-cased, ASCII punctuation deleted, split on white space, as the source document's text says (METHODS section 2).
+Its code does otherwise, which is three options: `words: spaces` splits at single spaces, so that two in a row leave an empty
+word between them, which is counted, and tabs stay inside words; `query: full` asks with the references' answers too; and
+`document: first` indexes the first message alone. There a BBH query is the raw file's text of a subtask; ours joins its
+references, each of which repeats the other shots, so every count is threefold and the ranking the same.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from paydirt.scores import Column, Reduction
 from paydirt.types import Target
 
 Variant = Literal["okapi", "robertson", "lucene", "atire", "bm25l", "bm25+"]
+Split = Literal["whitespace", "spaces"]
 _PUNCTUATION = string.punctuation.encode()
 
 
@@ -47,13 +52,23 @@ class BM25(Scorer):
     document: Literal["full", "prompt", "first"] = Field(
         "full", description="indexed text: all turns, user turns, or the first message only (as published)"
     )
+    query: Literal["prompt", "full"] = Field(
+        "prompt", description="of the references: user turns, or answers as well (as published)"
+    )
+    words: Split = Field(
+        "whitespace", description="split at white space, or at single spaces with empty words kept (as published)"
+    )
 
     def columns(self, target: Target) -> list[Column]:
         return [Column(name, name) for name in target.subtasks]
 
     def prepare(self, job: Job) -> _Index:
+        references = [
+            r.prompt if self.query == "prompt" else "\n".join(m.content for m in r.messages)
+            for r in job.target.references
+        ]
         queries = [
-            words("\n".join(job.target.references[i].prompt for i in rows)) for rows in job.target.by_subtask().values()
+            words("\n".join(references[i] for i in rows), self.words) for rows in job.target.by_subtask().values()
         ]
         vocabulary = {word: i for i, word in enumerate(dict.fromkeys(w for q in queries for w in q))}
         counts = np.zeros((len(vocabulary), len(queries)))
@@ -63,7 +78,7 @@ class BM25(Scorer):
         frequency: Counter[str] = Counter()
         total_words = 0
         for shard, (start, stop) in enumerate(track(job.shards(), "indexing", job.shard_rows, len(job.pool))):
-            tf, lengths, df = count_words(job.pool.texts(start, stop, self.document), vocabulary)
+            tf, lengths, df = count_words(job.pool.texts(start, stop, self.document), vocabulary, self.words)
             frequency.update(df)
             total_words += int(lengths.sum())
             _save(job, shard, tf, lengths)
@@ -123,8 +138,10 @@ def okapi_idf(df: np.ndarray, n: int) -> np.ndarray:
     return np.log(n - df + 0.5) - np.log(df + 0.5)
 
 
-def words(text: str) -> list[str]:
+def words(text: str, split: Split = "whitespace") -> list[str]:
     """Lower-cased words without ASCII punctuation."""
+    if split == "spaces":
+        return _bare(text.replace("\n", " ")).decode().split(" ")
     return _bare(text).decode().split()
 
 
@@ -133,16 +150,23 @@ def _bare(text: str) -> bytes:
     return text.lower().encode().translate(None, _PUNCTUATION)
 
 
-def count_words(texts: list[str], vocabulary: dict[str, int]) -> tuple[sp.csr_matrix, np.ndarray, dict[str, int]]:
+def count_words(
+    texts: list[str], vocabulary: dict[str, int], split: Split = "whitespace"
+) -> tuple[sp.csr_matrix, np.ndarray, dict[str, int]]:
     """Counts [n, Q] of the vocabulary's words, lengths [n] in words, and document frequency of every word.
 
     Arrow splits and numbers the words of a whole block at once; rows of a sparse matrix then add up repeats.
     """
-    split = pc.utf8_split_whitespace(pa.array([_bare(t) for t in texts], type=pa.string()))
-    numbered = split.flatten().dictionary_encode()
+    if split == "spaces":
+        found = pc.split_pattern(pa.array([_bare(t.replace("\n", " ")) for t in texts], type=pa.string()), " ")
+    else:
+        found = pc.utf8_split_whitespace(pa.array([_bare(t) for t in texts], type=pa.string()))
+    numbered = found.flatten().dictionary_encode()
     dictionary, code = numbered.dictionary.to_pylist(), numbered.indices.to_numpy().copy()
-    ends = split.offsets.to_numpy().astype(np.int64)
-    if "" in dictionary:  # Arrow, unlike str.split, leaves an empty word at the edges of a text
+    ends = found.offsets.to_numpy().astype(np.int64)
+    if (
+        "" in dictionary and split == "whitespace"
+    ):  # Arrow, unlike str.split, leaves an empty word at the edges of a text
         real = code != dictionary.index("")
         ends = np.r_[0, np.cumsum(real)][ends]
         code = code[real]

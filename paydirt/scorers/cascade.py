@@ -23,12 +23,12 @@ from pydantic import BeforeValidator, Field, field_validator
 from paydirt.artifacts import write_atomic
 from paydirt.config import Config
 from paydirt.cost.facts import Facts
-from paydirt.cost.methods import SAFETY, as_counted, selection_cost
+from paydirt.cost.methods import selection_cost
 from paydirt.progress import say
 from paydirt.scorers.base import Job, Method, Scorer, make_scorer
 from paydirt.scorers.gradient import Gradient
 from paydirt.scorers.learned import Learned
-from paydirt.scorers.learned_budget import LEAST, closed_form, feature_prices, least_allowance, require
+from paydirt.scorers.learned_budget import LEAST, closed_form, feature_ceilings, least_allowance, require
 from paydirt.scorers.learned_passes import learn
 from paydirt.scorers.truth import Truth
 from paydirt.scores import reduced
@@ -77,7 +77,9 @@ class Cascade(Scorer):
         min_length=2,
         description="methods from cheap to dear, each with a share to keep",
     )
-    budget: float | None = Field(None, gt=0, description="selection FLOPs, never exceeded; null: by share")
+    budget: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="selection FLOPs, never exceeded; null: by share"
+    )
     share: float = Field(0.1, gt=0, le=1, description="budget as a share of the cost of full")
     full: Gradient = Field(default_factory=Gradient, description="the selection that share is a share of the cost of")
 
@@ -217,8 +219,7 @@ class Cascade(Scorer):
         def fits(size: int) -> bool:
             facts = ranked.part(np.arange(size))
             if last and isinstance(final, Learned):
-                features = SAFETY * sum(feature_prices(final, as_counted(facts)).values())
-                return features <= COMMON * left and self.least(facts, size, following) <= left
+                return feature_ceilings(final, facts) <= COMMON * left and self.least(facts, size, following) <= left
             if last:
                 return final.ceiling(facts) <= left
             first = self.filters[following].method.ceiling(facts)

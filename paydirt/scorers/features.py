@@ -10,17 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from paydirt.artifacts import Artifact, build, fingerprint
+from paydirt.columns import PoolColumn, PoolRef
+from paydirt.columns.words import Words
 from paydirt.cost.facts import Facts
 from paydirt.cost.forms import forward_flops
-from paydirt.cost.methods import selection_cost
-from paydirt.data.tokens import row_key
-from paydirt.progress import track
+from paydirt.cost.methods import SAFETY, as_counted, selection_cost
 from paydirt.registry import did_you_mean
 from paydirt.scorers.base import Job, Scorer
 from paydirt.scores import reduced
@@ -30,9 +28,7 @@ if TYPE_CHECKING:
     from paydirt.scorers.gradient import Gradient
 
 Rows = Callable[[int, int], np.ndarray]
-HASHES = 1 << 16  # columns that words are hashed into, for prompts and for answers
-SAMPLE = 20_000  # examples that the main directions are found on
-DIRECTIONS = 192  # of prompts, and as many of answers
+LOSS_TOKENS = 4096  # padded tokens in a batch of the feature loss
 
 
 class Settings(Protocol):
@@ -78,6 +74,14 @@ def feature_price(name: str, facts: Facts, config: Settings) -> Cost:
     return Cost()
 
 
+def feature_ceiling(name: str, facts: Facts, config: Settings) -> float:
+    """FLOPs that a count of a feature will not exceed (see `Scorer.ceiling`)."""
+    if name in ("embed", "rds"):
+        return (config.embed if name == "embed" else config.rds).ceiling(facts)
+    cost = SAFETY * feature_price(name, as_counted(facts), config).flops
+    return cost * facts.pool.packed(LOSS_TOKENS) if name == "loss" else cost
+
+
 def _length(job: Job, config: Settings) -> Feature:
     lengths, supervised = job.tokens.lengths, job.tokens.supervised_lengths
 
@@ -112,10 +116,10 @@ def _bm25(job: Job, config: Settings) -> Feature:
 
 def _vectors(scorer: Scorer, job: Job) -> Feature:
     """Vectors of a scorer that keeps one a row (embed, rds), and its mean similarity to the references."""
-    store, references = scorer.prepare(job)
+    column, references = scorer.prepare(job)
 
     def rows(start: int, stop: int) -> np.ndarray:
-        return _stored(store, job, start, stop)
+        return _stored(column, job, start, stop)
 
     centre = references.mean(axis=0)
     return Feature(rows, lambda start, stop: rows(start, stop) @ centre)
@@ -136,28 +140,24 @@ def _proxy(job: Job, config: Settings) -> Feature:
 
 
 def _loss(job: Job, config: Settings) -> Feature:
-    from paydirt.scorers.perplexity import pool_losses, read_mean_losses
+    from paydirt.scorers.perplexity import pool_losses
 
-    artifact = pool_losses(job, job.selector, "supervised", 4096)
-    job.meter.charge(artifact)
+    losses = pool_losses(job, job.selector, "supervised", LOSS_TOKENS)
 
     def alone(start: int, stop: int) -> np.ndarray:
-        return read_mean_losses(job, artifact, start, stop, "supervised")
+        return losses.filled_means(job.rows(start, stop))
 
     return Feature(lambda start, stop: np.stack([v := alone(start, stop), v**2, np.log1p(v)], axis=1), alone)
 
 
 def _words(job: Job, config: Settings) -> Feature:
-    store = word_directions(job)
+    column = job.filled(job.column(Words(pool=PoolRef.of(job.root.pool))))
+    return Feature(lambda start, stop: _stored(column, job, start, stop).astype(np.float64))
 
-    return Feature(lambda start, stop: _stored(store.path, job, start, stop).astype(np.float64))
 
-
-def _stored(folder: Path, job: Job, start: int, stop: int) -> np.ndarray:
-    """Rows [start, stop) of one shard of vectors."""
-    shard = start // job.shard_rows
-    first = shard * job.shard_rows
-    return np.asarray(np.load(folder / f"{shard:05d}.npy", mmap_mode="r")[start - first : stop - first])
+def _stored(column: PoolColumn, job: Job, start: int, stop: int) -> np.ndarray:
+    """Vectors of the job's rows [start, stop)."""
+    return column.read(job.rows(start, stop)).array("vectors")
 
 
 FEATURES: dict[str, Callable[[Job, Settings], Feature]] = {
@@ -170,67 +170,3 @@ FEATURES: dict[str, Callable[[Job, Settings], Feature]] = {
     "loss": _loss,
     "proxy": _proxy,
 }
-
-
-def word_directions(job: Job) -> Artifact:
-    """float32 [n, 2 x DIRECTIONS] of every shard, as a shared artifact: latent semantic analysis of prompts and answers.
-
-    Directions come from a sample spread over the ids, so they do not depend on the order of the rows.
-    """
-    inputs = {"pool": job.pool.fingerprint, "rows": row_key(job.pool)}
-    settings = {"hashes": HASHES, "sample": SAMPLE, "directions": DIRECTIONS, "shard_rows": job.shard_rows}
-
-    def make(part: Path) -> dict[str, Any]:
-        ids = np.asarray(job.pool.ids(), dtype=object)
-        order = np.argsort(ids, kind="stable")
-        sample = order[np.linspace(0, len(order) - 1, min(SAMPLE, len(order))).astype(np.int64)]
-        examples = job.pool.take(sample)
-        spaces = [_Space([_prompt(e) for e in examples]), _Space([_answer(e) for e in examples])]
-        for shard, (start, stop) in enumerate(track(job.shards(), "words", job.shard_rows, len(job.pool))):
-            path = part / f"{shard:05d}.npy"
-            if not path.exists():
-                texts = [job.pool.texts(start, stop, "prompt"), job.pool.texts(start, stop, "answer")]
-                rows = np.concatenate([space(t) for space, t in zip(spaces, texts)], axis=1)
-                np.save(path.with_suffix(".part.npy"), rows.astype(np.float32))
-                path.with_suffix(".part.npy").rename(path)
-        return {"examples": len(job.pool), "measured_flops": 0.0}
-
-    return build(job.shared / "words" / fingerprint([inputs, settings]), "words", settings, inputs, make)
-
-
-def _prompt(example: Any) -> str:
-    return "\n".join(m.content for m in example.messages if m.role == "user")
-
-
-def _answer(example: Any) -> str:
-    return "\n".join(m.content for m in example.messages if m.role == "assistant")
-
-
-class _Space:
-    """Main directions of the TF-IDF of some texts: words and pairs of words, hashed."""
-
-    def __init__(self, texts: list[str]) -> None:
-        from sklearn.decomposition import TruncatedSVD
-
-        counts = self._counts(texts)
-        self.idf = np.log((1 + counts.shape[0]) / (1 + np.bincount(counts.indices, minlength=HASHES))) + 1
-        size = max(1, min(DIRECTIONS, counts.shape[0] - 1))
-        self.directions = TruncatedSVD(size, n_iter=3, random_state=0).fit(self._weighted(counts))
-
-    def __call__(self, texts: list[str]) -> np.ndarray:
-        return np.asarray(self.directions.transform(self._weighted(self._counts(texts))))
-
-    def _counts(self, texts: list[str]) -> Any:
-        from sklearn.feature_extraction.text import HashingVectorizer
-
-        hashing = HashingVectorizer(
-            n_features=HASHES, ngram_range=(1, 2), alternate_sign=False, norm=None, token_pattern=r"\w+|[^\w\s]"
-        )
-        return hashing.transform(texts)
-
-    def _weighted(self, counts: Any) -> Any:
-        from sklearn.preprocessing import normalize
-
-        weighted = counts.copy()
-        weighted.data = (1 + np.log(weighted.data)) * self.idf[weighted.indices]
-        return normalize(weighted)

@@ -6,7 +6,8 @@ every reference's gradient to k numbers; influence is the checkpoint-weighted co
 
 The projected pool is a store that serves every target. With `store: false` nothing is kept but similarities, which is
 cheaper on disk when there is one target. `checkpoints`, `layers`, `max_tokens`, `warmup_epochs` and `k` each cut the cost;
-docs/selection-cost.md holds what each does to the selection.
+docs/selection-cost.md holds what each does to the selection. A study's seeds vary training, not the warm-up, its share or
+the projection (`warmup_seed`, `projection_seed`): the spread that it shows covers training alone, unless these vary too.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ class Gradient(Scorer):
     warmup_method: Literal["lora", "full"] = Field("lora", description="parameters that train and give gradients")
     warmup_learning_rate: float = Field(2e-5, gt=0, description="highest rate of the warm-up's linear schedule")
     warmup_batch_size: int = Field(32, ge=1, description="sequences an optimizer step of the warm-up")
+    warmup_weighting: Literal["tokens", "sequences"] = Field(
+        "tokens", description="a warm-up batch's loss: mean over tokens, or over sequences' means (published code)"
+    )
     warmup_seed: int = Field(0, description="of the warm-up's share, its order and fresh LoRA parameters")
     lora: LoraSpec = Field(default_factory=LoraSpec, description="shape of the LoRA parameters")
     checkpoints: int | None = Field(None, ge=1, description="use only the last so many checkpoints")
@@ -77,7 +81,8 @@ class Gradient(Scorer):
         # Four sequences a pass: whole batches of unlike lengths would be mostly padding.
         micro = math.gcd(4, self.warmup_batch_size)
         values |= {"epochs": self.warmup_epochs, "batch_size": self.warmup_batch_size, "micro_batch_size": micro}
-        return parse(TrainConfig, values | {"save": "epoch", "keep_checkpoints": True})
+        kept = {"weighting": self.warmup_weighting, "save": "epoch", "keep_checkpoints": True}
+        return parse(TrainConfig, values | kept)
 
     @property
     def passes(self) -> int:

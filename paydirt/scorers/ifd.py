@@ -6,18 +6,15 @@ not help; above 1 it misleads, and such examples rank last, as the authors drop 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from paydirt.artifacts import Artifact
 from paydirt.cost.facts import Facts
 from paydirt.cost.forms import forward_flops
-from paydirt.data.encoding import Encoded
-from paydirt.models.load import load_model
 from paydirt.scorers.base import Job, Scorer
-from paydirt.scorers.perplexity import pool_losses, read_mean_losses
+from paydirt.scorers.perplexity import PoolLosses, pool_losses
 from paydirt.types import Cost
 
 
@@ -40,26 +37,15 @@ class IFD(Scorer):
         parts["without it"] = forward_flops(facts.model, answers.total, answers.mean, facts.convention)
         return Cost(sum(parts.values()), round(pool.total + answers.total), parts)
 
-    def prepare(self, job: Job) -> tuple[Artifact, Any]:
-        losses = pool_losses(job, job.selector, "supervised", self.token_budget)
-        job.meter.charge(losses)
-        return losses, load_model(job.selector)
+    def prepare(self, job: Job) -> tuple[PoolLosses, PoolLosses]:
+        """Losses of the answers after their prompts, and alone."""
+        return (
+            pool_losses(job, job.selector, "supervised", self.token_budget),
+            pool_losses(job, job.selector, "answers", self.token_budget),
+        )
 
-    def score_rows(self, job: Job, state: tuple[Artifact, Any], start: int, stop: int) -> np.ndarray:
-        from paydirt.evaluation.loss import mean_losses, token_losses
-
-        losses, model = state
-        conditioned = read_mean_losses(job, losses, start, stop, "supervised")
-        alone = [_answer_alone(job.tokens[row]) for row in range(start, stop)]
-        bare = mean_losses(token_losses(model, alone, job.encoder.pad_id, self.token_budget, job.meter))
+    def score_rows(self, job: Job, state: tuple[PoolLosses, PoolLosses], start: int, stop: int) -> np.ndarray:
+        rows = job.rows(start, stop)
+        conditioned, bare = state[0].filled_means(rows), state[1].means(rows)
         ratio = np.where(np.isfinite(bare), conditioned / np.maximum(bare, 1e-9), 0.0)
         return ratio if self.keep_misleading else np.where(ratio > 1, -ratio, ratio)
-
-
-def _answer_alone(example: Encoded) -> Encoded:
-    """The supervised tokens after the first token, which stands for the beginning of a text."""
-    kept = np.flatnonzero(example.supervised[1:]) + 1
-    ids = np.concatenate([example.ids[:1], example.ids[kept]])
-    mask = np.ones(len(ids), dtype=bool)
-    mask[0] = False
-    return Encoded(ids, mask)

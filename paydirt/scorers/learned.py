@@ -1,7 +1,7 @@
 """Learned influence: true gradient influence of some thousand points, predicted for all others from cheap features.
 
-Document 001 splits a source in two, computes true influence on one part, and predicts the other's with a fine-tuned
-encoder (METHODS section 2): `mode: regress` uses the prediction as the score, `mode: classify` predicts three levels of
+Document 001 splits a source in two, computes true influence on one part, and predicts the other's from a frozen encoder
+(METHODS section 2): `mode: regress` uses the prediction as the score, `mode: classify` predicts three levels of
 equal size and computes true gradients for what is predicted high. Here the points stay candidates, with their true
 influence, and what is predicted may be the influence on every subtask or reference, not only its aggregate. With
 `rounds` above 1 later points are chosen where the predictor expects most (`explore: high`) or its folds disagree
@@ -63,7 +63,7 @@ class Learned(Scorer):
         description="words, length, source, bm25, embed, rds, loss, proxy",
     )
     learner: Literal["kernel", "ridge", "boosting", "mlp", "bert"] = Field(
-        "kernel", description="kernel ridge, ridge, boosted trees, 512 units, or a fine-tuned encoder (the seed's)"
+        "kernel", description="kernel ridge, ridge, boosted trees, 512 units, or a fine-tuned encoder"
     )
     folds: int = Field(5, ge=2, description="parts of the points for the diagnostics: each predicted by the others")
     refuse: bool = Field(True, description="stop where the predictor does not beat its cheapest feature")

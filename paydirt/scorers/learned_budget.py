@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paydirt.cost.facts import Facts
-from paydirt.cost.methods import SAFETY, as_counted, selection_cost
+from paydirt.cost.methods import as_counted, selection_cost
 from paydirt.progress import say
 from paydirt.scorers import features as blocks
 from paydirt.scorers.base import Job
@@ -41,6 +41,12 @@ def feature_prices(config: Learned, facts: Facts) -> dict[str, float]:
     """Closed form of every feature, by name."""
     names = () if config.learner == "bert" else config.features
     return {name: blocks.feature_price(name, facts, config).flops for name in names}
+
+
+def feature_ceilings(config: Learned, facts: Facts) -> float:
+    """FLOPs that a count of all features will not exceed."""
+    names = () if config.learner == "bert" else config.features
+    return sum(blocks.feature_ceiling(name, facts, config) for name in names)
 
 
 def closed_form(cost: Mapping[str, Any]) -> float:
@@ -102,10 +108,9 @@ def affordable_features(config: Learned, facts: Facts, allowance: float) -> Lear
     """
     spare = allowance - least_allowance(config, facts)
     most = given = min(FEATURE_SHARE * allowance, spare)
-    counted = as_counted(facts)
 
     def ceiling(name: str) -> float:
-        return SAFETY * blocks.feature_price(name, counted, config).flops
+        return blocks.feature_ceiling(name, facts, config)
 
     kept = []
     for name in config.features:

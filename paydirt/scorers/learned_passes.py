@@ -194,9 +194,9 @@ def fit(config: Learned, outcome: Outcome, rows: np.ndarray | None = None, like:
     widths = outcome.inputs.widths
     values = as_predicted(config, outcome.truth, outcome.truth.known(rows))
     if config.learner == "bert":
+        from paydirt.columns.embeddings import resolve_encoder
         from paydirt.models.load import resolve_device
         from paydirt.prediction.encoder import fit_encoder
-        from paydirt.scorers.embed import resolve_encoder
 
         path, device = str(resolve_encoder(config.embed.encoder)), resolve_device(config.embed.device)
         scores = one_score(config, outcome.truth, values) if config.mode == "classify" else None

@@ -10,23 +10,20 @@ positions are read in windows, each token counted once, so the mean weighs windo
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from paydirt.artifacts import Artifact, build, fingerprint
+from paydirt.columns import PoolColumn
+from paydirt.columns.losses import Losses
 from paydirt.config import parse
 from paydirt.cost.facts import Facts
-from paydirt.cost.forms import forward_flops
-from paydirt.cost.ledger import Ledger
-from paydirt.cost.measure import FlopMeter
+from paydirt.cost.forms import forward_flops, lora_flops
 from paydirt.cost.methods import SAFETY, as_counted, selection_cost
-from paydirt.data.encoding import Encoded
-from paydirt.data.tokens import row_key
-from paydirt.models.load import ModelConfig, model_fingerprint
-from paydirt.progress import track
+from paydirt.data.tokens import TokenStore
+from paydirt.models.load import ModelConfig, model_identity
 from paydirt.scorers.base import Job, Scorer
 from paydirt.training.config import TrainConfig, predict_training_cost
 from paydirt.training.shared import tuned_model
@@ -69,17 +66,22 @@ class Perplexity(Scorer):
         forward = forward_flops(facts.model, pool.total, pool.mean, facts.convention)
         cost = Cost(forward, round(pool.total), {"forward": forward})
         if self.tune_epochs:
-            tuning = predict_training_cost(self.training(), facts.model, shown.total, shown.count, facts.convention)
+            config = self.training()
+            tuning = predict_training_cost(config, facts.model, shown.total, shown.count, facts.convention)
             cost = cost + Cost(tuning.flops, tuning.tokens, {"tuning": tuning.flops})
+            if config.method == "lora":  # the pool is read through the adapters, which stay beside the weights
+                adapters = lora_flops(facts.model, pool.total, config.lora.r, config.lora.targets)
+                cost = cost + Cost(adapters, 0, {"adapters": adapters})
         return cost
 
     def ceiling(self, facts: Facts) -> float:
-        """Batches of references are padded to their longest."""
+        """Batches of references are drawn at random, and padded to their longest."""
         cost = selection_cost(self, as_counted(facts))
         tuning = cost.parts.get("tuning", 0.0)
-        return SAFETY * (cost.flops + (facts.references.padded(self.tune_batch_size) - 1) * tuning)
+        reading = self.padding(facts) * (cost.flops - tuning)
+        return SAFETY * (reading + facts.references.padded(self.tune_batch_size) * tuning)
 
-    def prepare(self, job: Job) -> Artifact:
+    def prepare(self, job: Job) -> PoolLosses:
         """Per-token losses of the whole pool, under the tuned model."""
         model = job.selector
         if self.tune_epochs:
@@ -98,78 +100,63 @@ class Perplexity(Scorer):
             )
             job.meter.charge(tuned)
             model = model.model_copy(update={"path": str(tuned.path / "model"), "tokenizer": None})
-        losses = pool_losses(job, model, self.tokens, self.token_budget)
-        job.meter.charge(losses)
-        return losses
+        return pool_losses(job, model, self.tokens, self.token_budget)
 
-    def score_rows(self, job: Job, state: Artifact, start: int, stop: int) -> np.ndarray:
-        means = read_mean_losses(job, state, start, stop, self.tokens)
-        return np.exp(np.minimum(means, MAX_LOG))
+    def score_rows(self, job: Job, state: PoolLosses, start: int, stop: int) -> np.ndarray:
+        return np.exp(np.minimum(state.filled_means(job.rows(start, stop)), MAX_LOG))
 
 
-def pool_losses(job: Job, model: ModelConfig, which: str, token_budget: int) -> Artifact:
-    """Negative log-likelihood of single tokens for every pool row, as a shared artifact of one .npz a shard.
+@dataclass(frozen=True)
+class PoolLosses:
+    """Losses of single tokens of a pool, as a column; `narrow` where a column of all tokens serves the supervised ones."""
 
-    `which` is "supervised" or "all". An `all` artifact of the same model serves `supervised` too.
+    column: PoolColumn
+    tokens: TokenStore
+    narrow: bool
+    shard_rows: int
+
+    def means(self, rows: np.ndarray) -> np.ndarray:
+        """Mean loss [n] in nats over the tokens that count; NaN where an example has none."""
+        losses = self.column.read(rows).values["losses"]
+        means = np.full(len(rows), np.nan)
+        for i, row in enumerate(rows):
+            part = losses[i]
+            if self.narrow:
+                part = part[self.tokens[int(row)].supervised[1:]]
+            if len(part):
+                means[i] = part.mean(dtype=np.float64)
+        return means
+
+    def filled_means(self, rows: np.ndarray) -> np.ndarray:
+        """Mean losses; an example without a token that counts cannot be ranked by one, and gets the mean of `rows`.
+
+        Selection leaves it out anyway.
+        """
+        means = self.means(rows)
+        known = means[np.isfinite(means)]
+        return np.where(np.isfinite(means), means, known.mean() if len(known) else 0.0)
+
+
+def pool_losses(job: Job, model: ModelConfig, which: str, token_budget: int) -> PoolLosses:
+    """Losses of the job's rows, computed where they are missing and charged: "supervised", "all" or "answers".
+
+    Where all tokens' losses are there already, they serve the supervised ones, at the charge of the supervised alone.
     """
-    inputs = {
-        "pool": job.pool.fingerprint,
-        "rows": row_key(job.pool),
-        "encoder": job.encoder.fingerprint,
-        "model": model_fingerprint(model.path),
-    }
 
-    def place(kind: str) -> Path:
-        return job.shared / "losses" / fingerprint([inputs, kind, job.shard_rows, model.dtype])
+    def column(of: str) -> PoolColumn:
+        spec = Losses(
+            tokens=job.tokens_ref,
+            model=model,
+            identity=model_identity(model),
+            of=of,  # type: ignore[arg-type]
+            pad_id=job.encoder.pad_id,
+            token_budget=token_budget,
+        )
+        return job.column(spec)
 
-    wanted = which if which == "all" or not (place("all") / "manifest.json").exists() else "all"
-    settings = {"model": model.to_dict(), "tokens": wanted, "shard_rows": job.shard_rows}
-    identity = {"tokens": wanted, "shard_rows": job.shard_rows}
-
-    def make(part: Path) -> dict[str, Any]:
-        return _write_losses(job, model, part, wanted, token_budget)
-
-    return build(place(wanted), "losses", settings, inputs, make, identity)
-
-
-def _write_losses(job: Job, config: ModelConfig, part: Path, which: str, token_budget: int) -> dict[str, Any]:
-    from paydirt.evaluation.loss import token_losses
-    from paydirt.models.load import load_model
-
-    model = load_model(config)
-    window = int(getattr(model.config, "max_position_embeddings", 0) or 0) or None
-    meter = FlopMeter()
-    with Ledger(part).record("losses", which, device=str(model.device)) as entry:
-        for shard, (start, stop) in enumerate(track(job.shards(), "perplexity", job.shard_rows, len(job.pool))):
-            path = part / f"{shard:05d}.npz"
-            if path.exists():
-                continue
-            examples = [job.tokens[row] for row in range(start, stop)]
-            if which == "all":
-                examples = [Encoded(e.ids, np.ones(len(e.ids), dtype=bool)) for e in examples]
-            losses = token_losses(model, examples, job.encoder.pad_id, token_budget, meter, window=window)
-            offsets = np.cumsum([0, *(len(part) for part in losses)])
-            unfinished = path.with_suffix(".part.npz")
-            np.savez(unfinished, losses=np.concatenate(losses), offsets=offsets)
-            unfinished.rename(path)
-        entry.measured_flops, entry.tokens = meter.flops, job.tokens.total
-    return {"examples": len(job.pool), "measured_flops": meter.flops, "tokens": which}
-
-
-def read_mean_losses(job: Job, artifact: Artifact, start: int, stop: int, which: str) -> np.ndarray:
-    """Mean loss [stop - start] in nats over supervised or all tokens.
-
-    An example without a supervised token cannot be ranked by one: it gets the mean loss of the others in its shard, and
-    selection leaves it out anyway.
-    """
-    with np.load(artifact.path / f"{start // job.shard_rows:05d}.npz") as stored:
-        losses, offsets = stored["losses"], stored["offsets"]
-    means = np.full(stop - start, np.nan)
-    for i in range(stop - start):
-        part = losses[offsets[i] : offsets[i + 1]]
-        if which == "supervised" and artifact.notes["tokens"] == "all":
-            part = part[job.tokens[start + i].supervised[1:]]
-        if len(part):
-            means[i] = part.mean(dtype=np.float64)
-    known = means[np.isfinite(means)]
-    return np.where(np.isfinite(means), means, known.mean() if len(known) else 0.0)
+    rows = job.rows()
+    if which == "supervised" and (found := column("all")).present(rows).all():
+        flops = found.read(rows, only=["supervised_flops"]).array("supervised_flops")
+        job.meter.charge_rows(column("supervised").spec.folder, rows, flops, len(found))
+        return PoolLosses(found, job.root.tokens, True, job.shard_rows)
+    return PoolLosses(job.filled(column(which)), job.root.tokens, False, job.shard_rows)

@@ -6,22 +6,17 @@ arXiv 2503.01807, section 3. One pass over the pool serves every target, as embe
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from paydirt.artifacts import build, fingerprint
+from paydirt.columns import PoolColumn
+from paydirt.columns.hidden import Hidden
+from paydirt.columns.products import products
 from paydirt.cost.facts import Facts
 from paydirt.cost.forms import forward_flops
-from paydirt.cost.ledger import Ledger
-from paydirt.cost.measure import FlopMeter
-from paydirt.data.batches import collate, length_bucketed
-from paydirt.data.encoding import Encoded
-from paydirt.data.tokens import row_key
-from paydirt.models.load import load_model, model_fingerprint
-from paydirt.progress import track
+from paydirt.models.load import model_identity
 from paydirt.scorers.base import Job, Scorer
 from paydirt.scores import Reduction
 from paydirt.types import Cost
@@ -46,54 +41,21 @@ class RDS(Scorer):
         parts["references"] = forward_flops(facts.model, shown.total, shown.mean, facts.convention)
         return Cost(sum(parts.values()), round(pool.total + shown.total), parts)
 
-    def prepare(self, job: Job) -> tuple[Path, np.ndarray]:
+    def prepare(self, job: Job) -> tuple[PoolColumn, np.ndarray]:
+        """The pool's vectors, made once for all targets, and the references' [R, hidden]."""
         config = job.selector
-        inputs = {
-            "pool": job.pool.fingerprint,
-            "rows": row_key(job.pool),
-            "encoder": job.encoder.fingerprint,
-            "model": model_fingerprint(config.path),
-        }
-        settings = {"dtype": config.dtype, "shard_rows": job.shard_rows}
-        model = load_model(config)
+        spec = Hidden(
+            tokens=job.tokens_ref,
+            model=config,
+            identity=model_identity(config),
+            pad_id=job.encoder.pad_id,
+            token_budget=self.token_budget,
+        )
+        column = job.filled(job.column(spec))
+        references, flops = column.worker.means(job.references)  # type: ignore[attr-defined]
+        job.meter.add(float(flops.sum()))
+        return column, references
 
-        def make(part: Path) -> dict[str, Any]:
-            meter = FlopMeter()
-            with Ledger(part).record("rds", config.path, device=str(model.device)) as entry:
-                for shard, (start, stop) in enumerate(track(job.shards(), "rds", job.shard_rows, len(job.pool))):
-                    path = part / f"{shard:05d}.npy"
-                    if not path.exists():
-                        rows = self._represent(model, [job.tokens[i] for i in range(start, stop)], job, meter)
-                        np.save(path.with_suffix(".part.npy"), rows)
-                        path.with_suffix(".part.npy").rename(path)
-                entry.measured_flops, entry.tokens = meter.flops, job.tokens.total
-            return {"examples": len(job.pool), "measured_flops": meter.flops}
-
-        store = build(job.shared / "rds" / fingerprint([inputs, settings]), "rds", settings, inputs, make)
-        job.meter.charge(store)
-        return store.path, self._represent(model, job.references, job, job.meter)
-
-    def score_rows(self, job: Job, state: tuple[Path, np.ndarray], start: int, stop: int) -> np.ndarray:
-        store, references = state
-        return np.load(store / f"{start // job.shard_rows:05d}.npy", mmap_mode="r") @ references.T
-
-    def _represent(self, model: Any, examples: list[Encoded], job: Job, meter: FlopMeter) -> np.ndarray:
-        """Unit rows [n, hidden] in float32."""
-        import torch
-
-        out: list[Any] = [None] * len(examples)
-        backbone = model.get_decoder()
-        for rows in length_bucketed([len(e.ids) for e in examples], self.token_budget):
-            batch = collate([examples[i] for i in rows], job.encoder.pad_id)
-            ids, mask = batch.input_ids.to(model.device), batch.attention_mask.to(model.device)
-
-            def forward(ids: Any = ids, mask: Any = mask) -> Any:
-                with torch.no_grad():
-                    return backbone(input_ids=ids, attention_mask=mask).last_hidden_state
-
-            hidden = meter.run(forward, ids.numel()).float()
-            weight = mask * torch.arange(1, ids.shape[1] + 1, device=ids.device)
-            mean = (hidden * weight[..., None]).sum(1) / weight.sum(1, keepdim=True)
-            for row, vector in zip(rows, torch.nn.functional.normalize(mean, dim=1).cpu().numpy()):
-                out[row] = vector
-        return np.stack(out)
+    def score_rows(self, job: Job, state: tuple[PoolColumn, np.ndarray], start: int, stop: int) -> np.ndarray:
+        column, references = state
+        return products(column.read(job.rows(start, stop)).array("vectors"), references)

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BeforeValidator, Field
 
-from paydirt.artifacts import MANIFEST, Artifact, open_artifact, write_atomic
+from paydirt.artifacts import MANIFEST, Artifact, damaged, open_artifact, read_json, write_atomic
 from paydirt.config import Config
 from paydirt.data.dedup import exact_repeats
 from paydirt.data.pool import Pool
@@ -151,19 +151,11 @@ def write_table(path: Path, scores: Scores, selection: Selection) -> None:
 
 
 def selected_ids(directory: Path) -> list[str]:
-    """Ids in rank order of a finished selection; ValueError names the file where it holds anything else."""
-    path = Path(directory) / "selection.json"
-    remedy = "run `paydirt select` again"
-    try:
-        ids = json.loads(path.read_text(encoding="utf-8"))["ids"]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        why = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {str(error)[:120]}"
-        raise ValueError(f"{path}: no list of ids can be read from it ({why}); {remedy}") from None
-    if not isinstance(ids, list):
-        raise ValueError(f"{path}: `ids` is of type {type(ids).__name__}, not a list; {remedy}")
-    for place, id in enumerate(ids):
-        if not isinstance(id, str):
-            raise ValueError(f"{path}: ids[{place}] is {str(id)[:60]!r}, not a text; {remedy}")
+    """Ids in rank order of a finished selection."""
+    directory = Path(directory)
+    ids = read_json(directory, "selection.json").get("ids")
+    if not isinstance(ids, list) or not ids or not all(isinstance(id, str) for id in ids):
+        raise damaged(directory, "selection.json holds no list of ids, each a text")
     return ids
 
 
@@ -188,5 +180,6 @@ def fraction_beside(file: Path) -> float | None:
         return None
     if artifact.manifest.get("stage") == "select":
         return requested_fraction(folder)
-    noted = artifact.notes.get("fraction") if artifact.manifest.get("stage") == "export" else None
+    exported = artifact.manifest.get("stage") == "export"
+    noted = artifact.notes.get("fractions", {}).get(Path(file).stem) if exported else None
     return float(noted) if noted else None

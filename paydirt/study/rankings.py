@@ -6,14 +6,14 @@ from pathlib import Path
 
 from paydirt.analysis.overlap import Overlap, overlaps
 from paydirt.selection.select import selected_ids
-from paydirt.study.table import read_rows
+from paydirt.study.schema import Row, grouped, read_rows
 
 
-def rankings(study: Path, task: str) -> dict[str, list[str]]:
+def rankings(study: Path, rows: list[Row]) -> dict[str, list[str]]:
     """The longest selection below the whole pool of each method, best first; a stochastic method's first seed."""
     longest: dict[str, tuple[float, str]] = {}
-    for row in read_rows(study / "results.parquet"):
-        if row["task"] != task or row["selection"] is None or row["fraction"] >= 1:
+    for row in rows:
+        if row["selection"] is None or row["fraction"] >= 1:
             continue
         if row["fraction"] > longest.get(row["method"], (0.0, ""))[0]:
             longest[row["method"]] = (row["fraction"], row["selection"])
@@ -21,15 +21,14 @@ def rankings(study: Path, task: str) -> dict[str, list[str]]:
 
 
 def study_overlaps(study: Path) -> list[Overlap]:
-    """Overlap of every pair of methods on the study's first task, at its fractions below 1."""
-    rows = read_rows(study / "results.parquet")
-    task = rows[0]["task"]
-    ranked = rankings(study, task)
+    """Overlap of every pair of methods in the study's first group (task, model, metric), at its fractions below 1."""
+    rows = next(iter(grouped(read_rows(study / "results.parquet")).values()), [])
+    ranked = rankings(study, rows)
     if len(ranked) < 2:
         return []
     shortest = min(len(ids) for ids in ranked.values())
-    known = {r["fraction"]: r["n_examples"] for r in rows if r["task"] == task and 0 < r["fraction"] < 1}
-    pool = max(r["n_examples"] for r in rows if r["task"] == task)
+    known = {r["fraction"]: r["n_examples"] for r in rows if 0 < r["fraction"] < 1}
+    pool = max((r["n_examples"] or 0 for r in rows), default=0)
     if not any(r["fraction"] == 1 for r in rows):
         pool = round(shortest / max(known))
     fractions = [f for f in sorted(known) if round(f * pool) <= shortest]

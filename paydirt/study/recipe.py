@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -12,9 +12,10 @@ from paydirt.data.encoding import EncodingConfig
 from paydirt.data.pool import PoolConfig
 from paydirt.evaluation.base import BenchmarkField, make_benchmark
 from paydirt.models.load import ModelConfig
-from paydirt.scorers.base import Method, is_stochastic, make_scorer
+from paydirt.scorers.base import Method, Scorer, is_stochastic, make_scorer
 from paydirt.selection.policies.base import PolicyField, make_policy
 from paydirt.selection.select import ReductionField, SelectionConfig
+from paydirt.study.seeds import draws, varied
 from paydirt.targets import TargetConfig
 from paydirt.training.config import TrainConfig
 
@@ -45,7 +46,7 @@ class MethodEntry(Config):
 
     @property
     def stochastic(self) -> bool:
-        """Whether the selection depends on the seed."""
+        """Whether the selection depends on the study's seed even where its own seeds are held."""
         return is_stochastic(self.scorer) or self.shuffled
 
     @property
@@ -81,6 +82,11 @@ class Study(Config):
     methods: list[Entry] = Field(min_length=1)
     fractions: list[float] = Field([0.025, 0.05, 0.1, 0.25, 1.0], min_length=1)
     seeds: list[int] = Field([3, 6, 9], min_length=1)
+    selection_seeds: Literal["vary", "fixed"] = Field(
+        "vary",
+        description="seeds of warm-up, tuning, points and projection: vary with the study's seeds, or fixed, which scores "
+        "once a method and leaves spread over seeds that covers training alone",
+    )
     training: TrainConfig = Field(default_factory=TrainConfig)
     evaluation: BenchmarkField = Field(default_factory=lambda: make_benchmark("exact_match"))
     decontaminate: bool | None = Field(
@@ -109,6 +115,16 @@ class Study(Config):
             if double:
                 raise ValueError(f"two entries have the same {kind} {sorted(double)[0]!r}; give one another label")
         return self
+
+    def scorer_of(self, entry: MethodEntry, seed: int) -> Scorer:
+        """The entry's scorer as a run of `seed` uses it."""
+        return varied(entry.scorer, seed) if self.selection_seeds == "vary" else entry.scorer
+
+    def selection_seed(self, entry: MethodEntry, seed: int) -> int | None:
+        """The seed that a run's selection was drawn with; None where nothing in it is random."""
+        if entry.stochastic or (self.selection_seeds == "vary" and draws(entry.scorer)):
+            return seed
+        return 0 if draws(entry.scorer) else None
 
     @property
     def selector_model(self) -> ModelConfig:

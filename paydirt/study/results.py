@@ -2,6 +2,9 @@
 
 FLOPs are closed forms over the tokens that were really read, under the study's convention, so that they do not depend on
 the machine; the ledgers hold the measured counts beside them, and `measured_training_flops` repeats one here.
+
+`model` is a name for people; `model_id`, a fingerprint of the untuned model, and `train_params` say which one it was.
+`seed` is the training's, `selection_seed` the selection's; null where the method draws nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from paydirt.artifacts import open_artifact
 from paydirt.selection.select import selected_ids
 from paydirt.stages import read_result
 from paydirt.study.recipe import MethodEntry, Study
+from paydirt.study.schema import SCHEMA
 
 RESULTS = "results.parquet"
 
@@ -34,42 +38,13 @@ class Run(NamedTuple):
     evaluation: Path
 
 
-SCHEMA = pa.schema(
-    [
-        ("task", pa.string()),
-        ("model", pa.string()),
-        ("method", pa.string()),
-        ("metric", pa.string()),
-        ("fraction", pa.float64()),
-        ("seed", pa.int64()),
-        ("score", pa.float64()),
-        ("reference_loss", pa.float64()),
-        ("precision", pa.float64()),
-        ("n_examples", pa.int64()),
-        ("tokens", pa.int64()),
-        ("selection_flops", pa.float64()),
-        ("training_flops", pa.float64()),
-        ("total_flops", pa.float64()),
-        ("measured_training_flops", pa.float64()),
-        ("selection_seconds", pa.float64()),
-        ("training_seconds", pa.float64()),
-        ("train_params", pa.int64()),
-        ("selector_params", pa.int64()),
-        ("selection", pa.string()),
-        ("tuned_model", pa.string()),
-        ("benchmark", pa.string()),
-        ("score_stderr", pa.float64()),
-        ("n_items", pa.int64()),
-        ("evaluation_settings", pa.string()),
-        ("evaluation_versions", pa.string()),
-    ]
-)
-
-
-def write_results(study: Study, out: Path, runs: list[Run], zero_shot: dict[str, Path]) -> Path:
+def write_results(study: Study, out: Path, runs: list[Run], zero_shot: dict[str, Path], model_id: str) -> Path:
     """Write `results.parquet` and the same rows as `results.jsonl`; returns the Parquet path."""
-    rows = [_zero_row(study, out, name, path) for name, path in zero_shot.items()]
-    rows += [_row(study, out, run) for run in runs]
+    rows = [_row(study, out, run) for run in runs]
+    rows = [*(_zero_row(name, path) for name, path in zero_shot.items()), *rows]
+    named: dict[str, Any] = {"model": model_label(study.model.path), "model_id": model_id}
+    named["train_params"] = next((r["train_params"] for r in rows if r.get("train_params")), None)
+    rows = [row | named for row in rows]
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
     part = out / (RESULTS + ".part")
     pq.write_table(table, part)
@@ -78,6 +53,11 @@ def write_results(study: Study, out: Path, runs: list[Run], zero_shot: dict[str,
     lines.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     lines.replace(out / "results.jsonl")
     return out / RESULTS
+
+
+def model_label(path: str) -> str:
+    """A hub id as it is, a folder by its last two parts: `world/model`, since many are called `model`."""
+    return "/".join(Path(path).parts[-2:]).lstrip("/")
 
 
 def _row(study: Study, out: Path, run: Run) -> dict[str, Any]:
@@ -89,11 +69,11 @@ def _row(study: Study, out: Path, run: Run) -> dict[str, Any]:
     )
     return {
         "task": run.target,
-        "model": Path(study.model.path).name,
         "method": run.entry.label,
         "metric": result.main,
         "fraction": run.fraction,
         "seed": run.seed,
+        "selection_seed": study.selection_seed(run.entry, run.seed),
         "score": result.score,
         "reference_loss": result.metrics.get("reference_loss"),
         "precision": _precision(study, run),
@@ -113,13 +93,12 @@ def _row(study: Study, out: Path, run: Run) -> dict[str, Any]:
     }
 
 
-def _zero_row(study: Study, out: Path, target: str, path: Path) -> dict[str, Any]:
+def _zero_row(target: str, path: Path) -> dict[str, Any]:
     """The untuned model: no data, no FLOPs, no seed."""
     result = read_result(path)
     zeros = dict.fromkeys(("n_examples", "tokens", "selection_flops", "training_flops", "total_flops"), 0)
     return {
         "task": target,
-        "model": Path(study.model.path).name,
         "method": "zero-shot",
         "metric": result.main,
         "fraction": 0.0,

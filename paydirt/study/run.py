@@ -19,7 +19,7 @@ from typing import NamedTuple
 from paydirt.artifacts import Artifact, fingerprint, write_atomic
 from paydirt.config import dump_yaml
 from paydirt.cost.architecture import Architecture
-from paydirt.execution.local import default_workers, run_tasks
+from paydirt.execution.local import Local, default_workers
 from paydirt.models.load import ModelConfig
 from paydirt.progress import say
 from paydirt.scorers.base import is_stochastic
@@ -42,6 +42,7 @@ from paydirt.study.leaks import without_leaks
 from paydirt.study.recipe import MethodEntry, Study
 from paydirt.study.results import Run, write_results
 from paydirt.targets import TargetConfig
+from paydirt.training.launcher import refuse_launcher
 
 
 @dataclass
@@ -83,6 +84,7 @@ class TrainTask(NamedTuple):
 
 def run_study(study: Study, out: Path) -> Path:
     """Run (or continue) a study in `out`; returns the path of its results table."""
+    refuse_launcher("a study")
     out = Path(out).absolute()
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -104,7 +106,7 @@ def run_study(study: Study, out: Path) -> Path:
     workers = study.workers or default_workers()
     zero = [_zero_shot(study, target, out, workspace, counter) for target in study.targets]
     say(f"{study.name}: {len(picks)} selections, {len(tasks)} distinct models to tune, {workers} at a time")
-    for made, found in run_tasks(_train_and_evaluate, tasks, workers, "tuning"):
+    for made, found in Local(workers).map(_train_and_evaluate, tasks, "tuning"):
         counter.made, counter.found = counter.made + made, counter.found + found
     runs = [
         Run(
@@ -119,7 +121,8 @@ def run_study(study: Study, out: Path) -> Path:
         )
         for p, m in zip(picks, model_of)
     ]
-    path = write_results(study, out, runs, dict(zip((t.name for t in study.targets), zero)))
+    untuned = dict(zip((t.name for t in study.targets), zero))
+    path = write_results(study, out, runs, untuned, workspace.model_fingerprint(study.model))
     say(f"{study.name}: {counter.made} artifacts made, {counter.found} were up to date; results in {path}")
     return path
 
@@ -127,17 +130,18 @@ def run_study(study: Study, out: Path) -> Path:
 def _pick(
     study: Study, target: TargetConfig, entry: MethodEntry, out: Path, workspace: Workspace, counter: Counter
 ) -> list[Pick]:
-    """Score and select for one method and target, at every fraction and (for stochastic methods) seed."""
+    """Score and select for one method and target, at every fraction and seed; equal work is found, not done again."""
     picks = []
     for seed in study.seeds:
-        tag = f"-seed{seed}" if entry.stochastic else ""
-        score_tag = f"-seed{seed}" if is_stochastic(entry.scorer) else ""
-        of_target = target.name if entry.scorer.uses_target else "any"
-        kind = f"{entry.scorer.label}-{fingerprint(entry.scorer.to_dict())[:6]}{score_tag}"
+        scorer, drawn = study.scorer_of(entry, seed), study.selection_seed(entry, seed)
+        tag = f"-seed{drawn}" if drawn else ""
+        score_tag = "" if scorer == entry.scorer and not is_stochastic(scorer) else f"-seed{seed}"
+        of_target = target.name if scorer.uses_target else "any"
+        kind = f"{scorer.label}-{fingerprint(scorer.to_dict())[:6]}{score_tag}"
         stage = ScoreStage(
             pool=study.pool,
             target=target,
-            method=entry.scorer,
+            method=scorer,
             model=study.selector_model,
             encoding=study.encoding,
             seed=seed,
@@ -147,10 +151,12 @@ def _pick(
         for fraction in study.fractions:
             budget = Budget(fraction=fraction)
             cut = SelectStage(
-                pool=study.pool, scores=str(scored.path), selection=entry.selection, budget=budget, seed=seed
+                pool=study.pool,
+                scores=str(scored.path),
+                selection=entry.selection,
+                budget=budget,
+                seed=seed if entry.shuffled else 0,
             )
-            if not entry.stochastic:
-                cut = cut.model_copy(update={"seed": 0})
             place = out / "selections" / target.name / f"{entry.label}-{budget.label}{tag}"
             picks.append(Pick(target, entry, fraction, seed, scored, counter.add(select(cut, place, workspace))))
     return picks
@@ -176,7 +182,9 @@ def _plan_training(
             convention=study.convention,
         )
         inputs = train_inputs(stage, pool, selected_ids(pick.selection.path), encoder, workspace)
-        place = out / "models" / f"{fingerprint([inputs, study.training.to_dict(), study.model.dtype])}-seed{pick.seed}"
+        rate = study.training.rate_for(stage.share)  # two shares asked for can be the same examples, and yet two models
+        name = fingerprint([inputs, study.training.to_dict(), study.model.dtype, rate])
+        place = out / "models" / f"{name}-seed{pick.seed}"
         task = tasks.get(place)
         targets = dict.fromkeys([*(t.name for t in (task.targets if task else ())), pick.target.name])
         chosen = tuple(t for t in study.targets if t.name in targets)
@@ -240,7 +248,10 @@ def plan_study(study: Study, out: Path) -> str:
                 encoding=study.encoding,
                 convention=study.convention,
             )
-            lines.append(f"  select {entry.label} for {target.name}: {predict_score(stage, workspace).flops:.3g} FLOPs")
+            times = len({fingerprint(study.scorer_of(entry, seed).to_dict()) for seed in study.seeds})
+            flops = predict_score(stage, workspace).flops
+            again = f", {times} times (once a seed)" if times > 1 and flops else ""
+            lines.append(f"  select {entry.label} for {target.name}: {flops:.3g} FLOPs{again}")
     for fraction in study.fractions:
         size = fraction * len(tokens)
         cost = predict_training_cost(

@@ -46,7 +46,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 class TrainConfig(Config):
-    """Fine-tuning: AdamW, linear schedule, mean loss over the supervised tokens of a batch."""
+    """Fine-tuning: AdamW, linear schedule; trained weights are float32, whatever they are computed in."""
 
     recipe: str | None = Field(None, description="named defaults: seeds, warmup")
     method: Literal["lora", "full"] = Field("lora", description="train LoRA parameters or all")
@@ -57,10 +57,16 @@ class TrainConfig(Config):
     epochs: float = Field(1, gt=0)
     batch_size: int = Field(32, ge=1, description="sequences an optimizer step, by accumulation")
     micro_batch_size: int | None = Field(None, ge=1, description="sequences a pass; default: the whole batch")
+    weighting: Literal["tokens", "sequences"] = Field(
+        "tokens",
+        description="a batch's loss: mean over its supervised tokens, or over its sequences' means (published)",
+    )
     warmup_ratio: float = Field(0.03, ge=0, lt=1, description="share of the steps that raise the learning rate")
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
-    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="of the computation; weights keep theirs")
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="of the computation; full training of a model in bfloat16 or float16 takes that"
+    )
     gradient_checkpointing: bool = False
     group_by_length: bool = Field(False, description="batches of similar lengths: less padding, less random")
     save: Literal["epoch", "steps", "no"] = Field("epoch", description="when to write a checkpoint to resume from")

@@ -14,6 +14,7 @@ from paydirt.artifacts import Artifact, build, fingerprint
 from paydirt.data.encoding import Encoded, Encoder
 from paydirt.models.load import ModelConfig, model_identity
 from paydirt.training.config import VERSION, TrainConfig
+from paydirt.training.launcher import refuse_launcher
 
 
 def tuned_model(
@@ -29,8 +30,9 @@ def tuned_model(
 ) -> Artifact:
     """The model tuned on `examples`, whose `ids` identify them; found where it was tuned before.
 
-    The artifact holds `model/`, and `checkpoints/` when the config keeps them.
+    The artifact holds `model/`, and `checkpoints/` when the config keeps them. Raises ValueError under a launcher.
     """
+    refuse_launcher(f"tuning a model for a score ({purpose})")
     who = model_identity(model)
     inputs = {
         "model": who["weights"],

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,35 +17,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback
 
-from paydirt.artifacts import write_atomic
 from paydirt.cost.architecture import Architecture
 from paydirt.cost.forms import CONVENTIONS
 from paydirt.cost.ledger import Ledger
-from paydirt.cost.measure import count_flops
 from paydirt.data.batches import collate
 from paydirt.data.encoding import Encoded, Encoder
 from paydirt.models.load import ModelConfig, attach_lora, load_model, resolve_device, trainable
 from paydirt.training.config import TrainConfig, predict_training_cost
+from paydirt.training.devices import OneDevice
+from paydirt.training.launcher import rank, world_size
+from paydirt.training.saving import adapter_shapes, save_trained
+from paydirt.training.trainer import CountingTrainer, Order, TokenDataset
 
-SAMPLED_STEPS = 2
-
-
-class TokenDataset(torch.utils.data.Dataset):
-    """Encoded examples as a map-style data set; grouped sampling looks for lengths under `input_ids`."""
-
-    def __init__(self, examples: Sequence[Encoded]) -> None:
-        self.examples = examples
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        example = self.examples[index]
-        return {"example": example, "input_ids": example.ids}
+COMPUTE = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
 
 @dataclass
@@ -62,42 +48,6 @@ class Rows(Sequence):
 
     def __getitem__(self, index: Any) -> Any:
         return self.tokens[int(self.rows[index])]
-
-
-class _CountingTrainer(Trainer):
-    """Counts the FLOPs of the first steps and the tokens of all."""
-
-    counted_flops = 0.0
-    counted_tokens = 0
-    counted_steps = 0
-    tokens_seen = 0
-
-    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        padded = int(inputs["input_ids"].numel())
-        self.tokens_seen += padded
-        if self.counted_steps >= SAMPLED_STEPS:
-            return super().training_step(model, inputs, *args, **kwargs)
-        self.counted_steps += 1
-        flops, loss = count_flops(lambda: super(_CountingTrainer, self).training_step(model, inputs, *args, **kwargs))
-        self.counted_flops += flops
-        self.counted_tokens += padded
-        return loss
-
-    @property
-    def measured_flops(self) -> float | None:
-        """By proportion over padded tokens, which are what the processor multiplies."""
-        return self.counted_flops * self.tokens_seen / self.counted_tokens if self.counted_tokens else None
-
-
-class _StopOnNaN(TrainerCallback):
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        for name in ("loss", "grad_norm", "train_loss"):  # the last is the mean of all steps, told at the end
-            value = (logs or {}).get(name)
-            if value is not None and not math.isfinite(float(value)):
-                raise ValueError(
-                    f"training step {state.global_step}: {name} is {value}; lower the learning rate "
-                    f"({args.learning_rate:g}), or use precision bf16 or fp32 if it is fp16"
-                )
 
 
 def train_model(
@@ -115,56 +65,73 @@ def train_model(
     usable = [i for i in range(len(examples)) if examples[i].n_supervised > 0]
     if not usable:
         raise ValueError("no example to train on has a supervised token; check the chat template and max_length")
-    model = load_model(model_config)
+    if config.method == "full" and model_config.quantization != "none":
+        raise ValueError("a quantised base trains LoRA parameters only; use method lora, or quantization none")
+    held, precision = held_as(model_config, config)
+    model = load_model(held)
     architecture = Architecture.from_config(model.config)
     torch.manual_seed(seed)
     if config.method == "lora":
         model = attach_lora(model, config.lora, seed)
-    elif model_config.quantization != "none":
-        raise ValueError("a quantised base trains LoRA parameters only; use method lora, or quantization none")
     if config.gradient_checkpointing and config.method == "lora":
         model.enable_input_require_grads()
+    adapter = adapter_shapes(model)
+    parameters = sum(p.numel() for _, p in trainable(model))  # wrappers flatten and cut them
     data = [examples[i] for i in usable] if len(usable) < len(examples) else examples
     lengths = [len(e.ids) for e in data]
     predictions = {c: predict_training_cost(config, architecture, sum(lengths), len(lengths), c) for c in CONVENTIONS}
     predicted = predictions[convention]
     device = resolve_device(model_config.device)
-    trainer = _CountingTrainer(
+    arguments = _arguments(part, config, precision, seed, fraction, device, len(data))
+    trainer = CountingTrainer(
         model=model,
-        args=_arguments(part, config, seed, fraction, device, len(data)),
+        args=arguments,
         train_dataset=TokenDataset(data),
         data_collator=lambda rows: collate([r["example"] for r in rows], encoder.pad_id)._asdict(),
-        callbacks=[_StopOnNaN()],
+        order=Order(
+            len(data),
+            arguments.per_device_train_batch_size * world_size() if world_size() > 1 else 1,
+            seed,
+            lengths if config.group_by_length else None,
+            config.batch_size,
+        ),
+        weighting=config.weighting,
     )
     trainer.remove_callback(PrinterCallback)  # train.json keeps the history
-    checkpoints = part / "checkpoints"
-    last = _last_whole_checkpoint(checkpoints)
+    last = _last_whole_checkpoint(part / "checkpoints")
     # Each rank of a distributed run writes a line of what it did itself; the prediction is for all of them.
-    with Ledger(part).record("train", config.method, predicted if _rank() == 0 else None, device) as entry:
+    with Ledger(part).record("train", config.method, predicted if rank() == 0 else None, device) as entry:
         trainer.train(resume_from_checkpoint=last)
-        entry.measured_flops, entry.tokens = trainer.measured_flops, trainer.tokens_seen
+        entry.measured_flops, entry.tokens = trainer.work.measured_flops, trainer.work.seen
     measured = trainer.accelerator.reduce(torch.tensor(entry.measured_flops or 0.0, device=trainer.args.device), "sum")
-    trainer.accelerator.wait_for_everyone()  # rank 0 renames the directory, so the others must have left it
-    if trainer.is_world_process_zero():
-        _save(part, trainer, encoder, config)
+    save_trained(part, trainer, encoder.tokenizer, adapter, config.keep_checkpoints)
     return {
         "examples": len(data),
         "without_supervised_tokens": len(examples) - len(usable),
         "tokens": sum(lengths),
         "steps": trainer.state.global_step,
-        "trainable_parameters": sum(p.numel() for _, p in trainable(model)),
+        "trainable_parameters": parameters,
         "total_parameters": architecture.parameters,
         "learning_rate": config.rate_for(fraction),
+        "precision": precision,
+        "processes": world_size(),
         "resumed_from": Path(last).name if last else None,
         "predicted_flops": {c: cost.flops for c, cost in predictions.items()},
-        "measured_flops": _of_all_steps(float(measured), last, trainer.state.global_step),
+        "measured_flops": float(measured) or None,
     }
 
 
-def _of_all_steps(measured: float, resumed: str | None, steps: int) -> float | None:
-    """FLOPs of the whole training by proportion, where a resumed run measured only the steps that it did itself."""
-    done = steps - (int(resumed.rsplit("-", 1)[-1]) if resumed else 0)
-    return measured * steps / done if done else None
+def held_as(model: ModelConfig, config: TrainConfig) -> tuple[ModelConfig, str]:
+    """How the model is held while it trains, and the precision of its products.
+
+    A step is often smaller than what bfloat16 can add to a weight (at a rate of 2e-5 most weights would never move), so
+    weights that train are float32 and saved so; a model asked for in bfloat16 or float16 computes in that. A frozen base
+    stays as asked, its LoRA parameters are float32 (peft).
+    """
+    if config.method == "lora":
+        return model, config.precision
+    precision = config.precision if config.precision != "fp32" else COMPUTE[model.dtype]
+    return model.model_copy(update={"dtype": "float32"}), precision
 
 
 def _last_whole_checkpoint(checkpoints: Path) -> str | None:
@@ -180,9 +147,9 @@ def _last_whole_checkpoint(checkpoints: Path) -> str | None:
 
 
 def _arguments(
-    part: Path, config: TrainConfig, seed: int, fraction: float, device: str, n_examples: int
-) -> TrainingArguments:
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    part: Path, config: TrainConfig, precision: str, seed: int, fraction: float, device: str, n_examples: int
+) -> OneDevice:
+    world = world_size()
     micro = config.micro_batch_size or max(1, config.batch_size // world)
     if config.batch_size % (micro * world):
         raise ValueError(
@@ -190,7 +157,8 @@ def _arguments(
         )
     accumulation = config.batch_size // (micro * world)
     steps = math.ceil(n_examples / (micro * world * accumulation)) * config.epochs
-    return TrainingArguments(
+    return OneDevice(
+        place=device,
         output_dir=str(part / "checkpoints"),
         per_device_train_batch_size=micro,
         gradient_accumulation_steps=accumulation,
@@ -202,15 +170,14 @@ def _arguments(
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         optim="adamw_torch",
-        bf16=config.precision == "bf16",
-        fp16=config.precision == "fp16",
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
         **_checkpointing(config.gradient_checkpointing),
-        train_sampling_strategy="group_by_length" if config.group_by_length else "random",
         save_strategy=config.save,
         save_steps=config.save_steps,
         save_total_limit=None if config.keep_checkpoints else 1,
-        logging_steps=1 if config.keep_checkpoints else 10,  # checkpoint weights are means of every step's rate
-        logging_first_step=True,
+        logging_steps=1,  # means of several steps would differ after a kill; checkpoint weights need every step's rate
+        restore_callback_states_from_checkpoint=True,  # what was counted
         logging_nan_inf_filter=False,
         report_to=[],
         seed=seed,
@@ -223,10 +190,6 @@ def _arguments(
     )
 
 
-def _rank() -> int:
-    return int(os.environ.get("RANK", "0"))
-
-
 def _checkpointing(wanted: bool) -> dict[str, bool]:
     """The Trainer's switch under the name that this transformers has; v5 renames it."""
     names = TrainingArguments.__dataclass_fields__
@@ -237,13 +200,3 @@ def _on_terminal() -> bool:
     from paydirt.progress import console
 
     return console.is_terminal
-
-
-def _save(part: Path, trainer: Trainer, encoder: Encoder, config: TrainConfig) -> None:
-    trainer.save_model(str(part / "model"))
-    encoder.tokenizer.save_pretrained(str(part / "model"))
-    (part / "model" / "training_args.bin").unlink(missing_ok=True)  # a pickle of what config.yaml says
-    history = [entry for entry in trainer.state.log_history if "loss" in entry]
-    write_atomic(part / "train.json", json.dumps({"steps": trainer.state.global_step, "history": history}, indent=1))
-    if not config.keep_checkpoints:
-        shutil.rmtree(part / "checkpoints", ignore_errors=True)

@@ -106,6 +106,38 @@ def test_several_selectors_of_one_method_stay_apart() -> None:
     assert set(panels(Results.from_rows(rows))[0].curves) == {"less", "less @7B"}
 
 
+def test_a_model_is_not_its_name() -> None:
+    """A 1e6-parameter accuracy and a 7e9 F1 of two models that are both called "model" are no cell of two seeds."""
+    one = {"task": "t", "model": "model", "method": "random", "fraction": 0.05, "train_params": 1e6, "metric": "accuracy",
+           "training_flops": 1.0, "selection_flops": 0.0, "total_flops": 1.0, "score": 0.5, "seed": 0}  # fmt: skip
+    for change, names in (
+        ({"train_params": 7e9}, {"t model (0.001B)", "t model (7B)"}),
+        ({"metric": "f1"}, {"t (accuracy) model", "t (f1) model"}),
+        ({"model_id": "bbb"}, {"t model (aaa)", "t model (bbb)"}),
+        ({"train_params": 7e9, "metric": "f1"}, {"t (accuracy) model (0.001B)", "t (f1) model (7B)"}),
+    ):
+        results = Results.from_rows([{**one, "model_id": "aaa"}, {**one, "model_id": "aaa", "seed": 1, **change}])
+        got = panels(results)
+        assert {p.name for p in got} == names
+        assert [p.curves["random"].seeds.tolist() for p in got] == [[1], [1]]
+        assert any("kept apart" in note for note in results.notes)
+        again = concat([results])
+        assert {p.name for p in panels(again)} == names, "names that tell apart are left alone"
+    both = panels(Results.from_rows([one, {**one, "seed": 1}]))
+    assert [p.name for p in both] == ["t model"]
+    assert both[0].curves["random"].seeds.tolist() == [2]
+
+
+def test_rows_that_do_not_say_their_model_are_of_the_only_one(tmp_path: Path) -> None:
+    """Zero-shot rows of older tables have no size; with two sizes nobody knows whose they are, and that is said."""
+    zero = {"task": "a", "model": "tiny", "method": "zero-shot", "score": 9.0}
+    assert [len(p.zero_shot) for p in panels(Results.from_rows([*ROWS, zero]))] == [1, 0]
+    larger = [{**r, "train_params": 7e9} for r in ROWS if r["task"] == "a"]
+    got = {p.name: p for p in panels(Results.from_rows([*ROWS, *larger, zero]))}
+    assert len(got["a tiny (not stated)"].zero_shot) == 1
+    assert len(got["a tiny (7B)"].zero_shot) == 0
+
+
 def test_concat_keeps_every_row_and_name() -> None:
     both = concat([Results.from_rows(ROWS), published()])
     assert len(both) == len(ROWS) + 215

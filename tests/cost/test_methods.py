@@ -97,7 +97,7 @@ def test_cost_dry_run_and_advisor_agree_to_the_digit(name: str, even: Tiny, payd
 
 
 def _options(settings: list[str]) -> dict[str, Any]:
-    from paydirt.cli_options import with_settings
+    from paydirt.cli.options import with_settings
 
     return with_settings(None, settings)
 
@@ -156,7 +156,10 @@ def test_numbers_beyond_reason_are_refused_with_their_range(tiny: Tiny, paydirt,
     code, _, error = paydirt("cost", "gradient", *(x for pair in given.items() for x in pair))
     assert code == 2
     assert "Traceback" not in error
-    assert option.strip("-").replace("-", " ") in error.lower().replace("-", " ").replace("params", "parameters") or option == "--encoder-params"
+    assert (
+        option.strip("-").replace("-", " ") in error.lower().replace("-", " ").replace("params", "parameters")
+        or option == "--encoder-params"
+    )
 
 
 # ---- how prices add up ----------------------------------------------------------------------------------------

@@ -73,3 +73,12 @@ def test_exact_repeats_in_a_selection_are_counted_and_said(paydirt: Any, tiny: A
     assert code == 0, said
     assert "exact_repeats: 6" in shown
     assert "6 of 12 chosen examples repeat another word for word; `paydirt dedup` leaves such out" in said
+
+
+def test_what_stays_is_read_back_by_the_same_columns(paydirt: Any, tmp_path: Path) -> None:
+    rows = [{"Frage": TEXT, "Antwort": "So.", "Nr": f"n{n}"} for n in range(3)]
+    pool, out = write_jsonl(tmp_path / "pool.jsonl", rows), tmp_path / "out"
+    code, shown, said = paydirt("dedup", "--pool", pool, "--out", out, "--columns", "prompt=Frage,answer=Antwort,id=Nr")
+    assert code == 0, said
+    assert "removed: 2" in shown
+    assert open_pool(read_config(out), tmp_path / "cache").ids() == ["n0"]

@@ -75,9 +75,9 @@ BAD = [
     ("messages", {"messages": [ASK, {"content": "a"}]}, "missing role", r"turn 2 has no role \(it has: content\)"),
     (
         "messages",
-        {"messages": [ASK, {"role": "tool", "content": "a"}]},
+        {"messages": [ASK, {"role": "robot", "content": "a"}]},
         "unknown role",
-        r"'tool'; known: system, user, a",
+        r"'robot'; known: system, user, a",
     ),
     ("messages", {"messages": [ASK, {"role": 3, "content": "a"}]}, "unknown role", r"turn 2 has the unknown role 3"),
     (

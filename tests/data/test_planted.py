@@ -18,7 +18,6 @@ from paydirt.data.pool import Pool, PoolConfig, open_pool
 from paydirt.data.shingles import all_ngrams, jaccard, ngrams, shingles, unlabelled, word_hashes, words
 from paydirt.types import Item
 
-
 FORMS = ("lines", "parentheses", "sentence")
 
 
@@ -85,15 +84,15 @@ def test_a_short_question_counts_with_its_options_or_as_the_whole_prompt(tmp_pat
 
 
 def test_labels_of_options_are_taken_off_and_nothing_else() -> None:
-    assert words(unlabelled("Question: Is f(a) > 2?\nA. one\n(b) two\nC) 3. x\nAnswer:")) == [
-        *"is f a 2 one two x".split()
-    ]
-    assert words(unlabelled("B vitamins, item 2) of a list\n2) next")) == [*"b vitamins item 2 of a list next".split()]
+    assert " ".join(words(unlabelled("Question: Is f(a) > 2?\nA. one\n(b) two\nC) 3. x\nAnswer:"))) == (
+        "is f a 2 one two x"
+    )
+    assert " ".join(words(unlabelled("B vitamins, 2) of a list\n2) next"))) == "b vitamins 2 of a list next"
 
 
 @pytest.mark.parametrize("n", [1, 3, 7])
 def test_runs_grow_from_shorter_runs(n: int) -> None:
-    hashes = word_hashes("one two three four five six seven eight".split())
+    hashes = word_hashes(words("one two three four five six seven eight"))
     assert dict(all_ngrams(hashes, 7))[n].tolist() == ngrams(hashes, n).tolist()
     assert list(all_ngrams(hashes[:2], 7))[-1][0] == 2
 
@@ -131,7 +130,7 @@ def test_the_probability_of_a_miss_is_kept_for_every_threshold() -> None:
 
 
 CHARACTERS = {
-    "chinese": "的一是了我不人在他有这个上们来到时大地为子中你说生国年着就那和要她出也得里后自以会家可下而过天去能对小多然于心学",
+    "chinese": "的一是了我不人在他有这个上们来到时大地为子中你说生国年着就那和要她出也得里后自以会家可下",
     "thai": "กขคงจฉชซญดตถทธนบปผฝพฟภมยรลวศสหอฮ",
 }
 

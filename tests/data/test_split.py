@@ -59,3 +59,18 @@ def test_faults(paydirt: Any, tiny: Any, tmp_path: Path) -> None:
     code, _, said = paydirt("split", "--pool", pool, "--points", 60, "--out", tmp_path / "x")
     assert code == 2
     assert "both parts need some" in said
+
+
+def test_a_share_and_a_half_is_no_number_of_points(paydirt: Any, tiny: Any, tmp_path: Path) -> None:
+    """2.5 points were taken as 2 without a word."""
+    for points in ("2.5", "inf", "nan"):
+        code, _, said = paydirt(
+            "split", "--pool", tiny.root / "pool.jsonl", "--points", points, "--out", tmp_path / "out"
+        )
+        assert code == 2
+        assert "points" in said
+        assert points in said
+    assert (
+        "neither a share below 1 nor a whole number"
+        in paydirt("split", "--pool", tiny.root / "pool.jsonl", "--points", "2.5", "--out", tmp_path / "out")[2]
+    )

@@ -168,7 +168,7 @@ class TestBudget:
         ("budget", "message"),
         [
             (["--count", 61], "budget of 61 examples of 60 is over the pool.*at most 60"),
-            (["--fraction", 1.5], "over the pool"),
+            (["--fraction", 1.5], "for 1.5 % of the pool give 1.5%"),
             (["--fraction", 0.001], "below one example; the smallest fraction here is 0.017"),
             (["--count", 0], "below one example"),
             (["--tokens", 10_000_000], "over the pool, which holds"),

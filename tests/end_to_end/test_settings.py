@@ -8,7 +8,7 @@ import pytest
 import yaml
 from support.stages import Tiny
 
-from paydirt.cli_options import with_settings
+from paydirt.cli.options import with_settings
 
 
 def score_learned(tiny: Tiny, out: Path) -> list[str]:

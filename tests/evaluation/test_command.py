@@ -132,6 +132,24 @@ def test_options_that_do_not_fit_are_refused(paydirt: Any, tiny: Tiny, tmp_path:
         assert str(value) in said
 
 
+def test_forms_on_the_command_line(paydirt: Any, tiny: Tiny, data: Path, tmp_path: Path) -> None:
+    """Scores and evaluations of the two forms are different artifacts; a form that is not there is refused."""
+    pool = ["--pool", tiny.root / "pool.jsonl", "--target", "bbh", "--data", data, "--model", tiny.model]
+    score = ["score", "rds", *pool, "--max-length", 1024, "--out", tmp_path / "s", "--cache", tmp_path / "c"]
+    assert paydirt(*score)[0] == 0
+    assert "nothing was done" in paydirt(*score, "--target-form", "published")[1]
+    assert "wrote" in paydirt(*score, "--target-form", "turn")[1]
+    assert "wrote" in paydirt(*score, "--target-form", "turn", "--newline-label")[1]
+    code, _, said = paydirt(*score, "--target-form", "both")
+    assert code == 2
+    assert "no form 'both'; it has published and turn" in said
+    command = ["evaluate", tiny.model, "--benchmark", "bbh", "--data", data, "--limit", 1, "--max-gen-tokens", 2]
+    assert paydirt(*command, "--out", tmp_path / "e")[0] == 0
+    assert "form published" in read_result(tmp_path / "e").settings["prompts"]
+    assert paydirt(*command, "--target-form", "turn", "--out", tmp_path / "e")[0] == 0
+    assert "form turn" in read_result(tmp_path / "e").settings["prompts"]
+
+
 def test_a_study_on_a_standard_benchmark(paydirt: Any, tiny: Tiny, data: Path, tmp_path: Path) -> None:
     """It leaves leaks out, says so, and its rows state how they were measured."""
     import pyarrow.parquet as pq

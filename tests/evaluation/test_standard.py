@@ -106,9 +106,7 @@ def test_prompts_are_those_of_the_references(data: Path, tmp_path: Path) -> None
         ask("tydiqa", told := Told(gold_tydiqa), data, tmp_path, limit=1, form=form)
         assert f"[user]{target.prompt}" in told.seen[1]  # the shot, then the question in the same words
         assert f"[assistant]{target.answer}[user]" in told.seen[1]
-        assert told.seen[1].endswith(
-            "Kysymys: What is red 0?[assistant]Vastaus:" if form is None else "What is red 0?"
-        )
+        assert told.seen[1].endswith("Kysymys: What is red 0?[assistant]Vastaus:" if form is None else "What is red 0?")
 
 
 def test_the_form_is_the_targets(data: Path) -> None:

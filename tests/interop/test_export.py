@@ -26,6 +26,8 @@ def test_names_are_the_seeds() -> None:
     assert data_name("ifeval", 1.0, method_name("gradient"), 3) == "ifeval-train-p1.0-less-seed3"
     assert data_name("ifeval", 1.0, method_name("embed")) == "ifeval-train-p1.0-embedding"
     assert method_name("ppl", "mid") == "ppl-mid"
+    assert method_name("ppl", "top") == "ppl-top-highest", "the text's top"
+    assert method_name("ppl", "low") == "ppl-top-lowest", "what the script called top writes"
     assert method_name("bm25", "round_robin") == "bm25-round-robin"
     name = model_name("llama2", "7b", "ifeval", "less", 0.1, 2)
     assert name == "llama2-7b-ifeval-less-p0.10-lora-seed2-linear-1epoch"

@@ -12,22 +12,19 @@ PACKAGE = Path(__file__).resolve().parents[2] / "paydirt"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # DESIGN's direction: a layer may import those above it in this list, and its own.
 LAYERS = [
-    {"types", "registry", "config", "named", "files", "source", "artifacts", "progress", "paydirt"},
+    {"types", "registry", "config", "named", "files", "source", "interrupt", "boundary", "libraries", "artifacts"}
+    | {"progress", "paydirt"},
     {"cost", "prediction"},
     {"data"},
     {"models", "targets"},
+    {"columns"},
     {"scorers", "selection", "scores", "training", "evaluation", "gradients", "world", "analysis", "execution"},
     {"stages", "stages_data"},
     {"study"},
     {"report", "demo", "inspect", "doctor", "interop", "replay"},
-    {"cli", "__main__"},
+    {"cli", "entry", "__main__"},
 ]
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
-
-
-def layer(name: str) -> int:
-    """Layer of a part; the command line may be cut into `cli_*`."""
-    return LAYER_OF["cli" if name.startswith("cli_") else name]
 
 
 def part_of(path: Path) -> str:
@@ -59,7 +56,7 @@ def imports(path: Path) -> Iterator[tuple[str, int]]:
 
 def test_every_part_has_a_layer() -> None:
     for path in MODULES:
-        assert layer(part_of(path)) >= 0
+        assert LAYER_OF[part_of(path)] >= 0
 
 
 def test_imports_run_one_way() -> None:
@@ -67,7 +64,7 @@ def test_imports_run_one_way() -> None:
     for path in MODULES:
         for name, line in imports(path):
             other = name.split(".")[1] if name.startswith("paydirt.") else "paydirt"
-            if other != "__version__" and layer(other) > layer(part_of(path)):
+            if other != "__version__" and LAYER_OF[other] > LAYER_OF[part_of(path)]:
                 wrong.append(f"{path.relative_to(PACKAGE)}:{line} imports {name}, which is a later layer")
     assert not wrong, "\n".join(wrong)
 

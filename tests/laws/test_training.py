@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import sys
 import time
 from pathlib import Path
 
@@ -14,7 +11,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.command import start
-from support.data import record, write_jsonl
 from support.stages import Tiny, files_of
 
 from paydirt.artifacts import Artifact
@@ -120,6 +116,99 @@ def test_what_has_no_supervised_token_is_left_out_and_counted(tiny: Tiny, tmp_pa
         tiny.train(tmp_path / "u", Workspace(tmp_path / "shared"), encoding={"template": "tulu", "max_length": 8})
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_full_training_moves_weights_that_a_short_format_would_hold_in_place(
+    tiny: Tiny, tmp_path: Path, dtype: str
+) -> None:
+    """At a rate of 2e-5 a step is below half a unit in the last place of most bfloat16 weights."""
+    model = tiny.model_config | {"dtype": dtype}
+    settings = {"learning_rate": 2e-5, "batch_size": 4, "epochs": 3} | (
+        {"precision": "bf16"} if dtype != "bfloat16" else {}
+    )
+    trained = tiny.train(tmp_path / "t", Workspace(tmp_path / "shared"), settings, model=model)
+    before, after = load_file(tiny.model / "model.safetensors"), weights(trained)
+    assert {v.dtype for v in after.values()} == {torch.float32}
+    assert trained.notes["precision"] == "bf16"
+    layers = [n for n in after if "proj" in n]  # embeddings of words that never occur do not move
+    still = sum(int((before[n] == after[n]).sum()) for n in layers) / sum(after[n].numel() for n in layers)
+    assert still < 0.01, f"{still:.0%} of the weights did not move in 45 steps"
+
+
+def test_lora_parameters_are_float32_on_a_short_base(tiny: Tiny, tmp_path: Path) -> None:
+    model = tiny.model_config | {"dtype": "bfloat16"}
+    trained = tiny.train(tmp_path / "t", Workspace(tmp_path / "shared"), LORA, model=model)
+    assert {v.dtype for v in weights(trained).values()} == {torch.float32}
+
+
+def hand_loop(tiny: Tiny, weighting: str, batch: int, steps: int) -> dict[str, torch.Tensor]:
+    """AdamW by hand, one example a pass: the gradient of a batch is the sum of its examples', each with its weight."""
+    from support.models import byte_tokenizer, tiny_llama
+
+    from paydirt.data.encoding import Encoder, EncodingConfig
+    from paydirt.data.pool import PoolConfig, open_pool
+
+    examples = sorted(open_pool(PoolConfig(**tiny.pool), tiny.root / "hand").examples(), key=lambda e: e.id)
+    encoded = Encoder(byte_tokenizer(), EncodingConfig(max_length=128)).encode_batch([e.messages for e in examples])
+    model = tiny_llama().train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
+    order = torch.randperm(len(encoded), generator=torch.Generator().manual_seed(0)).tolist()
+    warmup = 1  # ceil(0.03 x steps)
+    for step in range(steps):
+        chosen = [encoded[i] for i in order[step * batch : (step + 1) * batch]]
+        tokens = sum(e.n_supervised for e in chosen)
+        for example in chosen:
+            ids = torch.from_numpy(example.ids).long()[None]
+            labels = ids.where(torch.from_numpy(example.supervised)[None], torch.tensor(-100))
+            mean = model(input_ids=ids, labels=labels).loss
+            share = 1 / len(chosen) if weighting == "sequences" else example.n_supervised / tokens
+            (mean * share).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        rate = step / warmup if step < warmup else (steps - step) / (steps - warmup)
+        optimizer.param_groups[0]["lr"] = 1e-3 * rate
+        optimizer.step()
+        optimizer.zero_grad()
+    return model.state_dict()
+
+
+@pytest.mark.parametrize("weighting", ["tokens", "sequences"])
+@pytest.mark.parametrize("micro", [1, 4, 8])
+def test_a_batch_weighs_tokens_or_sequences(tiny: Tiny, tmp_path: Path, weighting: str, micro: int) -> None:
+    """Against a loop by hand, whatever the size of a pass; the last batch has 4 examples of 8."""
+    settings = {"weighting": weighting, "batch_size": 8, "micro_batch_size": micro}
+    trained = tiny.train(tmp_path / "t", Workspace(tmp_path / "shared"), settings)
+    found = weights(trained)
+    for name, value in hand_loop(tiny, weighting, 8, 8).items():
+        if name in found:
+            torch.testing.assert_close(found[name], value, rtol=1e-4, atol=2e-6)
+
+
+def test_the_two_weightings_are_different_trainings(tiny: Tiny, tmp_path: Path) -> None:
+    tokens, sequences = (hand_loop(tiny, name, 8, 2) for name in ("tokens", "sequences"))
+    assert max(float((tokens[n] - sequences[n]).abs().max()) for n in tokens) > 1e-4
+
+
+def test_evaluate_reads_a_tuned_model_through_its_adapter(tiny: Tiny, tmp_path: Path) -> None:
+    """The score of an adapter directory is not its base's, and is that of the adapter merged into the base."""
+    from peft import PeftModel
+    from support.models import byte_tokenizer, save, tiny_llama
+
+    workspace = Workspace(tmp_path / "shared")
+    trained = tiny.train(tmp_path / "t", workspace, LORA | {"epochs": 6, "learning_rate": 5e-2})
+    merged = PeftModel.from_pretrained(tiny_llama(), str(trained.path / "model")).merge_and_unload()
+    places = {
+        "base": tiny.model,
+        "adapter": trained.path / "model",
+        "merged": save(merged, byte_tokenizer(), tmp_path / "merged"),
+    }
+    found = {}
+    for name, path in places.items():
+        model = {"path": str(path), "device": "cpu"}
+        made = tiny.evaluate(tmp_path / f"e-{name}", workspace, model=model, benchmark="likelihood")
+        found[name] = made.notes["metrics"]["loss"]
+    assert found["adapter"] == pytest.approx(found["merged"], rel=1e-4)
+    assert found["adapter"] < found["base"] - 0.05
+
+
 def test_recipes_are_defaults_that_given_keys_win_over() -> None:
     config = parse(TrainConfig, {"recipe": "seeds", "batch_size": 8})
     assert config.batch_size == 8
@@ -137,12 +226,11 @@ class TestKilled:
 
     STEPS = 30
 
-    def config(self, tiny: Tiny, tmp_path: Path) -> Path:
+    def config(self, tiny: Tiny, tmp_path: Path, changes: dict) -> Path:
         """A stage file for `paydirt run`: 30 steps, a checkpoint each 5."""
         from paydirt.config import dump_yaml
 
-        training = {
-            "method": "full",
+        training = changes | {
             "learning_rate": 1e-3,
             "batch_size": 4,
             "epochs": 2,
@@ -173,16 +261,22 @@ class TestKilled:
                 assert time.monotonic() < deadline, "no checkpoint within two minutes"
                 time.sleep(0.002)
         finally:
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()  # SIGKILL
             process.wait()
         assert not out.exists(), "it must be killed before it ends"
         return max(checkpoints.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1])).name
 
-    def test_it_continues_and_ends_as_if_nothing_had_happened(self, tiny: Tiny, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        "changes",
+        [{"method": "full"}, LORA | {"micro_batch_size": 2}, {"method": "full", "group_by_length": True}],
+        ids=["full", "lora", "grouped"],
+    )
+    def test_it_continues_and_ends_as_if_nothing_had_happened(self, tiny: Tiny, tmp_path: Path, changes: dict) -> None:
         from paydirt.config import read_yaml
         from paydirt.stages import train
 
-        config = self.config(tiny, tmp_path)
+        assert torch.get_num_threads() == 1, "sums depend on the number of threads; the tests run on one"
+        config = self.config(tiny, tmp_path, changes)
         values = read_yaml(config)
         values.pop("stage")
         stage = parse(TrainStage, values)
@@ -204,49 +298,12 @@ class TestKilled:
         assert continued.notes["resumed_from"] != half.name
         assert continued.notes["steps"] == self.STEPS
         assert [e["step"] for e in history(continued)] == [e["step"] for e in history(whole)]
-        # The first line after the resume is a mean over fewer steps; all others are equal.
-        at = int(continued.notes["resumed_from"].split("-")[1])
-        first = next(i for i, entry in enumerate(history(continued)) if entry["step"] > at)
-        for i, (mine, theirs) in enumerate(zip(losses(continued), losses(whole))):
-            assert i == first or mine == pytest.approx(theirs, rel=1e-3)
-        for name, value in weights(whole).items():
-            torch.testing.assert_close(weights(continued)[name], value, rtol=1e-3, atol=1e-4)
+        # On one thread nothing differs, not in the last bit: model, tokenizer, history and counted work.
+        assert files_of(continued.path) == files_of(whole.path)
+        assert continued.fingerprint == whole.fingerprint
+        assert continued.notes["measured_flops"] == whole.notes["measured_flops"]
         assert not (continued.path / "checkpoints").exists()
 
 
 def history(trained: Artifact) -> list[dict]:
     return json.loads((trained.path / "train.json").read_text())["history"]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="accelerate's CPU launcher")
-def test_two_processes_make_one_artifact(tiny: Tiny, tmp_path: Path) -> None:
-    """`accelerate launch` on two CPU processes: the batch is shared out, one directory is promoted, nothing is left."""
-    import subprocess
-
-    from support.command import ROOT, environment
-
-    out = tmp_path / "out"
-    launcher = Path(sys.executable).with_name("accelerate")
-    if not launcher.exists():
-        pytest.skip("accelerate's launcher is not beside this Python")
-    data = write_jsonl(tmp_path / "d.jsonl", [record(f"x{i}", f"Say {i}.", f"It is {i}.") for i in range(32)])
-    command = [
-        *(launcher, "launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"),
-        *("--dynamo_backend", "no", "--main_process_port", "0", "-m", "paydirt", "train", "--data", data),
-        *("--model", tiny.model, "--out", out, "--cache", tmp_path / "cache", "--device", "cpu", "--method", "full"),
-        *("--batch-size", "8", "--epochs", "1", "--learning-rate", "1e-3", "--max-length", "64"),
-    ]
-    done = subprocess.run(
-        [str(c) for c in command], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=240, check=False
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    trained = Artifact(out)
-    assert trained.notes["steps"] == 4, "32 examples in batches of 8, whatever the number of processes"
-    assert not out.with_name("out.part").exists()
-    stage = {"pool": {"files": [str(data)]}, "encoding": {"max_length": 64}}
-    alone = tiny.train(tmp_path / "alone", Workspace(tmp_path / "cache2"), {"batch_size": 8}, **stage)
-    assert losses(trained)[0] == pytest.approx(losses(alone)[0], rel=1e-3)
-    assert trained.notes["predicted_flops"] == alone.notes["predicted_flops"]
-    assert trained.notes["measured_flops"] == pytest.approx(alone.notes["measured_flops"], rel=0.2)
-    for name, value in weights(alone).items():
-        torch.testing.assert_close(weights(trained)[name], value, rtol=1e-2, atol=1e-3)

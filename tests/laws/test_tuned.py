@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import yaml
 from support.stages import Tiny
 
 from paydirt.config import parse
 from paydirt.data.encoding import Encoder, EncodingConfig
-from paydirt.models.load import ModelConfig, load_tokenizer
+from paydirt.evaluation.loss import token_losses
+from paydirt.models.load import ModelConfig, load_model, load_tokenizer
+from paydirt.scorers.gradient_passes import warmup_rows
+from paydirt.stages import Workspace
 from paydirt.training import shared
 from paydirt.training.config import TrainConfig
 
@@ -50,3 +56,29 @@ def test_every_reference_decides_which_tuned_model_is_found(tiny: Tiny, tmp_path
         assert place(examples, [*ids[:i], "other", *ids[i + 1 :]]) != first
     for changes in ({"quantization": "4bit"}, {"dtype": "bfloat16"}, {"attention": "eager"}):
         assert place(examples, ids, **changes) != first, changes
+
+
+@pytest.mark.parametrize("weighting", ["tokens", "sequences"])
+def test_a_warm_up_weighs_what_it_is_told(tiny: Tiny, tmp_path: Path, weighting: str) -> None:
+    """The published warm-up weighs sequences equally; the artifact says which was done, and each is a model of its own."""
+    method = {
+        "name": "gradient", "warmup_fraction": 0.3, "warmup_epochs": 1, "warmup_batch_size": 8, "k": 32,
+        "warmup_learning_rate": 1e-2, "lora": {"r": 2, "alpha": 4, "dropout": 0.0}, "warmup_weighting": weighting,
+    }  # fmt: skip
+    score = tiny.score(method, tmp_path / "score", Workspace(tmp_path / "shared"))
+    (tuned,) = (tmp_path / "shared" / "tuned").glob("warmup-*")
+    told = yaml.safe_load((tuned / "config.yaml").read_text())["training"]["weighting"]
+    assert told == weighting == score.manifest["config"]["method"]["warmup_weighting"]
+    losses = [e["loss"] for e in json.loads((tuned / "train.json").read_text())["history"]]
+    stage = tiny.score_stage(method)
+    workspace = Workspace(tmp_path / "shared")
+    tokens = workspace.tokens(stage.pool, stage.model, stage.encoding)
+    job = tiny.job(method, tmp_path / "job", workspace)
+    rows = warmup_rows(job, 0.3, 0)
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0)).tolist()
+    first = token_losses(load_model(stage.model), [tokens[int(rows[i])] for i in order[:8]], 0)
+    by_sequence = float(np.mean([part.mean() for part in first]))
+    by_token = float(np.concatenate(first).mean())
+    assert abs(by_sequence - by_token) > 1e-3
+    # Fresh LoRA parameters change nothing yet: the first step's loss is the base model's, weighed as told.
+    assert losses[0] == pytest.approx(by_sequence if weighting == "sequences" else by_token, rel=1e-4)

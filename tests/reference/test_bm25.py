@@ -135,6 +135,43 @@ def test_documents_are_split_as_queries_are(space: str) -> None:
     assert frequency == {"one": 2, "two": 1}
 
 
+def published_words(text: str) -> list[str]:
+    """What the published script does to documents and queries, in its order of steps."""
+    text = text.lower().replace("\n", " ")
+    return text.translate(str.maketrans("", "", string.punctuation)).split(" ")
+
+
+def test_the_published_words_queries_and_documents(tmp_path: Path) -> None:
+    """Empty words count, tabs do not split, a query holds the answers, a document is the first message alone."""
+    rank_bm25 = pytest.importorskip("rank_bm25")
+    texts = ["a  b\tc", "", " a", "A - b\n\nc ", "b b  b", "c d", "?!", "e", "f g", "g\u00a0h"]
+    pool = [record(f"p{i}", text or " ", f"answer {i}") for i, text in enumerate(texts)]
+    references = [
+        record("r0", "a -- b", "c  c", subtask="x"),
+        record("r1", "b\tc", "g\u00a0h e", subtask="x"),
+        record("r2", "e", "f", subtask="y"),
+    ]
+    path = write_jsonl(tmp_path / "pool.jsonl", pool)
+    scores = run(path, references, tmp_path, words="spaces", query="full", document="first")
+    index = rank_bm25.BM25Okapi([published_words(text or " ") for text in texts])
+    asked = ["a -- b\nc  c\nb\tc\ng\u00a0h e", "e\nf"]
+    expected = np.stack([index.get_scores(published_words(q)) for q in asked], axis=1)
+    np.testing.assert_allclose(similarities(scores), expected, rtol=1e-5, atol=1e-5)
+    plain = run(path, references, tmp_path / "plain")
+    assert not np.allclose(similarities(plain), expected)
+
+
+@pytest.mark.parametrize("text", ["", " ", "  ", "a", " a ", "a  b", "\n", "a\tb", "- -"])
+def test_documents_are_split_as_published(text: str) -> None:
+    expected = published_words(text)
+    assert words(text, "spaces") == expected
+    vocabulary = {word: i for i, word in enumerate(dict.fromkeys(expected))}
+    tf, lengths, frequency = count_words([text], vocabulary, "spaces")
+    assert lengths.tolist() == [len(expected)]
+    assert dict(zip(vocabulary, tf.toarray()[0].tolist())) == {w: expected.count(w) for w in vocabulary}
+    assert frequency == dict.fromkeys(vocabulary, 1)
+
+
 def test_empty_texts_and_punctuation_count_no_words() -> None:
     tf, lengths, frequency = count_words(["", "  ", "?!...", "a-b it's", "ÄÖ Straße"], {"ab": 0, "its": 1, "äö": 2})
     assert lengths.tolist() == [0, 0, 0, 2, 2]

@@ -38,13 +38,13 @@ def test_sizes(budget: dict, size: int) -> None:
     ("budget", "message"),
     [
         ({"count": 6}, "over the pool"),
-        ({"fraction": 1.2}, "over the pool"),
-        ({"fraction": 1.0001}, "over the pool"),
+        ({"fraction": 1.2}, "for 1.2 % of the pool give 1.2%, for examples a count"),
+        ({"fraction": 1.0001}, "a fraction is at most 1"),
         ({"tokens": 101}, "over the pool, which holds 100 tokens"),
         ({"count": 0}, "below one example"),
         ({"count": -3}, "below one example"),
         ({"fraction": 0.05}, "below one example; the smallest fraction here is 0.2"),
-        ({"fraction": -0.5}, "below one example"),
+        ({"fraction": -0.5}, "a fraction is above 0"),
         ({"tokens": 9}, "below one example: the best one alone has 10 tokens"),
         ({"tokens": 0}, "give a positive number"),
         ({"tokens": 10**400}, "over the pool"),
@@ -84,7 +84,7 @@ def test_an_empty_ranking_meets_no_budget() -> None:
 
 @pytest.mark.parametrize("values", [{}, {"count": 3, "tokens": 4}, {"fraction": 0.5, "flops": 1.0}])
 def test_a_budget_is_exactly_one_thing(values: dict) -> None:
-    with pytest.raises(ValueError, match="exactly one of fraction, count, tokens, flops"):
+    with pytest.raises(ValueError, match="exactly one of fraction, count, tokens, words, flops"):
         parse(Budget, values)
 
 
@@ -98,3 +98,15 @@ def test_smaller_budgets_are_prefixes_of_larger_ones() -> None:
 def test_labels_tell_budgets_apart() -> None:
     budgets = [Budget(fraction=0.05), Budget(count=5), Budget(tokens=5), Budget(flops=5.0), Budget(fraction=0.5)]
     assert [b.label for b in budgets] == ["p0.05", "n5", "t5", "f5", "p0.5"]
+
+
+@pytest.mark.parametrize("kind", ["tokens", "flops"])
+def test_words_are_no_tokens(kind: str) -> None:
+    """Scores made without a model hold words; a budget over them is one of words, or refused."""
+    with pytest.raises(ValueError, match=r"these scores hold words.*score again with --model"):
+        Budget(**{kind: 30}).check_unit("words")
+    Budget(**{kind: 30}).check_unit("tokens")
+    assert Budget(words=30).size(TOKENS) == 2
+    Budget(words=30).check_unit("words")
+    with pytest.raises(ValueError, match="--tokens instead of --words"):
+        Budget(words=30).check_unit("tokens")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from support.stages import Tiny
 
+from paydirt.data.fitting import fit
 from paydirt.scores import Scores
 from paydirt.stages import Workspace
 
@@ -30,6 +31,7 @@ def test_similarities_equal_cosines_one_by_one(tiny: Tiny, tmp_path: Path, text:
         """Embedding of one example alone, unit length."""
         roles = ("user",) if text == "prompt" else ("system", "user", "assistant")
         joined = "\n".join(m.content for m in example.messages if m.role in roles)
+        (joined,), _ = fit(model.tokenizer, [joined], max_tokens, "both")
         vector = model.encode([joined], show_progress_bar=False)[0].astype(np.float64)
         return vector / np.linalg.norm(vector)
 
@@ -40,21 +42,56 @@ def test_similarities_equal_cosines_one_by_one(tiny: Tiny, tmp_path: Path, text:
 
 
 def test_targets_share_the_embeddings_of_a_pool(tiny: Tiny, tmp_path: Path) -> None:
-    """The second target pays for its references alone: the ledger says so."""
-    from paydirt.cost.ledger import Ledger
-
+    """The second target computes its references alone, and is charged for the pool like the first."""
     workspace = Workspace(tmp_path / "shared")
     method = {"name": "embed", "encoder": "minilm"}
     first = tiny.score(method, tmp_path / "one", workspace)
-    stores = sorted((tmp_path / "shared" / "embeddings").iterdir())
+    files = {p: p.stat().st_ino for p in (tmp_path / "shared" / "embeddings").rglob("*.safetensors")}
     other = tiny.target | {"name": "other", "references": str(tiny.root / "test.jsonl"), "test": None}
     second = tiny.score(method, tmp_path / "two", workspace, target=other)
-    assert sorted((tmp_path / "shared" / "embeddings").iterdir()) == stores
+    assert {p: p.stat().st_ino for p in (tmp_path / "shared" / "embeddings").rglob("*.safetensors")} == files
+    assert len(files) == 1
     assert len(Scores(first.path).columns) == 5
     assert len(Scores(second.path).columns) == 3
-    assert len(Ledger(stores[0]).entries()) == 1
+    assert first.notes["charges"] == second.notes["charges"] != {}
 
 
 def test_an_encoder_that_is_not_there_names_the_remedy(tiny: Tiny, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"could not be loaded.*minilm"):
         tiny.score({"name": "embed", "encoder": "no/such-encoder"}, tmp_path / "s", Workspace(tmp_path / "shared"))
+
+
+@pytest.mark.parametrize("keep", ["start", "end", "both"])
+def test_what_is_kept_of_a_long_text(keep: str) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(packaged.get_model_path()))
+    words = [f"w{n}" for n in range(40)]
+    long, short = " ".join(words), "Grüße, 你好"
+    (kept, same), cut = fit(tokenizer, [long, short], 22, keep)
+    assert (same, cut) == (short, 1)
+    assert keep == "start" or len(tokenizer(kept)["input_ids"]) <= 22
+    expected = {"start": words, "end": words[-10:], "both": [*words[:5], *words[-5:]]}  # "w7" is two tokens, of 20
+    assert kept.split() == expected[keep]
+
+
+def test_cut_references_are_counted_with_the_twins_they_become(
+    tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prompts alike but for their end, as few-shot prompts are: the start alone makes them one vector."""
+    from support.data import record, write_jsonl
+
+    shots = "Sort these words as in a dictionary, and say how. " * 4
+    rows = [record(f"r{n}", f"{shots} Now sort: {word}", "ok") for n, word in enumerate(("pear", "apple", "fig"))]
+    references = write_jsonl(tmp_path / "r.jsonl", [*rows, record("r3", "Short.", "ok")])
+    target = {"name": "t", "references": str(references)}
+    found = {}
+    for keep in ("start", "both"):
+        method = {"name": "embed", "encoder": "minilm", "max_tokens": 24, "keep": keep}
+        notes = tiny.score(method, tmp_path / keep, Workspace(tmp_path / "shared"), target=target).notes
+        found[keep] = notes["embed"]
+    assert found["start"] == {"pool_texts_cut": 1, "references_cut": 3, "references_with_the_vector_of_another": 2}
+    assert found["both"] == {"pool_texts_cut": 1, "references_cut": 3, "references_with_the_vector_of_another": 0}
+    said = " ".join(capsys.readouterr().err.split())
+    assert "3 of 4 references are longer than max_tokens 24 and cut; 2 of 4 distinct ones have the vector" in said
+    assert len(list((tmp_path / "shared" / "embeddings").iterdir())) == 2

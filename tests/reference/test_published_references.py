@@ -47,17 +47,17 @@ BY_HAND = {
         " C",
     ),
     "bbh/boolean_expressions/0": (
-        "<|user|>\nEvaluate the result of a random Boolean expression.\n\nQ: True and False and not True and True is\nA: Let's",
+        "<|user|>\nEvaluate the result of a random Boolean expression.\n\nQ: True and False and not True and True is\nA: ",
         "So the answer is True.\n\nQ: not ( ( not not True ) ) is\n<|assistant|>\nA:",
         " Let's think step by step.\nRemember that (i) expressions",
     ),
     "bbh/snarks/2": (
-        "<|user|>\nDetermine which of two sentences is sarcastic.\n\nAccording to Cambridge University Dictionary, sarcasm is",
+        "<|user|>\nDetermine which of two sentences is sarcastic.\n\nAccording to Cambridge University Dictionary, sarcasm",
         "punishments? What do you think this is supposed to be, moral?\n<|assistant|>\nA:",
         " Let's think step by step.\nIf we look at (A), it likens the consistency",
     ),
     "bbh/word_sorting/1": (
-        "<|user|>\nSort a list of words.\n\nQ: Sort the following words alphabetically: List: oven costume counterpart\nA: Let's",
+        "<|user|>\nSort a list of words.\n\nQ: Sort the following words alphabetically: List: oven costume counterpart\n",
         "seismography.\n\nQ: Sort the following words alphabetically: List: hypochlorite ponderosa phone credulity"
         "\n<|assistant|>\nA:",
         ' Let\'s think step by step.\nThe first letter: "hypochlorite": "h" (8).',
@@ -217,6 +217,18 @@ def test_forms_enter_the_key_and_unknown_ones_are_refused(shared: Path) -> None:
         load("mmlu", shared, form="both")
     with pytest.raises(ValueError, match="no form 'turn'; it has only one; leave `form` out"):
         load("ifeval", shared, form="turn")
+
+
+def test_targets_of_whole_turns_keep_their_keys(jsonl: Callable[..., str]) -> None:
+    """A file without openings, such as the built-in world's, has the identity that it had before there were any."""
+    from paydirt.artifacts import fingerprint
+    from paydirt.scorers.base import target_fingerprint
+
+    path = jsonl("r.jsonl", {"id": "a", "prompt": "p", "completion": "c"})
+    target = load_target(TargetConfig(name="mine", references=path))
+    assert target_fingerprint(target) == fingerprint([["a", "mine", [["user", "p"], ["assistant", "c"]]]])
+    opened = jsonl("o.jsonl", {"id": "a", "prompt": "p", "completion": "c", "end": False})
+    assert target_fingerprint(load_target(TargetConfig(name="mine", references=opened))) != target_fingerprint(target)
 
 
 def test_the_newline_label_of_the_pool(shared: Path) -> None:

@@ -37,6 +37,7 @@ def test_rows_notes_and_lengths(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.
         "supervised_tokens": sum(e.n_supervised for e in alone),
         "truncated": sum(e.truncated for e in alone),
         "without_supervised_tokens": without,
+        "system_folded": 0,
     }
 
 
@@ -57,3 +58,19 @@ def test_an_example_of_one_token_has_nothing_supervised(tmp_path: Path) -> None:
     pool = open_pool(PoolConfig(files=[str(path)]), tmp_path)
     encoder = Encoder(byte_tokenizer(), EncodingConfig(max_length=8))
     assert token_store(pool, encoder, tmp_path).supervised_lengths.tolist() == [0]
+
+
+def test_folded_system_turns_are_counted_and_said(
+    tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A chat template without a place for them, as Gemma's: every example with one is counted."""
+    from support.models import CHATML, EOS, byte_tokenizer
+
+    plain = CHATML.replace("<|im_end|>", EOS)
+    refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + plain
+    pool = open_pool(PoolConfig(**tiny.pool), tmp_path)
+    encoder = Encoder(byte_tokenizer(chat_template=refusing), EncodingConfig(template="tokenizer"))
+    store = token_store(pool, encoder, tmp_path)
+    folded = sum(any(m.role == "system" for m in pool.example(row).messages) for row in range(len(pool)))
+    assert store.notes["system_folded"] == folded > 0
+    assert f"{folded} system turns were put at the head of the user turn" in " ".join(capsys.readouterr().err.split())

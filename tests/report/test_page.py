@@ -1,18 +1,23 @@
 """The page of a real study: every section, nothing from outside, text from data as text."""
 
+import json
 import re
 import shutil
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from paydirt.data.pool import PoolConfig, open_pool
 from paydirt.report.build import write_report
+from paydirt.report.page_facts import facts
 from paydirt.report.page_study import StudyFiles
+from paydirt.study.table import results_tables
 
-from .conftest import NAME, SCRIPT
+from .conftest import NAME, SCRIPT, turns
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
@@ -131,6 +136,81 @@ def test_a_table_alone_makes_a_page(study: Path, tmp_path: Path) -> None:
     page = write_report(tmp_path).read_text(encoding="utf-8")
     assert "its selections are no longer there" in page
     assert 'class="chart"' in page
+
+
+def test_skipped_records_are_counted_by_reason(study: Path, tmp_path: Path) -> None:
+    """A study whose pool left a record out has a page, and the page says which and how many."""
+    lines = [json.dumps(turns(f"question {i}", "answer")) for i in range(3)]
+    (tmp_path / "pool.jsonl").write_text("\n".join([*lines, '{"messages": []}', '{"messages": 3}']) + "\n")
+    files = StudyFiles(study)
+    files.__dict__["pool"] = open_pool(
+        PoolConfig(files=[str(tmp_path / "pool.jsonl")], on_bad="skip"), tmp_path / "cache"
+    )
+    reasons = files.pool.notes["skipped"] if files.pool else {}
+    assert sum(entry["count"] for entry in reasons.values()) == 2
+    said = dict(facts(files))["Left out of the pool"]
+    assert "2 records skipped at import" in said
+    assert all(reason in said for reason in reasons)
+
+
+def test_models_and_metrics_of_one_name_are_not_averaged(study: Path, tmp_path: Path) -> None:
+    """Two tables put together: the page has a section for each, and every cell the seeds of one."""
+    table = pq.read_table(study / "results.parquet")
+    columns = table.column_names
+    other = table.set_column(columns.index("model_id"), "model_id", pa.array(["0123456789abcdef"] * len(table)))
+    other = other.set_column(columns.index("train_params"), "train_params", pa.array([7_000_000_000] * len(table)))
+    pq.write_table(pa.concat_tables([table, other]), tmp_path / "results.parquet")
+    panels = StudyFiles(tmp_path).panels
+    assert [len(p.cells["bm25", 0.05].rows) for p in panels] == [2, 2]
+    assert panels[0].title != panels[1].title
+    assert "7e+09 parameters" in panels[1].title
+    assert len(results_tables(tmp_path / "results.parquet")) == 2
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert page.count('class="chart"') == 2
+
+
+@pytest.mark.parametrize(
+    "absent", ["seed", "selection_seed", "metric", "n_items", "total_flops", "train_params", "model"]
+)
+def test_a_table_without_a_column_makes_a_page(study: Path, tmp_path: Path, absent: str) -> None:
+    table = pq.read_table(study / "results.parquet")
+    pq.write_table(table.drop_columns([absent]), tmp_path / "results.parquet")
+    assert "<h2>In short</h2>" in write_report(tmp_path).read_text(encoding="utf-8")
+    assert len(results_tables(tmp_path / "results.parquet")) == 1
+    assert "None:" not in write_report(tmp_path).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("score", "high", "column 'score' is not double"),
+        ("seed", "three", "column 'seed' is not int64"),
+        ("seed", [1], "column 'seed' is not int64"),
+        ("fraction", float("nan"), "row 0, fraction is nan"),
+        ("fraction", -1.0, "row 0, fraction is -1.0"),
+        ("task", None, "row 0 has no task"),
+        ("total_flops", float("inf"), "row 0, total_flops is inf"),
+    ],
+)
+def test_an_odd_table_is_named(study: Path, tmp_path: Path, column: str, values: object, message: str) -> None:
+    table = pq.read_table(study / "results.parquet")
+    place = table.column_names.index(column)
+    pq.write_table(table.set_column(place, column, pa.array([values] * len(table))), tmp_path / "results.parquet")
+    for read in (write_report, lambda folder: results_tables(folder / "results.parquet")):
+        with pytest.raises(ValueError, match=message):
+            read(tmp_path)
+    (tmp_path / "results.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(ValueError, match="cannot be read as Parquet"):
+        write_report(tmp_path)
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "results.parquet")
+    with pytest.raises(ValueError, match="no column task, method, fraction, score"):
+        write_report(tmp_path)
+
+
+def test_the_table_says_what_the_spread_covers(study: Path) -> None:
+    caption = str(results_tables(study / "results.parquet")[0].caption)
+    assert caption == "spread covers training, and of random selecting too"
+    assert caption in dict(facts(StudyFiles(study)))["Seeds"]
 
 
 def test_no_study_is_a_clear_error(study: Path, tmp_path: Path) -> None:

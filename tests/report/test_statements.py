@@ -37,27 +37,46 @@ def panel(
 
 
 def test_a_clear_lead_is_called_best() -> None:
-    said = verdicts(panel({"a": {0.05: [0.8, 0.9]}, "b": {0.05: [0.5, 0.6]}}))
+    said = verdicts(panel({"a": {0.05: [0.8, 0.84, 0.82]}, "b": {0.05: [0.5, 0.55, 0.51]}}))
     assert [v.kind for v in said] == ["clear"]
-    assert "a is best, 0.850 (0.800–0.900 over 2 seeds)" in said[0].text
-    assert "Next: b, 0.550" in said[0].text
+    assert "a is best, 0.820 (0.800–0.840 over 3 seeds)" in said[0].text
+    assert "equal methods in at most 5% of cases" in said[0].text
+    assert "Next: b, 0.520" in said[0].text
 
 
-def test_ranges_that_meet_are_not_ranked() -> None:
-    said = verdicts(panel({"a": {0.05: [0.5, 0.9]}, "b": {0.05: [0.4, 0.6]}, "c": {0.05: [0.1, 0.2]}}))
-    assert [v.kind for v in said] == ["tied"]
-    assert "but b lies within its seed spread" in said[0].text
+def test_what_the_seeds_do_not_tell_apart_is_not_ranked() -> None:
+    """The second pair of ranges does not meet, and yet three seeds as wide as that say nothing."""
+    for b in ([0.4, 0.6, 0.5], [0.45, 0.3, 0.1]):
+        said = verdicts(panel({"a": {0.05: [0.5, 0.9, 0.6]}, "b": {0.05: b}, "c": {0.05: [0.01, 0.02, 0.015]}}))
+        assert [v.kind for v in said] == ["tied"]
+        assert "within what these seeds tell apart" in said[0].text
 
 
-def test_one_seed_ranks_nothing() -> None:
-    one = panel({"a": {0.05: [0.9]}, "b": {0.05: [0.1]}})
-    assert [v.kind for v in verdicts(one)] == ["one-seed"]
-    assert tied_with_best(one.contest(0.05)) == set()
-    assert all("one seed" in p.note for p in purchases(one))
+@pytest.mark.parametrize(("seeds", "words"), [(1, "one seed ranks nothing"), (2, "2 seeds rank nothing; 3 are needed")])
+def test_few_seeds_rank_nothing(seeds: int, words: str) -> None:
+    few = panel({"a": {0.05: [0.9, 0.91][:seeds]}, "b": {0.05: [0.1, 0.11][:seeds]}})
+    assert [v.kind for v in verdicts(few)] == ["few-seeds"]
+    assert words in verdicts(few)[0].text
+    assert tied_with_best(few.contest(0.05)) == set()
+    assert all("fewer than 3 seeds" in p.note for p in purchases(few))
+
+
+def test_runs_of_unknown_seeds_rank_nothing() -> None:
+    """Without seeds nothing can be paired."""
+    cells = panel({"a": {0.05: [0.9, 0.91, 0.92]}, "b": {0.05: [0.1, 0.11, 0.12]}})
+    for cell in cells.cells.values():
+        for run in cell.rows:
+            run["seed"] = None
+    assert "no known seed ranks nothing" in verdicts(cells)[0].text
+
+
+def test_bold_is_what_the_best_does_not_lead() -> None:
+    cells = panel({"a": {0.05: [0.8, 0.84, 0.82]}, "b": {0.05: [0.5, 0.55, 0.51]}, "c": {0.05: [0.79, 0.85, 0.8]}})
+    assert tied_with_best(cells.contest(0.05)) == {"a", "c"}
 
 
 def test_the_ceiling_takes_no_part() -> None:
-    said = verdicts(panel({"oracle": {0.05: [1.0, 1.0]}, "a": {0.05: [0.8, 0.9]}, "b": {0.05: [0.5, 0.6]}}))
+    said = verdicts(panel({"oracle": {0.05: [1.0] * 3}, "a": {0.05: [0.8, 0.84, 0.82]}, "b": {0.05: [0.5, 0.52, 0.5]}}))
     assert "a is best" in said[0].text
 
 
@@ -67,7 +86,7 @@ def test_equal_scores_have_no_best() -> None:
 
 
 def test_budgets_count_selecting() -> None:
-    scores = {"free": {0.05: [0.3, 0.4], 0.1: [0.7, 0.8]}, "dear": {0.05: [0.5, 0.6]}}
+    scores = {"free": {0.05: [0.3, 0.33, 0.3], 0.1: [0.7, 0.74, 0.71]}, "dear": {0.05: [0.5, 0.52, 0.5]}}
     bought = purchases(panel(scores, selecting={"dear": 1e9}))
     assert [b.name.split()[0] for b in bought] == ["free", "free"], "the dear method costs more than a better free run"
     assert bought[1].note == "above every cheaper run"

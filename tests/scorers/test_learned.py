@@ -205,7 +205,7 @@ def test_a_proxy_is_charged_once(tiny, workspace, tmp_path) -> None:
     """As a feature, and not again as true influence: the budget is used up to the cost of one example or two."""
     config = make_scorer(LEARNED | {"rounds": 3, "features": ["length", "proxy"], "proxy_tokens": 16})
     job = job_of(tiny, tmp_path, workspace, LEARNED)
-    allowance = 1.1 * make_scorer({"name": "gradient", **CHEAP}).predict_cost(job).flops
+    allowance = 1.5 * make_scorer({"name": "gradient", **CHEAP}).predict_cost(job).flops
     outcome = learn(config, job, allowance)
     assert outcome.config.features == ("length", "proxy")
     assert 0.85 * allowance < job.meter.flops <= allowance or len(outcome.truth) == 60

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from paydirt.progress import results_console
+from paydirt.cli.flags import Set
+from paydirt.cli.shown import console
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from paydirt.analysis.results import Results
     from paydirt.cost.facts import Facts
 
-console = results_console()
 PUBLISHED, TARGETED = "published", "targeted"
 
 ResultFiles = Annotated[
@@ -103,12 +103,10 @@ def cost(
     hardware: Annotated[str | None, typer.Option(help="a100, h100, ... for hours and money")] = None,
     devices: Annotated[int, typer.Option(help="how many of them")] = 1,
     utilisation: Annotated[float | None, typer.Option(help="share of the peak that is reached, in (0, 1]")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="any option of the method by its YAML key, such as k=4096; repeat")
-    ] = None,
+    settings: Set = None,
 ) -> None:
     """What selecting and training would cost, before anything runs: the closed form that --dry-run and a study use."""
-    from paydirt.cli_options import with_settings
+    from paydirt.cli.options import with_settings
     from paydirt.cost.architecture import Architecture
     from paydirt.cost.facts import told
     from paydirt.cost.forms import training_flops
@@ -371,17 +369,25 @@ def spend(
 
 
 def doctor(
-    model: Annotated[str | None, typer.Argument(help="model or adapter directory to check gradients on")] = None,
+    model: Annotated[
+        str | None, typer.Argument(help="model or adapter directory to check gradients on, or an artifact to verify")
+    ] = None,
     lora: Annotated[bool, typer.Option("--lora/--full", help="gradients of LoRA, or of all parameters")] = True,
     dtype: Annotated[list[str] | None, typer.Option(help="precisions to try; repeat")] = None,
     attention: Annotated[list[str] | None, typer.Option(help="attention backends to try; repeat")] = None,
 ) -> None:
-    """Say what this machine has; with a model, compare batched per-example gradients with a plain loop."""
-    from paydirt.doctor import check_gradients, machine
+    """Say what this machine has; with a model, compare batched per-example gradients with a plain loop.
+
+    With an artifact, compare every byte with what its stage wrote.
+    """
+    from paydirt.doctor import check_artifact, check_gradients, machine
 
     for line in machine():
         console.print(line, soft_wrap=True, markup=False)
-    if model:
+    if model and (lines := check_artifact(Path(model))):
+        for line in lines:
+            console.print(line, soft_wrap=True, markup=False)
+    elif model:
         for line in check_gradients(model, lora, dtype or ["float32", "bfloat16"], attention or ["eager", "sdpa"]):
             console.print(line, soft_wrap=True, markup=False)
 

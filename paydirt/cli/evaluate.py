@@ -8,11 +8,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from paydirt.artifacts import Artifact, cache_root
+from paydirt.artifacts import Artifact
+from paydirt.cli.flags import Cache, Device, Force, MaxLength, Precision, Template, workspace
+from paydirt.cli.shown import console
 from paydirt.config import parse
-from paydirt.progress import results_console
-
-console = results_console()
 
 
 def register(app: typer.Typer) -> None:
@@ -31,6 +30,9 @@ def evaluate(
     responses: Annotated[Path | None, typer.Option(help="grade this JSONL of prompt and response, not a model")] = None,
     target: Annotated[str | None, typer.Option(help="target whose test examples, or whose benchmark, is meant")] = None,
     references: Annotated[str | None, typer.Option(help="file of the target's reference examples")] = None,
+    target_form: Annotated[
+        str | None, typer.Option(help="form of mmlu, bbh, tydiqa that prompts follow: published (default), turn")
+    ] = None,
     test: Annotated[str | None, typer.Option(help="file of the target's test examples")] = None,
     limit: Annotated[int | None, typer.Option(help="items of each subtask to use")] = None,
     batch_size: Annotated[str | None, typer.Option(help="sequences a pass, or auto")] = None,
@@ -40,15 +42,17 @@ def evaluate(
     ] = None,
     prompts: Annotated[str | None, typer.Option(help="wording of the prompts: references, lm_eval")] = None,
     max_gen_tokens: Annotated[int | None, typer.Option(help="tokens to generate at most")] = None,
-    include_references: Annotated[bool, typer.Option(help="ifeval: test on the target's references too")] = False,
+    include_references: Annotated[
+        bool, typer.Option(help="ifeval: test on prompts that are references too (of --target, else of ifeval's own)")
+    ] = False,
     backend: Annotated[str | None, typer.Option(help="hf, or vllm where it is installed")] = None,
-    template: Annotated[str, typer.Option(help="chat form: tulu, llama2, tokenizer")] = "tulu",
-    max_length: Annotated[int, typer.Option(help="tokens kept of each example")] = 2048,
-    dtype: Annotated[str, typer.Option(help="dtype of the model weights: float32, bfloat16, float16")] = "float32",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
+    template: Template = "tulu",
+    max_length: MaxLength = 2048,
+    dtype: Precision = "float32",
+    device: Device = "auto",
     quantization: Annotated[str, typer.Option(help="none, 8bit, 4bit (bitsandbytes, CUDA only)")] = "none",
-    cache: Annotated[Path | None, typer.Option(help="where shared artifacts live; default $PAYDIRT_CACHE")] = None,
-    force: Annotated[bool, typer.Option("--force", help="replace what another stage or config left in --out")] = False,
+    cache: Cache = None,
+    force: Force = False,
 ) -> None:
     """Measure a model, or recorded responses, on one or several benchmarks."""
     options = {
@@ -60,6 +64,7 @@ def evaluate(
         "max_gen_tokens": max_gen_tokens,
         "backend": backend,
         "include_references": include_references or None,
+        "form": target_form if target is None else None,
     }
     given = {key: value for key, value in options.items() if value is not None}
     names = [name.strip() for name in benchmark.split(",") if name.strip()]
@@ -77,7 +82,8 @@ def evaluate(
             "benchmark": benchmark_values(name, given),
         }
         if target is not None:
-            stage["target"] = {"name": target, "data": data, "references": references, "test": test}
+            texts = {"references": references, "test": test, "form": target_form}
+            stage["target"] = {"name": target, "data": data, **texts}
         show(_evaluate(stage, place, cache, force))
 
 
@@ -89,18 +95,17 @@ def benchmark_values(name: str, given: dict[str, Any]) -> dict[str, Any]:
     fields = BENCHMARKS.get(name if known else "lm_eval").model_fields
     unknown = sorted(set(given) - set(fields) - {"data"})
     if unknown:
-        flags = ", ".join("--" + key.replace("_", "-") for key in unknown)
+        flags = ", ".join("--" + ("target-form" if key == "form" else key.replace("_", "-")) for key in unknown)
         raise ValueError(f"benchmark {name!r} does not take {flags}")
     values = {key: value for key, value in given.items() if key in fields}
     return {"name": name, **values} if known else {"name": "lm_eval", "task": name, **values}
 
 
 def _evaluate(stage: dict[str, Any], out: Path, cache: Path | None, force: bool) -> Artifact:
-    from paydirt.stages import EvaluateStage, Workspace
+    from paydirt.stages import EvaluateStage
     from paydirt.stages import evaluate as run
 
-    workspace = Workspace(cache or cache_root(), replace="anything" if force else "nothing")
-    return run(parse(EvaluateStage, stage, where="evaluate"), out, workspace)
+    return run(parse(EvaluateStage, stage, where="evaluate"), out, workspace(cache, force))
 
 
 def _grade(responses: Path, name: str, given: dict[str, Any], out: Path, force: bool) -> Artifact:

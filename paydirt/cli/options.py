@@ -73,6 +73,8 @@ def with_settings(options: dict[str, Any] | None, settings: list[str] | None) ->
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise ValueError(f"--set {setting}: the value is not YAML ({str(error).splitlines()[0]})") from None
+        except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:
+            raise ValueError(f"--set {setting[:80]}: the value does not fit its YAML tag ({error}); quote it") from None
         *path, last = key.replace("-", "_").split(".")
         inside = out
         for name in path:

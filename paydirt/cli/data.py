@@ -4,72 +4,33 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from paydirt.artifacts import Artifact, cache_root
+from paydirt.artifacts import Artifact
+from paydirt.cli.flags import Cache, Force, Out, Seed, workspace
+from paydirt.cli.pool import PoolFiles, open_files, pool_config, reads_pool
+from paydirt.cli.shown import console, report_artifact
 from paydirt.config import parse
-from paydirt.data.pool import Pool, PoolConfig
-from paydirt.progress import results_console
-
-if TYPE_CHECKING:
-    from paydirt.stages import Workspace
-
-console = results_console()
-
-PoolFiles = Annotated[list[str], typer.Option("--pool", help="pool file or NAME=FILE; repeat for several sources")]
-Out = Annotated[Path, typer.Option(help="directory to write")]
-Seed = Annotated[int, typer.Option(help="random seed")]
-Cache = Annotated[Path | None, typer.Option(help="where imported pools live; default $PAYDIRT_CACHE")]
-
-Force = Annotated[bool, typer.Option("--force", help="replace what another stage or config left in --out")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    app.command("decontaminate")(decontaminate)
-    app.command("dedup")(dedup)
-    app.command("split")(split)
+    app.command("decontaminate")(reads_pool(decontaminate))
+    app.command("dedup")(reads_pool(dedup))
+    app.command("split")(reads_pool(split))
     app.command("export")(export)
-    app.command("import-scores")(import_scores)
-    app.command("import-gradients")(import_gradients)
-    app.command("tiny")(tiny)
-
-
-def pool_config(files: list[str]) -> PoolConfig:
-    """`--pool` values as a pool: all named (NAME=FILE) or none."""
-    named = dict(f.split("=", 1) for f in files if "=" in f and not Path(f).exists())
-    if named and len(named) < len(files):
-        raise ValueError(f"--pool: name all of the files (NAME=FILE) or none; got {', '.join(files)}")
-    return parse(PoolConfig, {"files": named or list(files)}, where="--pool")
-
-
-def open_files(files: list[str], cache: Path | None) -> Pool:
-    from paydirt.data.pool import open_pool
-
-    return open_pool(pool_config(files), cache or cache_root())
-
-
-def workspace(cache: Path | None, force: bool) -> Workspace:
-    from paydirt.stages import Workspace
-
-    return Workspace(cache or cache_root(), replace="anything" if force else "nothing")
-
-
-def report(artifact: Artifact) -> None:
-    """Say what a command left, or that there was nothing to do."""
-    state = "wrote {}" if artifact.fresh else "{} is up to date; nothing was done"
-    console.print(state.format(artifact.path), markup=False, soft_wrap=True)
-    for key, value in artifact.notes.items():
-        if not isinstance(value, dict | list) or len(str(value)) < 200:
-            console.print(f"  {key}: {value}", markup=False, soft_wrap=True)
+    app.command("import-scores")(reads_pool(import_scores))
+    app.command("import-gradients")(reads_pool(import_gradients))
+    app.command("tiny")(reads_pool(tiny))
 
 
 def decontaminate(
     pool: PoolFiles,
     out: Out,
+    reading: dict[str, Any],
     against: Annotated[str, typer.Option(help="benchmarks whose items and references to look for: a,b")] = (
         "mmlu,bbh,tydiqa,ifeval"
     ),
@@ -87,14 +48,14 @@ def decontaminate(
 
     names = [name.strip() for name in against.split(",") if name.strip()] if data or not references else []
     values = {
-        "pool": pool_config(pool).to_dict(),
+        "pool": pool_config(pool, reading).to_dict(),
         "settings": {"ngram": ngram, "near": near, "common": common},
         "against": names,
         "data": data,
         "references": references or [],
     }
     made = run_decontaminate(parse(DecontaminateStage, values, where="decontaminate"), out, workspace(cache, force))
-    report(made)
+    report_artifact(made)
     show_matches(made, shown)
 
 
@@ -118,6 +79,7 @@ def show_matches(artifact: Artifact, shown: int) -> None:
 def dedup(
     pool: PoolFiles,
     out: Out,
+    reading: dict[str, Any],
     threshold: Annotated[float, typer.Option(help="Jaccard similarity that makes a near-duplicate")] = 0.8,
     ngram: Annotated[int, typer.Option(help="words in an n-gram")] = 5,
     part: Annotated[str, typer.Option(help="compare full conversations, or prompts")] = "full",
@@ -127,13 +89,14 @@ def dedup(
     """Leave near-duplicates out of a pool; write the pool that stays and what was removed for what."""
     from paydirt.stages_data import DedupStage, run_dedup
 
-    values = {"pool": pool_config(pool).to_dict(), "threshold": threshold, "ngram": ngram, "part": part}
-    report(run_dedup(parse(DedupStage, values, where="dedup"), out, workspace(cache, force)))
+    values = {"pool": pool_config(pool, reading).to_dict(), "threshold": threshold, "ngram": ngram, "part": part}
+    report_artifact(run_dedup(parse(DedupStage, values, where="dedup"), out, workspace(cache, force)))
 
 
 def split(
     pool: PoolFiles,
     out: Out,
+    reading: dict[str, Any],
     points: Annotated[float, typer.Option(help="training points: a count, or a share below 1")] = 0.5,
     source: Annotated[str | None, typer.Option(help="the source to split; default: all together")] = None,
     seed: Seed = 0,
@@ -143,8 +106,8 @@ def split(
     """Split a source into training points for a predictor and the pool to select from."""
     from paydirt.stages_data import SplitStage, run_split
 
-    values = {"pool": pool_config(pool).to_dict(), "points": points, "source": source, "seed": seed}
-    report(run_split(parse(SplitStage, values, where="split"), out, workspace(cache, force)))
+    values = {"pool": pool_config(pool, reading).to_dict(), "points": points, "source": source, "seed": seed}
+    report_artifact(run_split(parse(SplitStage, values, where="split"), out, workspace(cache, force)))
 
 
 def export(
@@ -157,13 +120,16 @@ def export(
     """Add a selection to a folder as messages, with entries for LLaMA-Factory and axolotl; TRL takes the file as it is."""
     from paydirt.interop.export import export as run
 
-    report(run(selection, out, name, cache, "anything" if force else "nothing"))
+    report_artifact(run(selection, out, name, cache, "anything" if force else "nothing"))
 
 
 def import_scores(
-    folder: Annotated[Path, typer.Argument(help="folder with <source>_<kind>_score.pt")],
+    folder: Annotated[
+        Path, typer.Argument(help="folder with <source>_<kind>_score.pt, or CCDS's one file for all sources")
+    ],
     pool: PoolFiles,
     out: Out,
+    reading: dict[str, Any],
     task: Annotated[str, typer.Option(help="what the scores were made for: names the target")] = "published",
     kind: Annotated[str | None, typer.Option(help="influence, bm25, ...: where the folder holds several")] = None,
     cache: Cache = None,
@@ -172,14 +138,15 @@ def import_scores(
     """Turn published score files into scores of ours, for `paydirt select`."""
     from paydirt.interop.published import ImportStage, run_import
 
-    values = {"pool": pool_config(pool).to_dict(), "folder": str(folder), "task": task, "kind": kind}
-    report(run_import(parse(ImportStage, values, where="import-scores"), out, workspace(cache, force)))
+    values = {"pool": pool_config(pool, reading).to_dict(), "folder": str(folder), "task": task, "kind": kind}
+    report_artifact(run_import(parse(ImportStage, values, where="import-scores"), out, workspace(cache, force)))
 
 
 def import_gradients(
     folder: Annotated[Path, typer.Argument(help="published folder dim<k> with all_orig.pt")],
     pool: PoolFiles,
     out: Out,
+    reading: dict[str, Any],
     checkpoint: Annotated[str, typer.Option(help="which checkpoint the gradients are of")],
     direction: Annotated[str, typer.Option(help="adam or sgd")] = "adam",
     dtype: Annotated[str, typer.Option(help="float16, bfloat16, float32, int8")] = "float16",
@@ -188,7 +155,7 @@ def import_gradients(
     """Turn a published gradient folder into a gradient store of ours; the pool is the one source it was made of."""
     from paydirt.interop.published import import_gradients as run
 
-    ids = open_files(pool, cache).ids()
+    ids = open_files(pool, reading, cache).ids()
     made = run(folder, ids, out, checkpoint=checkpoint, direction=direction, dtype=dtype)
     console.print(f"wrote {made}: {len(ids)} rows", markup=False, soft_wrap=True)
 
@@ -196,6 +163,7 @@ def import_gradients(
 def tiny(
     pool: PoolFiles,
     out: Out,
+    reading: dict[str, Any],
     seed: Seed = 0,
     layers: Annotated[int, typer.Option(help="layers")] = 2,
     hidden: Annotated[int, typer.Option(help="width")] = 32,
@@ -208,5 +176,5 @@ def tiny(
     from paydirt.stages_data import TinyStage, run_tiny
 
     values = {"layers": layers, "hidden": hidden, "vocabulary": vocabulary, "steps": steps, "seed": seed}
-    stage = parse(TinyStage, {"pool": pool_config(pool).to_dict(), **values}, where="tiny")
-    report(run_tiny(stage, out, workspace(cache, force)))
+    stage = parse(TinyStage, {"pool": pool_config(pool, reading).to_dict(), **values}, where="tiny")
+    report_artifact(run_tiny(stage, out, workspace(cache, force)))

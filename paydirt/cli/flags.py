@@ -1,0 +1,58 @@
+"""Options that several verbs share, each defined once; and what they become: a workspace, plain values of a config.
+
+An option of one verb alone stands in that verb's signature; options of methods come from their configs (`options`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from paydirt.artifacts import cache_root
+
+if TYPE_CHECKING:
+    from paydirt.stages import Workspace
+
+TargetName = Annotated[str, typer.Option("--target", help="mmlu, bbh, tydiqa, ifeval, or any name with --references")]
+Data = Annotated[str | None, typer.Option(help="folder in the LESS layout that holds the target's files")]
+References = Annotated[str | None, typer.Option(help="file of reference examples")]
+TargetForm = Annotated[str | None, typer.Option(help="references of mmlu, bbh, tydiqa: published (default), turn")]
+Test = Annotated[str | None, typer.Option(help="file of test examples")]
+Model = Annotated[str | None, typer.Option(help="model or adapter directory, or hub id")]
+Template = Annotated[str, typer.Option(help="chat form: tulu, llama2, tokenizer")]
+MaxLength = Annotated[int, typer.Option(help="tokens kept of each example")]
+NewlineLabel = Annotated[bool, typer.Option("--newline-label", help="learn the newline after an answer's end, as LESS")]
+Out = Annotated[Path, typer.Option(help="directory to write")]
+Seed = Annotated[int, typer.Option(help="random seed", min=0, max=(1 << 32) - 1)]
+Cache = Annotated[Path | None, typer.Option(help="where imported pools and tokens live; default $PAYDIRT_CACHE")]
+Precision = Annotated[str, typer.Option(help="dtype of the model weights: float32, bfloat16, float16")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")]
+Workers = Annotated[int | None, typer.Option(help="processes on the CPU that share the work; no result depends on it")]
+Gpus = Annotated[str | None, typer.Option(help="one process for each of these GPUs, as 0,2; default all")]
+Force = Annotated[bool, typer.Option("--force", help="replace what another stage or config left in --out")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="any option by its YAML key, such as lora.r=16 or gradient.k=4096; repeat"),
+]
+
+
+def workspace(
+    cache: Path | None, force: bool = False, workers: int | None = None, gpus: str | None = None
+) -> Workspace:
+    """Where shared artifacts live, whether what another config left may be replaced, and who shares the work."""
+    from paydirt.execution.local import local
+    from paydirt.stages import Workspace
+
+    return Workspace(cache or cache_root(), replace="anything" if force else "nothing", executor=local(workers, gpus))
+
+
+def target_values(
+    name: str, data: str | None, references: str | None, test: str | None, form: str | None = None
+) -> dict[str, Any]:
+    return {"name": name, "data": data, "references": references, "test": test, "form": form}
+
+
+def model_values(path: str | None, dtype: str = "float32", device: str = "auto") -> dict[str, Any] | None:
+    return {"path": path, "dtype": dtype, "device": device} if path else None

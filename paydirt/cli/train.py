@@ -1,0 +1,83 @@
+"""`paydirt train`: fine-tune a model on a file of examples, with flags from the training config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from paydirt.cli.flags import (
+    Cache,
+    Device,
+    Force,
+    MaxLength,
+    NewlineLabel,
+    Out,
+    Precision,
+    Seed,
+    Set,
+    Template,
+    model_values,
+    workspace,
+)
+from paydirt.cli.options import options_of, with_options, with_settings
+from paydirt.cli.pool import pool_values, reads_pool
+from paydirt.cli.shown import report_artifact
+from paydirt.config import parse
+from paydirt.progress import say
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    from paydirt.training.config import TrainConfig
+
+    parameters = [p.replace(default=None) for p in options_of(TrainConfig)]  # unset flags leave room for the recipe
+    app.command("train")(with_options(reads_pool(train), parameters))
+
+
+def train(
+    data: Annotated[list[str], typer.Option("--data", help="file to train on, such as a selection.jsonl; repeat")],
+    model: Annotated[str, typer.Option(help="model directory or hub id")],
+    out: Out,
+    reading: dict[str, Any],
+    template: Template = "tulu",
+    max_length: MaxLength = 2048,
+    newline_label: NewlineLabel = False,
+    seed: Seed = 0,
+    dtype: Precision = "float32",
+    device: Device = "auto",
+    cache: Cache = None,
+    force: Force = False,
+    settings: Set = None,
+    options: dict[str, Any] | None = None,
+) -> None:
+    """Fine-tune a model (LoRA or full) on a file of examples."""
+    from paydirt.stages import TrainStage
+    from paydirt.stages import train as run
+
+    stage = parse(
+        TrainStage,
+        {
+            "pool": pool_values(data, reading, "--data"),
+            "model": model_values(model, dtype, device),
+            "encoding": {"template": template, "max_length": max_length, "newline_label": newline_label},
+            "training": with_settings(options, settings),
+            "fraction": _chosen_as(data),
+            "seed": seed,
+        },
+        where="train",
+    )
+    report_artifact(run(stage, out, workspace(cache, force)))
+
+
+def _chosen_as(data: list[str]) -> float | None:
+    """The share of its pool that a selection's file was chosen as, which its manifest beside it says; None without."""
+    from paydirt.selection.select import fraction_beside
+
+    known = {file: fraction for file in data if (fraction := fraction_beside(Path(file.split("=", 1)[-1]))) is not None}
+    if len(data) == 1:
+        return next(iter(known.values()), None)
+    for file, fraction in known.items():
+        say(f"{file}: a selection of {fraction:.3g} of its pool; with several files the rate is a whole pool's")
+    return None

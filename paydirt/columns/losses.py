@@ -1,0 +1,76 @@
+"""Losses of single tokens under a model: of supervised tokens, of all, or of answers without their prompts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from paydirt.columns.spec import Block, Ragged, Spec, TokensRef
+from paydirt.data.encoding import Encoded
+from paydirt.models.load import ModelConfig
+
+
+class Losses(Spec):
+    """Negative log-likelihood in nats of each token that counts, by `of`; `known` tells which those are."""
+
+    name: ClassVar[str] = "losses"
+    libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "peft")
+    places: ClassVar[frozenset[str]] = frozenset({"model"})
+
+    tokens: TokensRef
+    model: ModelConfig
+    identity: dict[str, Any]
+    of: Literal["supervised", "all", "answers"] = "supervised"
+    pad_id: int = 0
+    token_budget: int = 4096
+
+    @property
+    def size(self) -> int:
+        return self.tokens.size
+
+    def open(self, folder: Path) -> LossWorker:
+        return LossWorker(self)
+
+
+class LossWorker:
+    """The model, read once."""
+
+    def __init__(self, spec: Losses) -> None:
+        from paydirt.models.forward import TokenLosses
+        from paydirt.models.load import load_model
+
+        self.of, self.tokens = spec.of, spec.tokens.open()
+        model = load_model(spec.model)
+        self.device = str(model.device)
+        window = int(getattr(model.config, "max_position_embeddings", 0) or 0) or None
+        self.losses = TokenLosses(model, spec.pad_id, spec.token_budget, window)
+
+    def __call__(self, rows: np.ndarray) -> Block:
+        examples = [scored(self.tokens[int(row)], self.of) for row in rows]
+        losses, flops = self.losses(examples)
+        tokens = np.asarray([len(e.ids) for e in examples], dtype=np.int64)
+        values: dict[str, np.ndarray | Ragged] = {"losses": Ragged.of(losses)}
+        if self.of == "all":  # what the supervised tokens alone would have taken: who reads only those pays only that
+            supervised = np.asarray([self.tokens[int(row)].n_supervised for row in rows], dtype=np.int64)
+            rest = np.asarray([len(part) for part in losses], dtype=np.int64) - supervised
+            less = flops - rest * self.losses.logit_flops
+            values["supervised_flops"] = np.where(supervised > 0, less, 0)
+        return Block(values, flops, tokens)
+
+
+def scored(example: Encoded, of: str) -> Encoded:
+    """The example with the tokens supervised that count."""
+    if of == "all":
+        return Encoded(example.ids, np.ones(len(example.ids), dtype=bool))
+    return answer_alone(example) if of == "answers" else example
+
+
+def answer_alone(example: Encoded) -> Encoded:
+    """The supervised tokens after the first token, which stands for the beginning of a text."""
+    kept = np.flatnonzero(example.supervised[1:]) + 1
+    ids = np.concatenate([example.ids[:1], example.ids[kept]])
+    mask = np.ones(len(ids), dtype=bool)
+    mask[0] = False
+    return Encoded(ids, mask)
