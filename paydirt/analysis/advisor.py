@@ -91,7 +91,7 @@ class Advice:
                 + ("sure enough to act on." if self.enough_evidence else
                    "not sure." if self.p_good < SURE else "but these were too few to call it sure.")
                 + " The interval is about the score itself, whose level is hard to know beforehand; the choice depends on "
-                "differences between methods, which share that level: a wide interval and a sure choice can both hold.")  # fmt: skip
+                "differences between methods, which share that level: wide and sure can both hold.")  # fmt: skip
         return first + cost + expect + sure + self._left_over()
 
     def _left_over(self) -> str:

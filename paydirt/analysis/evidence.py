@@ -134,8 +134,8 @@ def on_pool(results: Results, job: Job) -> Results:
 def one_metric(results: Results, metric: str | None = None, task: str = "") -> Results:
     """The rows of one metric a task, where `metric` is asked for; other tasks' metrics stay apart as they are.
 
-    Rows of a task that was measured in several metrics are named "task (metric)" (`results`). ValueError naming the metrics when
-    they are the job's own task's and none of them is asked for.
+    Rows of a task that was measured in several metrics are named "task (metric)" (`results`). ValueError naming the
+    metrics when they are the job's own task's and none of them is asked for.
     """
     if not len(results):
         return results
@@ -154,8 +154,8 @@ def one_metric(results: Results, metric: str | None = None, task: str = "") -> R
             named[rows] = one
         elif fold(task) == fold(one) or (not task and len(set(base)) == 1):
             hint = f" ({metric!r} is none of them)" if metric else ""
-            raise ValueError(f"results of task {one!r} are of {len(found)} metrics, {', '.join(f or 'not stated' for f in found)}"
-                             f"{hint}; scores of two metrics are never averaged: choose one with --metric")  # fmt: skip
+            raise ValueError(f"results of task {one!r} are of {len(found)} metrics, "
+                             f"{', '.join(f or 'not stated' for f in found)}{hint}; scores of two metrics are never averaged: choose one with --metric")  # fmt: skip
     dropped = int((~keep).sum())
     if not dropped:
         return results

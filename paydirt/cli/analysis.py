@@ -27,7 +27,7 @@ ResultFiles = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to the command line."""
-    for function in (cost, fit, figures, advise, spend, doctor):
+    for function in (cost, fit, figures, advise, doctor):
         app.command(function.__name__)(function)
 
 
@@ -197,7 +197,7 @@ def fit(
     from paydirt.analysis.law import fit as fit_law
     from paydirt.analysis.law import fits_table
 
-    _in_range(pool_tokens=(pool_tokens, 1.0, 1e18), pool_examples=(pool_examples, 1.0, 1e15))
+    in_range(pool_tokens=(pool_tokens, 1.0, 1e18), pool_examples=(pool_examples, 1.0, 1e15))
     loaded = load(results, pool_tokens, pool_examples)
     fits = fit_law(loaded, variant, level=level)
     if not fits:
@@ -285,7 +285,7 @@ def advise(
     from paydirt.analysis.strategies import Job
     from paydirt.cost.architecture import Architecture
 
-    _in_range(devices=(devices, 1, 1e6), hours=(hours, 1e-6, 1e9), price=(price, 0.0, 1e6), budget=(budget, 1.0, 1e40))
+    in_range(devices=(devices, 1, 1e6), hours=(hours, 1e-6, 1e9), price=(price, 0.0, 1e6), budget=(budget, 1.0, 1e40))
     architecture = Architecture.from_config(model_config) if model_config else None
     if train_params is None and architecture is None:
         raise ValueError("say what is to be tuned: --train-params 7e9, or --model-config path/to/config.json")
@@ -333,41 +333,6 @@ def advise(
         console.print(f"wrote {draw_advice(advice, out).png}", soft_wrap=True)
 
 
-def spend(
-    recipe: Annotated[Path, typer.Argument(help="recipe of a study: pool, target, model, methods")],
-    budget: Annotated[float | None, typer.Option(help="FLOPs for selecting and training, pilots included")] = None,
-    hardware: Annotated[str | None, typer.Option(help="budget as hardware: a100, h100, ...")] = None,
-    hours: Annotated[float | None, typer.Option(help="budget as hours on that hardware")] = None,
-    devices: Annotated[int, typer.Option(help="how many of them")] = 1,
-    utilisation: Annotated[float | None, typer.Option(help="share of the hardware's peak that is reached")] = None,
-    target: Annotated[str | None, typer.Option(help="which target of the recipe")] = None,
-    out: Annotated[Path | None, typer.Option(help="directory to write; default: runs/<recipe>-spend")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the opening plan and stop")] = False,
-) -> None:
-    """Spend a budget: zero-shot, pilots as long as they are worth their cost, then one selection and training."""
-    from paydirt.analysis.advisor import budget_of
-    from paydirt.artifacts import refuse_artifact
-    from paydirt.config import parse, read_yaml
-    from paydirt.study.recipe import Study
-    from paydirt.study.spend import open_world, plan_text, run_spend
-
-    _in_range(devices=(devices, 1, 1e6), hours=(hours, 1e-6, 1e9), budget=(budget, 1.0, 1e40))
-    flops = budget_of(budget, hardware, hours, devices, utilisation)
-    values = read_yaml(recipe)
-    if (stage := str(values.pop("stage", "study"))) != "study":
-        raise ValueError(f"{recipe}: a budget is spent on a study's recipe, not on one of the stage {stage!r}")
-    study = parse(Study, values, where=str(recipe))
-    place = (out or Path("runs") / f"{study.name}-spend").absolute()
-    refuse_artifact(place)
-    world = open_world(study, target, place)
-    if dry_run:
-        console.print(plan_text(world, flops), soft_wrap=True, markup=False)
-        return
-    done = run_spend(world, flops, lambda line: console.print(line, soft_wrap=True, markup=False))
-    console.print(f"kept {world.describe(done.kept)}: score {done.score / world.unit:.4g}, {done.flops:.4g} of {flops:.4g} "
-                  f"FLOPs spent; report in {place / 'spend.md'}", soft_wrap=True, markup=False)  # fmt: skip
-
-
 def doctor(
     model: Annotated[
         str | None, typer.Argument(help="model or adapter directory to check gradients on, or an artifact to verify")
@@ -392,7 +357,7 @@ def doctor(
             console.print(line, soft_wrap=True, markup=False)
 
 
-def _in_range(**given: tuple[float | None, float, float]) -> None:
+def in_range(**given: tuple[float | None, float, float]) -> None:
     """ValueError naming option, value and range for the first number outside its range; None was not given."""
     for name, (value, low, high) in given.items():
         if value is not None and not low <= value <= high:

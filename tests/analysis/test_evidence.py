@@ -285,3 +285,21 @@ def test_sizes_beyond_reason_are_refused_at_once(field: str, bad: float) -> None
     }
     with pytest.raises(ValueError, match=field):
         Job(**given)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "5e-324", "1e308", "inf", "nan"])
+@pytest.mark.parametrize("option", ["--budget", "--pool-tokens", "--train-params", "--level", "--devices"])
+def test_the_command_refuses_what_is_beyond_reason(paydirt: Any, option: str, value: str) -> None:
+    """Exit 2 with the value's name and range, at once."""
+    given = {"--train-params": "7e9", "--pool-tokens": "1e8", "--budget": "1e18", option: value}
+    code, _, err = paydirt("advise", *(word for pair in given.items() for word in pair))
+    assert code == 2
+    assert option.strip("-").replace("-", "_") in err.replace("-", "_")
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1e308", "inf", "nan"])
+@pytest.mark.parametrize("option", ["--level", "--pool-tokens", "--pool-examples"])
+def test_fit_refuses_what_is_beyond_reason(paydirt: Any, option: str, value: str) -> None:
+    code, _, err = paydirt("fit", "published", option, value)
+    assert code == 2
+    assert option.strip("-").replace("-", "_") in err.replace("-", "_")
