@@ -2,7 +2,7 @@
 
     python benchmarks/analysis.py                 # 20 panels, 8 methods, 6 fractions, about a million rows
     python benchmarks/analysis.py --panels 1000   # the same million rows in many small panels
-    python benchmarks/analysis.py --backtest      # leave-one-panel-out on the published results
+    python benchmarks/analysis.py --backtest      # both published studies, panels, models, tasks and studies held out
 
 The table is written to Parquet first, so that loading is part of the time. On tables with many panels the per-panel
 steps (front, break-even) run on all of them. Issue 5's aim is 10 s in all.
@@ -22,12 +22,10 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from paydirt.analysis.advisor import advise
-from paydirt.analysis.backtest import backtest
 from paydirt.analysis.breakeven import crossing
 from paydirt.analysis.front import front
 from paydirt.analysis.law import fit
 from paydirt.analysis.loading import load_results
-from paydirt.analysis.published import published
 from paydirt.analysis.results import panels
 from paydirt.analysis.strategies import Job
 
@@ -83,15 +81,11 @@ def million(panel_count: int, rows: int) -> None:
         print(f"{'all':<34} {sum(total):6.2f} s wall {time.process_time() - busy:6.2f} s processor (aim: 10 s)")
 
 
-def regret() -> None:
-    """Print the leave-one-panel-out numbers of docs/advisor.md."""
-    for budgets in ("log", "fractions"):
-        b = backtest(published(), budgets=budgets)
-        print(f"budgets: {budgets}")
-        for name, value in b.mean_regret().items():
-            print(f"  {name:<22} {value:.3f} points of regret")
-        print(f"  80 % interval holds {b.coverage():.1%} without a pilot, {b.coverage(pilot=True):.1%} with one point")
-        print(f"  said to be a good choice {b.sure.mean():.0%}, was one {b.good.mean():.0%}")
+def backtests() -> None:
+    """Print the tables of docs/advisor.md."""
+    from paydirt.analysis.backtest_tables import tables
+
+    print(tables())
 
 
 if __name__ == "__main__":
@@ -100,4 +94,4 @@ if __name__ == "__main__":
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--backtest", action="store_true")
     given = parser.parse_args()
-    regret() if given.backtest else million(given.panels, given.rows)
+    backtests() if given.backtest else million(given.panels, given.rows)

@@ -1,151 +1,177 @@
-"""Leave one panel out: does the advisor choose better than a fixed habit, and do its intervals hold what they promise?
+"""Does the advisor choose better than simple rivals where it has not been, and do its intervals hold what they promise?
 
-For each panel in turn the model learns from the others (never from the panel's scores) and is asked, at each budget,
-which observed strategy to run among those the budget affords. Regret is the best affordable score in hindsight less the
-chosen one's, in points. A fixed habit ("always BM25") takes its largest affordable fraction; where the budget does not
-even pay its selection it falls back to Random's largest affordable fraction, which is kind to expensive habits.
+Each case (a panel of one of the two published studies) is held out in turn: alone, with every panel of its model, of
+its task, or with its whole study. The model is fitted again without them, levels included; nothing that was learned
+from held-out scores takes part. At each budget the chooser names a run among those the budget affords (zero-shot among
+them where it was measured), and its regret is the best affordable score in hindsight less the chosen one's: in points,
+and as a share of the panel's range.
 
-"advisor + pilot paid" first pays for every free method at the smallest fraction (three runs here: Random, BM25, Embed at
-2.5 %), out of the same budget, then chooses with what is left; the pilot's own models may be kept. A budget that cannot
-pay the pilot is decided without it. "advisor + pilot given" has the same three results for nothing.
+Evidence: `prior` nothing of the panel; `zero-shot` its untuned score; `pilot` zero-shot and three of its smallest runs
+(one a representation, best mean rank elsewhere first), given for nothing, the same for the rival that takes the pilot's
+winner. Intervals of means are bootstrapped over panels, since scores of one panel share one error.
 
-Coverage: the share of the held-out panel's observed scores inside the central 80 % interval for a single observed run.
-It is computed without a pilot (absolute scores, told task and size only) and with one cheap pilot point.
+Calibration is nested: what corrects a case's intervals and its word "sure" was measured on the cases of other folds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 
-from paydirt.analysis.points import Points, ask, points
-from paydirt.analysis.posterior import Model, Posterior, learn, nearest, predict, scale_of
-from paydirt.analysis.results import Floats, Panel, Results, panels
+from paydirt.analysis.calibration import Calibration, Outcome, calibrate
+from paydirt.analysis.cases import Case, cases, prior_points, without
+from paydirt.analysis.posterior import Levels, Model, Posterior, learn, predict
+from paydirt.analysis.results import Floats
+from paydirt.analysis.rivals import Ridge, by_rank, habit, mean_ranks, pilot_rows, pilots_winner
+
+EVIDENCE = ("prior", "zero-shot", "pilot")
+REGIMES = ("data", "compute")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decision:
+    """One case at one budget: every chooser's regret in points, and how sure the advisor was by kind of evidence."""
+
+    case: str
+    regime: str
+    spread: float
+    regret: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Backtest:
-    """Per panel and budget: regret of each chooser; per held-out cell: inside the interval or not."""
+    """All decisions and outcomes of one hold-out over one study."""
 
-    panel_names: tuple[str, ...]
-    choosers: tuple[str, ...]
-    budgets: Floats  # [P, K] FLOPs
-    regret: Floats  # [P, K, choosers], points
-    covered: Floats  # [P] share inside, no pilot
-    covered_pilot: Floats  # [P] share inside, one pilot point
-    cells: np.ndarray  # [P] cells behind the coverage
-    sure: Floats  # [P, K] predicted chance that the choice lies within one noise sd of the best
-    good: Floats  # [P, K] 1 where it did
+    hold: str
+    study: str
+    decisions: tuple[Decision, ...]
+    outcomes: tuple[Outcome, ...]
+    folds: dict[str, str] = field(default_factory=dict)  # case -> fold
 
-    def mean_regret(self) -> dict[str, float]:
-        return {name: float(self.regret[:, :, i].mean()) for i, name in enumerate(self.choosers)}
+    def regrets(self, regime: str, *, share: bool = False) -> dict[str, Floats]:
+        """Mean regret of each chooser by case, [P]; over the panel's range with `share`."""
+        rows = [d for d in self.decisions if d.regime == regime]
+        names = [n for n in rows[0].regret if all(n in d.regret for d in rows)]
+        found = {}
+        for n in names:
+            by_case: dict[str, list[float]] = {}
+            for d in rows:
+                by_case.setdefault(d.case, []).append(d.regret[n] / (d.spread if share else 1.0))
+            found[n] = np.array([np.mean(v) for v in by_case.values()])
+        return found
 
-    def coverage(self, pilot: bool = False) -> float:
-        return float(np.average(self.covered_pilot if pilot else self.covered, weights=self.cells))
 
-
-def budgets_of(panel: Panel, count: int = 6) -> Floats:
-    """`count` budgets spread evenly in log cost, from the cheapest run to the dearest."""
-    costs = np.concatenate([c.total_flops for c in panel.curves.values()])
-    return np.geomspace(costs.min() * 1.001, costs.max() * 1.001, count)
+@cache
+def fold_levels(hold: str, key: str, cells: int) -> Levels:
+    """Levels fitted without a held-out model, task or study: to all that is left, or panels holding `cells` cells."""
+    known = prior_points()
+    keep = {"model": known.model, "task": known.task, "study": known.study}[hold] != key
+    return learn(known.where(np.asarray(keep, dtype=bool)), cells=cells).levels
 
 
 def backtest(
-    results: Results,
-    habits: Sequence[str] = ("Random", "BM25", "Embed", "LESS"),
-    *,
-    count: int = 6,
-    level: float = 0.8,
-    budgets: str = "log",
-    draws: int = 4000,
-    seed: int = 0,
+    hold: str, study: str, *, draws: int = 1000, seed: int = 0, cells: int = 2000, evidence: Sequence[str] = EVIDENCE
 ) -> Backtest:
-    """Hold out each panel of `results` once. `budgets`: "log" (see `budgets_of`) or "fractions" (Random's own costs)."""
-    every = [p for p in panels(results) if p.curves]
-    if len(every) < 3:
-        raise ValueError(f"leave-one-panel-out needs at least 3 panels, these results have {len(every)}")
+    """Hold out each panel of `study` once; see the module for what is compared.
+
+    A panel held out alone is predicted with the levels that were fitted without its whole task: 19 numbers hardly
+    differ, and a fit takes long.
+    """
     rng = np.random.default_rng(seed)
-    grids, regrets, covered, covered_pilot, cells, sure, good = [], [], [], [], [], [], []
-    for held in every:
-        truth = points([held])
-        model = learn(nearest(points([p for p in every if p is not held]), truth))
-        asked_labels = [(label, i) for label, c in held.curves.items() for i in range(len(c))]
-        asked = ask(held, [held.curves[m].method for m, _ in asked_labels],
-                    [held.curves[m].fraction[i] for m, i in asked_labels],
-                    [held.curves[m].selector_params for m, _ in asked_labels])  # fmt: skip
-        posterior = predict(model, asked)
-        expected = posterior.mean()
-        sample, noise = posterior.draw(draws, rng)
-        tolerance = model.levels.noise * np.nan_to_num(scale_of(truth, truth.panel[0]), nan=1.0)
-        score = np.array([held.curves[m].mean[i] for m, i in asked_labels])
-        cost = np.array([held.curves[m].total_flops[i] for m, i in asked_labels])
-        method = np.array([m for m, _ in asked_labels])
-        ks = budgets_of(held, count) if budgets == "log" else held.curves[habits[0]].total_flops[:count] * 1.001
-        grids.append(ks)
-        plain = np.array([_regrets(k, cost, score, expected, method, habits) for k in ks])
-        pilots = [_pilot_regrets(model, held, asked, ks, cost, score, expected, paid=paid) for paid in (False, True)]
-        regrets.append(np.column_stack([plain, *pilots]))
-        chosen = [np.flatnonzero(cost <= k)[expected[cost <= k].argmax()] for k in ks]
-        sure.append([(sample[:, j] >= sample[:, cost <= k].max(axis=1) - noise).mean() for j, k in zip(chosen, ks)])
-        good.append([score[j] >= score[cost <= k].max() - tolerance for j, k in zip(chosen, ks)])
-        covered.append(_inside(predict(model, truth), truth.y, level, draws, rng))
-        covered_pilot.append(_pilot_coverage(model, truth, level, draws, rng))
-        cells.append(len(truth))
-    return Backtest(
-        tuple(p.name for p in every),
-        ("advisor", *(f"always {h}" for h in habits), "advisor + pilot given", "advisor + pilot paid"),
-        np.array(grids),
-        np.array(regrets), np.array(covered), np.array(covered_pilot), np.array(cells),
-        np.array(sure), np.array(good, dtype=np.float64),
-    )  # fmt: skip
+    models: dict[str, tuple[Model, Ridge, dict[str, float]]] = {}
+    decisions, outcomes, folds = [], [], {}
+    for case in cases(study):
+        known, key = without(prior_points(), case, hold)
+        folds[case.name] = key
+        if key not in models:
+            panels = set(map(str, known.panel))
+            learned = [c for s in ("ccds", "targeted") for c in cases(s)
+                       if str(c.at.panel[0]) in panels and c.study in set(map(str, known.study))]  # fmt: skip
+            levels = (
+                fold_levels("task", str(case.at.task[0]), cells) if hold == "panel" else fold_levels(hold, key, cells)
+            )
+            models[key] = learn(known, levels), Ridge(learned), mean_ranks(learned)
+        model, ridge, ranks = models[key]
+        pilot = pilot_rows(case, ranks)
+        zero = pilot[case.at.method[pilot] == "zero-shot"]
+        expected = {}
+        for kind in evidence:
+            rows = {"prior": np.array([], dtype=np.int64), "zero-shot": zero, "pilot": pilot}[kind]
+            if kind == "zero-shot" and not len(zero):
+                continue
+            own = case.known(rows) if len(rows) else None
+            posterior = predict(model, case.at, own)
+            expected[kind] = posterior.mean()
+            sample, noise = posterior.draw(draws, rng)
+            outcomes.append(_outcome(case, kind, key, posterior, sample, noise, rows, model))
+        for regime in REGIMES:
+            for open_ in case.budgets(regime):
+                decisions.append(_decide(case, regime, open_, expected, ridge, ranks, pilot))
+    return Backtest(hold, study, tuple(decisions), tuple(outcomes), folds)
 
 
-def _regrets(
-    k: float, cost: Floats, score: Floats, expected: Floats, method: np.ndarray, habits: Sequence[str]
-) -> Floats:
-    open_ = cost <= k
-    best = score[open_].max()
+def _decide(
+    case: Case, regime: str, open_: np.ndarray, expected: dict[str, Floats], ridge: Ridge, ranks: dict[str, float],
+    pilot: np.ndarray,
+) -> Decision:  # fmt: skip
+    best = case.score[open_].max()
+    rows = np.flatnonzero(open_)
+    chosen: dict[str, int] = {f"advisor, {k}": int(rows[v[rows].argmax()]) for k, v in expected.items()}
+    for label in sorted({str(v) for v, on in zip(case.label, case.trained) if on}):
+        chosen[f"always {label}"] = habit(case, open_, label)
+    if (case.at.method == "zero-shot").any():
+        chosen["zero-shot"] = int(np.flatnonzero(case.at.method == "zero-shot")[0])
+    chosen["mean rank"] = by_rank(case, open_, ranks)
+    chosen["ridge"] = ridge.choose(case, open_)
+    chosen["pilot's winner"] = pilots_winner(case, open_, pilot)
+    return Decision(case.name, regime, case.spread, {n: float(best - case.score[i]) for n, i in chosen.items()})
 
-    def habit(name: str) -> float:
-        rows = np.flatnonzero(open_ & (method == name))
-        if not len(rows):
-            rows = np.flatnonzero(open_ & (method == habits[0]))
-        return float(score[rows[cost[rows].argmax()]]) if len(rows) else float(score[open_].min())
 
-    chosen = np.flatnonzero(open_)[expected[open_].argmax()]
-    return np.array([best - score[chosen], *(best - habit(h) for h in habits)])
+def _outcome(
+    case: Case,
+    kind: str,
+    fold: str,
+    posterior: Posterior,
+    sample: Floats,
+    noise: Floats,
+    seen: np.ndarray,
+    model: Model,
+) -> Outcome:
+    """How far held-out scores lay from their predictions, and how often a choice said to be good was."""
+    hidden = np.setdiff1d(np.arange(len(case)), seen)
+    mean, sd = posterior.spread(observed=True)
+    away = (case.score[hidden] - mean[hidden]) / sd[hidden]
+    tolerance = float(np.median(noise))
+    said, good, zero = [], [], []
+    for regime in REGIMES:
+        for open_ in case.budgets(regime):
+            rows = np.flatnonzero(open_)
+            pick = rows[mean[rows].argmax()]
+            said.append(float((sample[:, pick] >= sample[:, rows].max(axis=1) - noise).mean()))
+            good.append(float(case.score[pick] >= case.score[rows].max() - tolerance))
+            zero.append(float(case.at.x[pick] <= 0))
+    return Outcome(case.name, fold, kind, away, np.array(said), np.array(good), np.array(zero))
 
 
-def _pilot_regrets(
-    model: Model, held: Panel, asked: Points, ks: Floats, cost: Floats, score: Floats, expected: Floats, *, paid: bool,
-) -> list[float]:  # fmt: skip
-    """Regret of the advisor that has a pilot of the free methods at the smallest fraction, paid or given."""
-    free = np.concatenate([c.selection_flops <= 1e-3 * c.total_flops for c in held.curves.values()])
-    pilot = np.flatnonzero(free & (asked.x == asked.x.min()))
-    known = replace(asked, y=score).where(pilot)
-    after = predict(model, asked, known).mean()
-    after[pilot] = score[pilot]  # seen, so no longer in doubt
-    found = []
-    for k in ks:
-        left = k - (cost[pilot].sum() if paid else 0.0)
-        open_, values = (cost <= k, expected) if left < 0 else (cost <= left, after)
-        if left >= 0:
-            open_[pilot] = cost[pilot] <= k
-        chosen = np.flatnonzero(open_)[values[open_].argmax()]
-        found.append(float(score[cost <= k].max() - score[chosen]))
+def nested(tests: Sequence[Backtest]) -> dict[tuple[str, str, str, str], Calibration]:
+    """For each (hold, study, fold, evidence) the calibration measured on the other folds of all given tests of that hold."""
+    found = {}
+    for b in tests:
+        every = [o for other in tests if other.hold == b.hold for o in other.outcomes]
+        for fold in sorted(set(b.folds.values())):
+            for kind in sorted({o.evidence for o in every}):
+                found[b.hold, b.study, fold, kind] = calibrate(
+                    [o for o in every if o.fold != fold and o.evidence == kind]
+                )
     return found
 
 
-def _inside(posterior: Posterior, y: Floats, level: float, draws: int, rng: np.random.Generator) -> float:
-    sample, _ = posterior.draw(draws, rng, observed=True)
-    low, high = np.quantile(sample, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return float(((y >= low) & (y <= high)).mean())
-
-
-def _pilot_coverage(model: Model, truth: Points, level: float, draws: int, rng: np.random.Generator) -> float:
-    cheap = truth.x == truth.x.min()
-    first = np.flatnonzero(cheap & (truth.method == "random"))[:1]
-    rest = np.setdiff1d(np.arange(len(truth)), first)
-    return _inside(predict(model, truth.where(rest), truth.where(first)), truth.y[rest], level, draws, rng)
+def interval(values: Floats, level: float = 0.9, draws: int = 4000, seed: int = 0) -> tuple[float, float]:
+    """Percentile bootstrap of a mean over panels."""
+    rng = np.random.default_rng(seed)
+    means = values[rng.integers(0, len(values), (draws, len(values)))].mean(axis=1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

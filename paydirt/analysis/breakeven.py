@@ -71,7 +71,7 @@ def crossing(
     ratio_now = panel.train_params / size
     c = cells(panel)
     scores = np.concatenate([c.score[None], c.draws(draws, np.random.default_rng(seed))])
-    largest = _largest(c, scores, method, definition, panel.full_score()[0])
+    largest = _largest(c, scores, method, definition)
     # A thousandth of its cost is no selection any more; below that the method does not reach the front.
     tasks = np.where(largest > 1e-3 * spent, spent / np.maximum(largest, 1e-3 * spent), np.inf)
     n, now = float(tasks[0]), float(largest[0])
@@ -92,14 +92,14 @@ def _interval(values: Floats, level: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _largest(c: Cells, score: Floats, method: str, definition: str, top: float) -> Floats:
+def _largest(c: Cells, score: Floats, method: str, definition: str) -> Floats:
     """S* [B] for scores [B, N]: the largest selection cost at which the method still reaches the others' front."""
     mine = np.flatnonzero((c.method == method) & (c.fraction < 0.999))
     others = np.flatnonzero(c.method != method)
     if not len(mine) or not len(others):
         return np.zeros(len(score))
     if definition == "law":
-        return _largest_by_law(c, score, method, top)
+        return _largest_by_law(c, score, method)
     if definition == "line":
         fronts = Fronts.of(c.total[others], score[:, others])
         slope, intercept = (v[:, None] for v in fronts.lines())
@@ -115,24 +115,27 @@ def _largest(c: Cells, score: Floats, method: str, definition: str, top: float) 
     return np.asarray(np.maximum((allowed - c.training[mine]).max(axis=1), 0.0))
 
 
-def _largest_by_law(c: Cells, score: Floats, method: str, top: float) -> Floats:
+def _largest_by_law(c: Cells, score: Floats, method: str) -> Floats:
     """Training cost at which the best other law has the same score, less the method's own, maximised over its data."""
     names = list(dict.fromkeys(c.method))
     full = float(np.median((c.training / c.fraction)[c.fraction > 0]))
     lower, draws = min(0.0, float(score.min())), len(score)
+    # Pbar is redrawn with the runs that it is the mean of.
+    whole = c.fraction >= 0.999 * c.fraction.max() if c.fraction.max() >= 0.999 else None
+    top = score[:, whole].mean(axis=1) if whole is not None else score.max(axis=1)
     p0, rate = {}, {}
     for name in names:
         at = np.flatnonzero(c.method == name)
         x = np.broadcast_to(c.fraction[at], (draws, len(at)))
-        found = solve(x, score[:, at], np.ones(x.shape), np.full(draws, top), lower, rounds=3)
+        found = solve(x, score[:, at], np.ones(x.shape), top, lower, rounds=3)
         p0[name], rate[name] = found.p0[:, None], found.rate[:, None]
     budget = np.geomspace(0.025, 1.0, 60)[None, :]  # total cost, in passes over the pool
     rival = np.full((draws, budget.shape[1]), -np.inf)
     for name in (n for n in names if n != method):
         share = np.minimum(budget - float(np.median(c.selection[c.method == name])) / full, 1.0)
-        value = law(np.maximum(share, 0.025), p0[name], rate[name], top)
+        value = law(np.maximum(share, 0.025), p0[name], rate[name], top[:, None])
         rival = np.maximum(rival, np.where(share >= 0.025, value, -np.inf))
-    own = law(SHARES[None, :], p0[method], rate[method], top)
+    own = law(SHARES[None, :], p0[method], rate[method], top[:, None])
     # The largest budget at which no rival is above `own`; rivals rise with the budget, so a count finds it.
     beaten = (np.maximum.accumulate(rival, axis=1)[:, None, :] <= own[:, :, None]).sum(axis=2)
     allowed = np.where(beaten > 0, budget[0][np.minimum(beaten, budget.shape[1]) - 1], 0.0)

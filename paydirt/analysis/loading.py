@@ -1,25 +1,26 @@
-"""Read results tables of any origin into `Results`: parquet, CSV, JSON lines; other spellings; missing budgets.
+"""Read results tables of any origin into `Results`: parquet, CSV, JSON lines; other spellings, other scales.
 
 Other studies name and scale things differently. `ALIASES` maps common spellings; percents become fractions, billions
-become parameters. What is missing is filled from what is there, each filling noted: training FLOPs from tokens (6NT),
-tokens from examples, fractions from tokens, examples or FLOPs relative to the pool, or to the panel's largest run.
+become parameters, a metric that is better when lower has its sign turned, rows of several pools are kept apart. What is
+missing is filled from what is there by `paydirt.analysis.completion`. Whatever is changed is noted.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
+from paydirt.analysis.completion import complete, examples_in
+from paydirt.analysis.names import fold, lower_is_better, one_spelling
 from paydirt.analysis.overlap import Overlap, overlaps_from_table
-from paydirt.analysis.results import ZERO_SHOT, Floats, Results, concat
+from paydirt.analysis.results import ZERO_SHOT, Results, concat
 from paydirt.data.documents import read_json, read_jsonl
 from paydirt.data.lines import BadRecord, Row
 
@@ -37,18 +38,30 @@ ALIASES: dict[str, tuple[tuple[str, float], ...]] = {
     ),
     "selector_params": (("selector_params_b", 1e9),),
     "fraction": (("percent", 0.01), ("percent_selected", 0.01), ("percentage", 0.01), ("pct", 0.01)),
-    "n_examples": (("examples", 1), ("budget_examples", 1), ("num_examples", 1), ("n", 1), ("k", 1), ("size", 1)),
+    "n_examples": (
+        ("examples", 1),
+        ("budget_examples", 1),
+        ("num_examples", 1),
+        ("num_samples", 1),
+        ("n_samples", 1),
+        ("samples", 1),
+        ("n", 1),
+        ("k", 1),
+        ("size", 1),
+    ),
     "tokens": (("train_tokens", 1), ("budget_tokens", 1), ("n_tokens", 1), ("num_tokens", 1)),
     "total_flops": (("flops", 1), ("cost", 1), ("budget_flops", 1), ("compute", 1)),
     "training_flops": (("train_flops", 1),),
     "selection_flops": (("select_flops", 1), ("scoring_flops", 1)),
-    "score": (("accuracy", 1), ("performance", 1), ("value", 1), ("result", 1)),
+    "score": (("accuracy", 1), ("performance", 1), ("true_metric", 1), ("value", 1), ("result", 1)),
     "seed": (("random_seed", 1), ("run", 1)),
+    "pool_examples": (("pool_size", 1), ("pool_n", 1)),
+    "pool_tokens": (),
 }
 # What a folder is searched for, in order; the last are the published tables under their original names.
 RESULT_FILES = ("results.parquet", "results.jsonl", "results.csv", "ccds_fit_points.csv")
 OVERLAP_FILES = ("overlap.parquet", "overlap.csv", "ccds_overlap.csv")
-ZERO_SHOT_NAMES = {"zero-shot", "zero_shot", "zeroshot", "zero shot", "base", "base model", "untuned", "none"}
+ZERO_SHOT_NAMES = {"zeroshot", "base", "basemodel", "untuned", "none"}  # folded
 
 
 def load_results(
@@ -104,8 +117,12 @@ def _table(path: Path, rows: Iterable[Row]) -> pa.Table:
 
 
 def from_table(table: pa.Table, where: str = "results") -> Results:
-    """Rename and rescale a table's columns to the schema; nothing is filled in yet."""
-    given = {name.strip().lower(): name for name in table.column_names}
+    """Rename and rescale a table's columns to the schema; nothing is filled in yet.
+
+    Raises ValueError naming row and value for a share outside (0, 1] (percents are read as such from a column of that name;
+    whole multiples of 100 percent are further epochs), and for a table without scores.
+    """
+    given = {re.sub(r"[\s\-]+", "_", name.strip().lower()): name for name in table.column_names}
     columns: dict[str, Any] = {}
     notes: list[str] = []
     for canonical, others in ALIASES.items():
@@ -127,85 +144,103 @@ def from_table(table: pa.Table, where: str = "results") -> Results:
         notes.append(f"{where}: no model names, so models are told apart by their parameters")
     if "score" not in columns:
         raise ValueError(f"{where} has no score column; it has {', '.join(table.column_names)}")
-    results = Results.from_table(pa.table(columns), notes)
-    levels = tuple(ZERO_SHOT if m.strip().lower() in ZERO_SHOT_NAMES else m for m in results.levels["method"])
-    if levels != results.levels["method"]:
-        named = np.array(levels, dtype=object)[results.codes["method"]]
-        table = results.table().set_column(2, "method", pa.array(named, pa.string()))
-        results = Results.from_table(table, results.notes)
-    return results
+    _turn(columns, table, given, where, notes)
+    _pools(columns, table, given, where, notes)
+    for name in ("task", "model", "method"):
+        if name in columns:
+            columns[name] = _respelt(columns[name], name, where, notes)
+    if "fraction" in columns:
+        _check_shares(columns, "fraction" in given, where, notes)
+    return Results.from_table(pa.table(columns), notes)
 
 
-def complete(
-    results: Results,
-    pool_tokens: float | None = None,
-    pool_examples: float | None = None,
-    tokens_per_example: float | None = None,
-) -> Results:
-    """Fill in missing budgets and costs from what is known, with a note for each kind of filling."""
-    n = {k: v.copy() for k, v in results.numbers.items()}
-    notes = list(results.notes)
-    if "" in results.levels["method"]:
-        raise ValueError("some results have no method; give a column 'method'")
-    zero = results.text("method") == ZERO_SHOT if len(results) else np.zeros(0, dtype=bool)
-    for name in ("fraction", "n_examples", "tokens", "selection_flops", "training_flops", "total_flops"):
-        n[name][zero] = 0.0
-
-    def fill(name: str, value: Floats, why: str) -> None:
-        rows = np.isnan(n[name]) & np.isfinite(value)
-        if rows.any():
-            n[name][rows] = value[rows]
-            notes.append(f"{name} of {int(rows.sum())} rows: {why}")
-
-    named = np.array([_params_in(m) for m in results.levels["model"]])[results.codes["model"]]
-    fill("train_params", named, "read from the model's name")
-    if tokens_per_example is None and pool_tokens and pool_examples:
-        tokens_per_example = pool_tokens / pool_examples
-    if tokens_per_example:
-        fill("tokens", n["n_examples"] * tokens_per_example, f"{tokens_per_example:g} tokens an example")
-    if pool_tokens:
-        fill("tokens", n["fraction"] * pool_tokens, "fraction of the pool's tokens")
-    fill("training_flops", n["total_flops"] - n["selection_flops"], "total less selection")
-    if pool_tokens:
-        fill("fraction", n["tokens"] / pool_tokens, "tokens over the pool's")
-    if pool_examples:
-        fill("fraction", n["n_examples"] / pool_examples, "examples over the pool's")
-    panel = results.codes["task"] * len(results.levels["model"]) + results.codes["model"]
-    for name in ("tokens", "n_examples"):
-        fill("fraction", n[name] / _largest(n[name], panel), f"{name} over the panel's largest run (pool size unknown)")
-    # Where only totals are known, the cheapest total per fraction in the panel is a run that selected for nothing.
-    rate = np.where(n["fraction"] > 0, n["total_flops"] / np.where(n["fraction"] > 0, n["fraction"], 1.0), np.nan)
-    fill("training_flops", n["fraction"] / _largest(1 / rate, panel), "fraction of the panel's cheapest full pass")
-    fill("training_flops", 6 * n["train_params"] * n["tokens"], "6NT from tokens")
-    for name in ("training_flops", "total_flops"):
-        fill("fraction", n[name] / _largest(n[name], panel), f"{name} over the panel's largest run (pool size unknown)")
-    if np.isnan(n["fraction"]).any():
-        raise ValueError("some results have no budget: give fraction, tokens, n_examples or FLOPs")
-    fill("training_flops", n["total_flops"], "equal to the total: no selection cost given")
-    if not np.isfinite(n["training_flops"][~zero]).any():
-        fill("training_flops", n["fraction"] * 1.0, "unknown; in units of one pass over the pool")
-    fill("selection_flops", n["total_flops"] - n["training_flops"], "total less training")
-    rounding = np.abs(n["selection_flops"]) < 1e-3 * n["total_flops"]  # what is left of a subtraction of rounded costs
-    n["selection_flops"][rounding] = 0.0
-    fill("selection_flops", np.zeros(len(results)), "not given, taken as 0")
-    fill("total_flops", n["selection_flops"] + n["training_flops"], "selection plus training")
-    return Results(results.codes, results.levels, n, tuple(notes))
+def _text(column: Any) -> list[str]:
+    return ["" if v is None else str(v) for v in column.to_pylist()]
 
 
-def _largest(values: Floats, group: Any) -> Floats:
-    """Per row, the largest finite value of its group."""
-    if not len(values):
-        return values
-    top = np.full(int(group.max()) + 1, -np.inf)
-    np.maximum.at(top, group, np.nan_to_num(values, nan=-np.inf))
-    top[top <= 0] = np.nan
-    return top[group]
+def _mapped(column: Any, change: Callable[[str], str]) -> pa.Array:
+    """A text column with each distinct value changed; a million rows have few values."""
+    encoded = column.cast(pa.string()).fill_null("")
+    encoded = (encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded).dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.chunk(0)
+    values = pa.array([change(v) for v in encoded.dictionary.to_pylist()], pa.string())
+    return values.take(encoded.indices)
 
 
-def _params_in(model: str) -> float:
-    """Parameters a model's name announces ("Llama-2-7b-hf": 7e9), NaN when it announces none."""
-    found = re.search(r"(\d+(?:\.\d+)?)\s*([bm])(?![a-z])", model.lower())
-    return float(found[1]) * (1e9 if found[2] == "b" else 1e6) if found else float("nan")
+def _respelt(column: Any, name: str, where: str, notes: list[str]) -> pa.Array:
+    """One spelling for names that differ by case or separators alone; every name of the untuned model is zero-shot."""
+    known = pc.unique(column.cast(pa.string()).fill_null("")).to_pylist()
+    first = one_spelling(known)
+    if name == "method":
+        first = {k: ZERO_SHOT if fold(k) in ZERO_SHOT_NAMES else v for k, v in first.items()}
+    merged = [f"{k!r} as {v!r}" for k, v in first.items() if k.strip() != v and v != ZERO_SHOT]
+    if merged:
+        notes.append(f"{where}: {name} {', '.join(merged)}")
+    return _mapped(column, first.__getitem__)
+
+
+def _turn(columns: dict[str, Any], table: pa.Table, given: dict[str, str], where: str, notes: list[str]) -> None:
+    """Scores of metrics that are better when lower get a minus; a column `higher_is_better` decides before the name."""
+    down = None
+    if "higher_is_better" in given:
+        said = _text(table.column(given["higher_is_better"]))
+        down = [s.strip().lower() in ("false", "0", "no") for s in said]
+        names = ["metric"]
+    elif "metric" in columns:
+        metrics = _text(columns["metric"])
+        lower = {m: lower_is_better(m) for m in set(metrics)}
+        down, names = [lower[m] for m in metrics], sorted(m for m, is_low in lower.items() if is_low)
+    if down and any(down):
+        try:
+            score = columns["score"].cast(pa.float64())
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise ValueError(f"{where}: column 'score' holds something that is not a number: {error}") from error
+        columns["score"] = pc.if_else(pa.array(down), pc.negate(score), score)
+        notes.append(
+            f"{where}: {', '.join(names)} is better when lower: scores of {sum(down)} rows are shown as minus it"
+        )
+
+
+def _pools(columns: dict[str, Any], table: pa.Table, given: dict[str, str], where: str, notes: list[str]) -> None:
+    """The column `pool`: a number is the pool's examples; of several names each becomes a model name of its own."""
+    if "pool" not in given:
+        return
+    column = table.column(given["pool"])
+    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+        columns.setdefault("pool_examples", column)
+        notes.append(f"{where}: column {given['pool']!r} read as pool_examples")
+        return
+    pools = _text(column)
+    sizes = {p: examples_in(p) for p in set(pools)}
+    if "pool_examples" not in columns and any(v == v for v in sizes.values()):
+        columns["pool_examples"] = pa.array([sizes[p] for p in pools], pa.float64())
+        notes.append(f"{where}: pool_examples read from the pools' names")
+    if len({p for p in pools if p}) > 1 and "model" in columns:
+        models = _text(columns["model"])
+        columns["model"] = pa.array([f"{m} [{p}]" if p else m for m, p in zip(models, pools)], pa.string())
+        notes.append(f"{where}: several pools; rows are kept apart as 'model [pool]'")
+
+
+def _check_shares(columns: dict[str, Any], as_share: bool, where: str, notes: list[str]) -> None:
+    try:
+        values = columns["fraction"].cast(pa.float64()).to_pylist()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ValueError(f"{where}: column 'fraction' holds something that is not a number: {error}") from error
+    epochs = 0
+    for row, value in enumerate(values):
+        if value is None or value != value or 0 <= value <= 1 + 1e-9:
+            continue
+        if not as_share and value <= 10 and abs(value - round(value)) < 1e-9:
+            epochs += 1
+            continue
+        shown = f"fraction {value:g}" if as_share else f"percent {100 * value:g}"
+        raise ValueError(
+            f"{where}: row {row + 1} has {shown}; a share of the pool lies in (0, 1]. For percents name the column "
+            f"'percent'; whole multiples of 100 percent are further epochs"
+        )
+    if epochs:
+        notes.append(f"{where}: {epochs} rows above 100 percent are read as further epochs over the whole pool")
 
 
 def load_overlaps(folder: str | Path) -> list[Overlap]:

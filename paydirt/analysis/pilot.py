@@ -13,12 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from paydirt.analysis.calibration import SURE
+from paydirt.analysis.evidence import Evidence
 from paydirt.analysis.points import ask
 from paydirt.analysis.posterior import Conditioned, Posterior
 from paydirt.analysis.results import ZERO_SHOT, Panel
 from paydirt.analysis.strategies import Job, Strategy, strategies
 
-SURE = 0.8
+LIGHTEST = 0.04  # posterior weight of a scale below which its outcomes are not simulated
 FRACTIONS = (0.025, 0.05, 0.1)
 SEEDS = (1, 3)
 
@@ -52,28 +54,34 @@ class Pilot:
 
 def cheapest_pilot(
     job: Job, budget: float, state: Conditioned, panel: Panel, contenders: Sequence[Strategy], p_good: float,
-    unit: float, rng: np.random.Generator,
+    known: Evidence, rng: np.random.Generator,
 ) -> Pilot | None:  # fmt: skip
     """The cheapest set of runs of the first three contenders expected to reach `SURE`, else the one that gains most.
 
-    `contenders` are the ranked strategies, best first; None when only zero-shot is left.
+    `contenders` are the ranked strategies, best first; None when only zero-shot is left, or the budget pays no pilot.
     """
     trained = [s for s in contenders if s.method != ZERO_SHOT]
     if not trained:
         return None
-    # One component of the scale mixture, the likeliest, is enough to compare pilots.
-    likeliest = int(state.weights.argmax())
+    unit = known.unit.factor
+    # A dozen contenders decide: what stands lower is never worth a pilot, and ten times as much to simulate.
+    contenders = list(contenders)[:12]
     best: Pilot | None = None
-    for flops, runs, seeds in _options(job, trained):
-        every = (*contenders, *runs)
-        joint = ask(panel, [s.method for s in every], [s.fraction for s in every], [s.selector_params for s in every])
-        after, worth = _after(state.predict(joint), likeliest, len(contenders), seeds, rng)
+    options = [o for o in _options(job, trained) if o[0] < budget]
+    runs_tried = list(dict.fromkeys(r for _, runs, _ in options for r in runs))
+    every = (*contenders, *runs_tried)
+    joint = ask(panel, [s.method for s in every], [s.fraction for s in every], [s.selector_params for s in every],
+                job.examples)  # fmt: skip
+    posterior, m = state.predict(joint), len(contenders)
+    for flops, runs, seeds in options:
+        at = [*range(m), *(m + runs_tried.index(r) for r in runs)]
+        after, worth = _after(posterior.at(at), m, seeds, rng)
         pilot = Pilot(runs, seeds, flops, p_good, max(after, p_good), worth / unit)
         if best is None or pilot.settles or pilot.p_good_after > best.p_good_after + 0.01:
             best = pilot
         if pilot.settles:
             break
-    return _priced(best, job, budget, state, panel, unit) if best else None
+    return _priced(best, job, budget, state, panel, known) if best else None
 
 
 def _options(job: Job, trained: Sequence[Strategy]) -> list[tuple[float, tuple[Strategy, ...], int]]:
@@ -95,10 +103,25 @@ def _options(job: Job, trained: Sequence[Strategy]) -> list[tuple[float, tuple[S
 
 
 def _after(
-    posterior: Posterior, g: int, m: int, seeds: int, rng: np.random.Generator, outcomes: int = 48
+    posterior: Posterior, m: int, seeds: int, rng: np.random.Generator, outcomes: int = 48
 ) -> tuple[float, float]:
-    """Expected chance of a choice within noise of the best, and expected gain in points, over simulated outcomes."""
+    """Expected chance of a choice within noise of the best, and expected gain in points, over simulated outcomes.
+
+    Averaged over the mixture of scales by weight: how much a pilot can move the choice depends on how far methods may
+    lie apart.
+    """
+    found = [(w, *_after_at(posterior, g, m, seeds, rng, outcomes))
+             for g, w in enumerate(posterior.weights) if w >= LIGHTEST]  # fmt: skip
+    total = sum(w for w, _, _ in found)
+    return sum(w * chance for w, chance, _ in found) / total, sum(w * gain for w, _, gain in found) / total
+
+
+def _after_at(
+    posterior: Posterior, g: int, m: int, seeds: int, rng: np.random.Generator, outcomes: int
+) -> tuple[float, float]:
+    """The same under one value of the panel's scale."""
     mean, cov, noise = posterior.means[g], posterior.covariances[g], posterior.noise[g]
+    chosen = int(posterior.mean()[:m].argmax())  # what would be run without the pilot
     # Half of a cell's noise is its own and stays, half is the seeds' and averages out (see Model.noise).
     observed = cov[m:, m:] + np.diag(noise[m:] * (0.5 + 0.5 / seeds)) + 1e-9 * np.eye(len(mean) - m)
     gain = np.linalg.solve(observed, cov[m:, :m]).T
@@ -111,22 +134,23 @@ def _after(
     chances, tops = [], []
     for shock in (*half, *-half):
         new = mean[:m] + gain @ shock
-        sample = new + rng.standard_normal((200, m)) @ root.T
+        sample = new + rng.standard_normal((100, m)) @ root.T
         chances.append((sample[:, new.argmax()] >= sample.max(axis=1) - tolerance).mean())
-        tops.append(new.max() - new[mean[:m].argmax()])
+        tops.append(new.max() - new[chosen])
     return float(np.mean(chances)), float(np.mean(tops))
 
 
-def _priced(pilot: Pilot, job: Job, budget: float, state: Conditioned, panel: Panel, unit: float) -> Pilot:
+def _priced(pilot: Pilot, job: Job, budget: float, state: Conditioned, panel: Panel, known: Evidence) -> Pilot:
     """The pilot with what its FLOPs would have bought: best expected score now less with the rest of the budget."""
 
     def best(flops: float) -> float:
-        asked = strategies(job, flops, panel)
-        at = ask(panel, [s.method for s in asked], [s.fraction for s in asked], [s.selector_params for s in asked])
+        asked = strategies(job, flops, panel, known.pilot_tokens)
+        at = ask(panel, [s.method for s in asked], [s.fraction for s in asked], [s.selector_params for s in asked],
+                 job.examples)  # fmt: skip
         return float(state.predict(at).mean().max())
 
     # A pilot's selection is not wasted when its method is the one chosen; that is left out here, so the price is an
     # upper bound for methods that cost much to select with.
     left = budget - pilot.flops
-    price = (best(budget) - best(left)) / unit if left > 0 else float("inf")
+    price = (best(budget) - best(left)) / known.unit.factor if left > 0 else float("inf")
     return Pilot(pilot.runs, pilot.seeds, pilot.flops, pilot.p_good_now, pilot.p_good_after, pilot.worth, price)

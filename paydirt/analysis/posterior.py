@@ -1,125 +1,71 @@
-"""A hierarchical Bayesian model of scores over panels, methods and data, built on the law and solved exactly.
+"""A hierarchical Bayesian model of scores over panels, methods and data, solved exactly.
 
-Given lambda the law is linear in its amplitude, so a curve is written as a sum of laws at a few rates,
+    y = level(panel) + sigma_panel * (curve(z) + jump where untuned + effect(method, z)) + noise,   z = log10 examples
 
-    y(x) = F - sigma * sum_k a_k (exp(-l_k x) - exp(-l_k)) / (1 - exp(-l_k)),      x = share of the pool trained on,
-
-with F the score after training on everything (each term is 0 at x = 1, where every method has the same data, and 1 at
-x = 0) and sigma the panel's scale in points. The amplitudes a_k have Gaussian priors in levels: all panels, this panel,
-method (and its family), method on this task, method at this model size, method in this panel. Everything then is one
-Gaussian process with a sum of kernels: conditioning on published results and on a user's pilot is exact, and draws are
-joint over strategies, which is what probabilities of being best need. The variances of the levels are set by maximum a
-posteriori marginal likelihood (Rasmussen & Williams 2006, chapter 5.4).
+Curve, jump and effect are Gaussian with the kernels of `paydirt.analysis.kernels`, each at several levels (shared,
+task, model, panel; method, representation, rule, family). Everything then is one Gaussian process with a sum of
+kernels: conditioning on published results and on a user's pilot is exact, and draws are joint over strategies, which is
+what probabilities of being best need. The variances of the levels are set by maximum a posteriori marginal likelihood
+(Rasmussen & Williams 2006, chapter 5.4) offline, by `paydirt.analysis.prior`, and shipped as `prior.json`. Noise is
+each study's own, Student-t.
 
 A new panel's sigma is unknown until it is observed: it is integrated over a log-Student-t fitted to the known panels
-(the predictive of a log-normal of unknown mean and spread), each
-value weighted by the likelihood of the panel's own points, which gives the predictions their heavier tails.
+(the predictive of a log-normal of unknown mean and spread), each value weighted by the likelihood of the panel's own
+points, which gives the predictions their heavier tails.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 from scipy.stats import t as student
 
-from paydirt.analysis.points import UNKNOWN_SIZE, Points, family, join
+from paydirt.analysis.kernels import (
+    CURVES,
+    JUMPS,
+    LIKENESS,
+    curve_kernel,
+    groups,
+    level_kernel,
+    likenesses,
+    method_shape,
+    selector_kernel,
+    untuned,
+)  # fmt: skip
+from paydirt.analysis.points import Points, join
 from paydirt.analysis.results import Floats
 
-RATES = np.array([2.0, 12.0, 80.0, 600.0])
-UNTUNED_AS = 0.01  # share of the pool from which zero-shot is reached by a jump instead of by the law
-
-
-def _curve_features(x: Floats) -> Floats:
-    """[N, K] minus the normalised law at each rate: near -1 for little data, 0 on everything.
-
-    The untuned model is not the law's limit: tuning on a little data may help or harm (a third to a half of small runs
-    fall below zero-shot, arXiv 2602.14696). It takes the law's value at 1 % of the pool, and `components` adds a jump.
-    """
-    x = np.where(x > 0, x, UNTUNED_AS)
-    far = np.exp(-RATES)
-    return -(np.exp(-np.outer(x, RATES)) - far) / (1 - far)
-
-
-def _method_features(x: Floats) -> Floats:
-    """The same, fading to 0 where nothing has been trained on: no data, no difference between methods."""
-    return _curve_features(x) * (1 - np.exp(-x / 0.004))[:, None]
-
-
-def _same(a: np.ndarray, b: np.ndarray) -> Floats:
-    codes: dict[object, int] = {}  # numbers compare a hundred times faster than objects
-    left, right = (np.array([codes.setdefault(v, len(codes)) for v in side], dtype=np.int64) for side in (a, b))
-    return (left[:, None] == right[None, :]).astype(np.float64)
-
-
-def _method_kernel(a: np.ndarray, b: np.ndarray) -> Floats:
-    """How alike two methods are expected to act: 1 the same, 0.6 one family, 0.3 both select, 0 else."""
-    fa, fb = (np.array([family(m) for m in side], dtype=object) for side in (a, b))
-    selects_a, selects_b = ((side != "baseline").astype(np.float64) for side in (fa, fb))
-    return 0.3 * np.outer(selects_a, selects_b) + 0.3 * _same(fa, fb) + 0.4 * _same(a, b)
-
-
-def _selector_kernel(a: Floats, b: Floats) -> Floats:
-    """Most of a method's effect holds at any selector size, the rest decorrelates over a decade of parameters.
-
-    An assumption, not a fit: published selection always used a 7B model. It makes another size a little less good in
-    expectation, and less certain, until a pilot shows otherwise.
-    """
-    a, b = (np.where(np.isfinite(side), side, UNKNOWN_SIZE) for side in (a, b))
-    return np.asarray(0.7 + 0.3 * np.exp(-0.5 * (a[:, None] - b[None, :]) ** 2))
+# Prior medians of the levels' standard deviations, in units of a panel's scale (`panel_level`: in points).
+DEFAULTS: dict[str, float] = {
+    "shared_curve": 0.5, "task_curve": 0.3, "model_curve": 0.3, "panel_curve": 0.3,
+    "shared_jump": 0.5, "task_jump": 0.5, "model_jump": 0.5, "panel_jump": 1.0,
+    "selects": 0.3, "family": 0.3, "representation": 0.3, "rule": 0.15, "method": 0.2,
+    "on_task": 0.7, "on_model": 0.5, "in_panel": 0.7, "by_size": 0.3,
+    "panel_level": 3.0, "noise": 0.15,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """Standard deviations of the levels, in units of a panel's scale; `noise` of one cell."""
+    """Standard deviations of the levels by name (`DEFAULTS`); `noise` of one cell, by study where that was learned.
 
-    curve: float = 0.3  # panel's own curve
-    size_curve: float = 0.2  # per decade of parameters
-    method: float = 0.3
-    task_method: float = 0.2
-    size_method: float = 0.2  # per decade of parameters
-    panel_method: float = 0.2
-    panel_level: float = 1.0  # of the full score, in points: how far panels of one task and size differ
-    noise: float = 0.15
-
-    def vector(self) -> Floats:
-        return np.log([getattr(self, name) for name in self.__slots__])
-
-    @classmethod
-    def of(cls, vector: Floats) -> Levels:
-        return cls(*np.exp(vector))
-
-
-def components(a: Points, b: Points) -> list[Floats]:
-    """The unit-scale kernels of the levels, in the order of `Levels`, after the fixed one shared by all panels."""
-    curve = _curve_features(a.x) @ _curve_features(b.x).T
-    untuned = np.outer(a.x <= 0, b.x <= 0).astype(np.float64)
-    method = _method_features(a.x) @ _method_features(b.x).T
-    methods = method * _method_kernel(a.method, b.method) * _selector_kernel(a.selector, b.selector)
-    panel = _same(a.panel, b.panel)
-    size = np.outer(a.size - 10.0, b.size - 10.0)
-    return [
-        curve + untuned * (0.1 + 0.9 * panel),
-        panel * curve,
-        size * curve,
-        methods,
-        _same(a.task, b.task) * methods,
-        size * methods,
-        panel * methods,
-    ]
-
-
-def level_kernel(a: Points, b: Points) -> Floats:
-    """Prior covariance of F, in points: constant, task, slope per decade of parameters, task's slope, the panel itself.
-
-    Wide on purpose (sd 20 overall, 15 by task, 25 a decade of parameters and 3 more by task; the panel's own part is
-    learned, `Levels.panel_level`): without a pilot the model knows little of absolute scores.
+    `on_task`, `on_model`, `in_panel`, `by_size` multiply the methods' levels: how much of an effect is a task's own, ...
     """
-    size = np.outer(a.size - 10.0, b.size - 10.0)
-    task = _same(a.task, b.task)
-    return 400.0 + 225.0 * task + 625.0 * size + 9.0 * task * size
+
+    sd: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULTS))
+    study_noise: Mapping[str, float] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> float:
+        return self.sd[name]
+
+    def noise_of(self, study: np.ndarray) -> Floats:
+        """[N] noise of each point in units of its panel's scale; a study of unknown noise gets the largest known."""
+        unknown = max(self.study_noise.values(), default=self.sd["noise"])
+        return np.array([self.study_noise.get(str(s), unknown) for s in study], dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,23 +78,49 @@ class Model:
     log_scale_mean: float
     log_scale_sd: float
     inflation: Floats  # [N] how much more noise than usual each known point is given (1: none)
+    method_scale: dict[str, float] = field(default_factory=dict)
+    method_share: float = 0.4  # a new panel's method scale over its scale
 
     def scales(self, at: Points, new: float) -> Floats:
         return np.array([self.scale.get(p, new) for p in at.panel])
 
+    def method_scales(self, at: Points, new: float) -> Floats:
+        return np.array([self.method_scale.get(p, new * self.method_share) for p in at.panel])
+
     def covariance(self, a: Points, b: Points, new: float) -> Floats:
         """Prior covariance between two sets of points, in points squared."""
-        v = np.exp(2 * self.levels.vector())
-        parts = components(a, b)
-        unit = parts[0] + sum(w * k for w, k in zip(v[:-2], parts[1:]))
-        level = level_kernel(a, b) + v[-2] * _same(a.panel, b.panel)
-        return np.outer(self.scales(a, new), self.scales(b, new)) * unit + level
+        return self.assemble(self.parts(a, b), a, b, new)
+
+    def assemble(self, parts: tuple[Floats, Floats, Floats], a: Points, b: Points, new: float) -> Floats:
+        curve, effect, level = parts
+        scaled = np.outer(self.scales(a, new), self.scales(b, new)) * curve
+        return scaled + np.outer(self.method_scales(a, new), self.method_scales(b, new)) * effect + level
+
+    def parts(self, a: Points, b: Points) -> tuple[Floats, Floats, Floats]:
+        """Curve in units of the scale squared, effect of that of methods, level in points squared: free of scales."""
+        v = {name: sd**2 for name, sd in self.levels.sd.items()}
+        group = groups(a, b)
+        size = np.outer(a.size - 10.0, b.size - 10.0)
+        curve = curve_kernel(a, b)
+        unit = curve * _levels(v, CURVES, group)
+        jump = np.outer(untuned(a), untuned(b))
+        if jump.any():
+            unit = unit + jump * _levels(v, JUMPS, group)
+        alike = sum(v[name] * k for name, k in zip(LIKENESS, likenesses(a, b)))
+        spread = 1.0 + v["on_task"] * group["task"] + v["on_model"] * group["model"] + v["in_panel"] * group["panel"]
+        effect = method_shape(a, b) * selector_kernel(a.selector, b.selector) * alike
+        return unit, effect * (spread + v["by_size"] * size), level_kernel(a, b) + v["panel_level"] * group["panel"]
 
     def noise(self, at: Points, new: float) -> Floats:
         """Variance of each observed mean: half a cell's own, half the seeds' (measured where seeds are repeated)."""
-        own = (self.levels.noise * self.scales(at, new)) ** 2
+        own = (self.levels.noise_of(at.study) * self.scales(at, new)) ** 2
         seeds = np.where(np.isfinite(at.seed_sd), at.seed_sd**2, own / 2)
         return own / 2 + seeds / np.maximum(at.seeds, 1)
+
+
+def _levels(v: Mapping[str, float], names: tuple[str, ...], group: Mapping[str, Floats]) -> Floats:
+    shared, task, model, panel = (v[n] for n in names)
+    return shared + task * group["task"] + model * group["model"] + panel * group["panel"]
 
 
 def scale_of(known: Points, panel: str) -> float:
@@ -168,7 +140,14 @@ def scale_of(known: Points, panel: str) -> float:
     return float(max(np.median(np.abs(low - top)), 0.05)) if len(low) >= 3 else float("nan")
 
 
-def nearest(known: Points, like: Points, most: int = 500) -> Points:
+def method_scale_of(known: Points, panel: str) -> float:
+    """How far a panel's methods lie apart at equal data: 1.48 x median distance from their median, in points."""
+    rows = known.where((known.panel == panel) & (known.x > 0) & (known.x < 0.999))
+    away = [np.abs(y - np.median(y)) for x in np.unique(rows.x) if len(y := rows.y[rows.x == x]) >= 3]
+    return float(max(1.48 * np.median(np.concatenate(away)), 0.05)) if away else float("nan")
+
+
+def nearest(known: Points, like: Points, most: int = 900) -> Points:
     """The panels of `known` most like the one asked about, up to `most` points: its task first, then its model size.
 
     Conditioning is exact and so cubic in the points; what far panels add is in the levels' variances already.
@@ -183,15 +162,22 @@ def nearest(known: Points, like: Points, most: int = 500) -> Points:
     return known.where(np.isin(known.panel.astype(str), kept))
 
 
-def learn(known: Points, *, cells: int = 300, seed: int = 0) -> Model:
-    """Fit the levels to known points (a random set of panels holding about `cells` of them when there are more)."""
+def learn(known: Points, levels: Levels | None = None, *, cells: int = 400, seed: int = 0) -> Model:
+    """A model of known points; `levels` as given, else fitted to a random set of panels holding about `cells` of them."""
     scale = {p: s for p in dict.fromkeys(known.panel) if np.isfinite(s := scale_of(known, p))}
     logs = np.log(list(scale.values())) if scale else np.array([0.5])
     # A log-normal with a floor under its spread; sqrt(1 + 1/n) for the mean being estimated too.
     spread = max(float(logs.std(ddof=1)) if len(logs) > 1 else 0.9, 0.4) * np.sqrt(1 + 1 / len(logs))
-    model = Model(known, scale, Levels(), float(logs.mean()), float(spread), np.ones(len(known)))
+    effects = {p: s for p in scale if np.isfinite(s := method_scale_of(known, p))}
+    ratio = [np.log(effects[p] / scale[p]) for p in effects]
+    share = float(np.exp(np.median(ratio))) if ratio else 0.4
+    model = Model(
+        known, scale, levels or Levels(), float(logs.mean()), float(spread), np.ones(len(known)), effects, share
+    )
     if not scale:
         return model
+    if levels is not None:
+        return replace(model, inflation=_inflation(model))
     order = list(scale)
     if len(known) > cells:
         np.random.default_rng(seed).shuffle(order)
@@ -203,7 +189,7 @@ def learn(known: Points, *, cells: int = 300, seed: int = 0) -> Model:
     some = np.isin(known.panel, kept)
     for _ in range(2):
         part = replace(model, known=known.where(some), inflation=model.inflation[some])
-        model = replace(model, levels=_fit_levels(part))
+        model = replace(model, levels=fit_levels(part))
         model = replace(model, inflation=_inflation(model))
     return model
 
@@ -227,38 +213,67 @@ def _inflation(model: Model) -> Floats:
     return inflation
 
 
-def _fit_levels(model: Model) -> Levels:
+def fit_levels(model: Model, iterations: int = 40) -> Levels:
     """Maximum a posteriori levels by L-BFGS on the marginal likelihood, gradient in closed form (R&W 2006, eq. 5.9)."""
     data = model.known
     s = model.scales(data, 1.0)
-    parts = [*(np.outer(s, s) * part for part in components(data, data)), _same(data.panel, data.panel)]
-    fixed = level_kernel(data, data) + parts[0]
-    start = model.levels.vector()
+    ss = np.outer(s, s)
+    group = groups(data, data)
+    size = np.outer(data.size - 10.0, data.size - 10.0)
+    curve, jump = ss * curve_kernel(data, data), ss * np.outer(untuned(data), untuned(data))
+    sm = model.method_scales(data, 1.0)
+    shape = np.outer(sm, sm) * method_shape(data, data) * selector_kernel(data.selector, data.selector)
+    alike = likenesses(data, data)
+    grouped = {"on_task": group["task"], "on_model": group["model"], "in_panel": group["panel"], "by_size": size}
+    fixed = level_kernel(data, data)
+    studies = sorted(set(map(str, data.study)))
+    names = [n for n in DEFAULTS if n != "noise"]
+    start = np.log([*(DEFAULTS[n] for n in names), *(DEFAULTS["noise"] for _ in studies)])
     y = data.y - 50.0
     # The part of each point's noise that scales with the level `noise`: see `Model.noise`.
     seeds = np.maximum(data.seeds, 1)
     scaled = s**2 * (0.5 + np.where(np.isfinite(data.seed_sd), 0.0, 0.5 / seeds)) * model.inflation
+    of_study = [np.where(data.study == name, scaled, 0.0) for name in studies]
     given = np.where(np.isfinite(data.seed_sd), data.seed_sd**2 / seeds, 0.0) * model.inflation
 
     def loss(vector: Floats) -> tuple[float, Floats]:
-        variances = np.exp(2 * vector)
-        k = fixed + sum(w * part for w, part in zip(variances[:-1], parts[1:]))
-        k[np.diag_indices_from(k)] += variances[-1] * scaled + given + 1e-8
+        variance = dict(zip(names, np.exp(2 * vector)))
+        noises = np.exp(2 * vector[len(names) :])
+        methods = sum(variance[n] * k for n, k in zip(LIKENESS, alike))
+        spread = 1.0 + sum(variance[n] * k for n, k in grouped.items())
+        k = fixed + variance["panel_level"] * group["panel"] + curve * _levels(variance, CURVES, group)
+        k += jump * _levels(variance, JUMPS, group) + shape * methods * spread
+        k[np.diag_indices_from(k)] += sum(w * part for w, part in zip(noises, of_study)) + given + 1e-8
         try:
             factor = cho_factor(k, lower=True, check_finite=False)
         except LinAlgError:
             return 1e6, np.zeros_like(vector)
         solved = cho_solve(factor, y, check_finite=False)
         outer = cho_solve(factor, np.eye(len(y)), check_finite=False) - np.outer(solved, solved)
-        slopes = [w * np.vdot(outer, part) for w, part in zip(variances[:-1], parts[1:])]
-        slopes.append(variances[-1] * np.diag(outer) @ scaled)
-        # Log-normal prior, a factor of about 2 either way: seven panels must not set seven variances alone.
+        over = {
+            "curve": outer * curve,
+            "jump": outer * jump,
+            "spread": outer * shape * spread,
+            "alike": outer * shape * methods,
+        }
+        slope: dict[str, float] = {"panel_level": np.vdot(outer, group["panel"])}
+        for what, four in (("curve", CURVES), ("jump", JUMPS)):
+            for name, part in zip(four, (None, group["task"], group["model"], group["panel"])):
+                slope[name] = over[what].sum() if part is None else np.vdot(over[what], part)
+        slope |= {name: np.vdot(over["spread"], part) for name, part in zip(LIKENESS, alike)}
+        slope |= {name: np.vdot(over["alike"], part) for name, part in grouped.items()}
+        slopes = [variance[n] * slope[n] for n in names]
+        slopes += [w * np.diag(outer) @ part for w, part in zip(noises, of_study)]
+        # Log-normal prior, a factor of about 2 either way: two studies must not set every variance alone.
         away = (vector - start) / 0.8
         value = 0.5 * y @ solved + np.log(np.diag(factor[0])).sum() + 0.5 * away @ away
         return float(value), np.array(slopes) + away / 0.8
 
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 30})
-    return Levels.of(found.x)
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": iterations})
+    best = np.exp(found.x)
+    sd = {n: float(v) for n, v in zip(names, best)}
+    noise = {n: float(v) for n, v in zip(studies, best[len(names) :])}
+    return Levels({**sd, "noise": max(noise.values())}, noise)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -272,6 +287,18 @@ class Posterior:
 
     def mean(self) -> Floats:
         return self.weights @ self.means
+
+    def at(self, rows: list[int]) -> Posterior:
+        """The same posterior at some of its points."""
+        grid = np.ix_(range(len(self.weights)), rows, rows)
+        return Posterior(self.weights, self.means[:, rows], self.covariances[grid], self.noise[:, rows])
+
+    def spread(self, *, observed: bool = False) -> tuple[Floats, Floats]:
+        """Mean and standard deviation [M] of the mixture: of true cell means, of single observed cells if `observed`."""
+        mean = self.mean()
+        inner = np.array([np.diag(c) for c in self.covariances]) + (self.noise if observed else 0.0)
+        variance = self.weights @ (inner + (self.means - mean) ** 2)
+        return mean, np.sqrt(np.maximum(variance, 0.0))
 
     def draw(self, n: int, rng: np.random.Generator, *, observed: bool = False) -> tuple[Floats, Floats]:
         """[n, M] joint draws of true cell means (of single observed runs if `observed`), and each draw's noise sd [n]."""
@@ -304,11 +331,13 @@ class Conditioned:
     def predict(self, asked: Points) -> Posterior:
         """Joint posterior at the asked points, a Gaussian for each scale."""
         means, covariances, noise = [], [], []
+        across, among = self.model.parts(self.data, asked), self.model.parts(asked, asked)
         for scale, factor, solved in zip(self.scales, self.factors, self.solved):
-            cross = self.model.covariance(self.data, asked, scale)
+            cross = self.model.assemble(across, self.data, asked, scale)
             means.append(50.0 + cross.T @ solved)
-            prior = self.model.covariance(asked, asked, scale)
-            covariances.append(prior - cross.T @ cho_solve(factor, cross, check_finite=False))
+            prior = self.model.assemble(among, asked, asked, scale)
+            half = solve_triangular(factor[0], cross, lower=True, check_finite=False)
+            covariances.append(prior - half.T @ half)
             noise.append(self.model.noise(asked, scale))
         return Posterior(self.weights, np.array(means), np.array(covariances), np.array(noise))
 

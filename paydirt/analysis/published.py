@@ -4,7 +4,12 @@
 figures 2 to 5, 7 panels (MMLU and BBH at 7B, 13B, 70B; IFEval at 7B), 5 methods, 215 runs, mean score per cell, cost
 including selection. `percent` 200 is a second epoch. `score_first_published` is the same run in the first version where
 that version had it; two MMLU 7B values differ by 0.1 to 0.2. `published_overlap.csv`: its figure 6 (MMLU).
-Train models are Llama-2-7B/13B and Llama-3-70B-size models as labelled there; selection always used a 7B model.
+
+`targeted.csv`: "A Critical Look at Targeted Instruction Selection", arXiv 2602.14696 (Apache-2.0), a part of its published
+result tables: 4 models x 4 tasks x 8 methods x 5 sizes x 3 seeds, and zero-shot; a pool of 197k examples (Tulu v2), two
+epochs, about 355 tokens an example; the selector is the train model. It publishes no FLOPs: `targeted` prices runs by the
+closed forms, 6NT.
+Train models of the first are Llama-2-7B/13B and Llama-3-70B-size models as labelled there; selection always used a 7B model.
 """
 
 from __future__ import annotations
@@ -12,14 +17,18 @@ from __future__ import annotations
 from functools import cache
 from importlib import resources
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from paydirt.analysis.loading import complete, from_table
+from paydirt.analysis.completion import complete
+from paydirt.analysis.loading import from_table
 from paydirt.analysis.results import NUMBERS, Results
 from paydirt.cost.architecture import Architecture
 
 SOURCE = "Yin & Rush, Compute-Constrained Data Selection, ICLR 2025, arXiv 2410.16208"
+TARGETED_SOURCE = "A Critical Look at Targeted Instruction Selection, arXiv 2602.14696"
+TARGETED_EXAMPLES, TARGETED_TOKENS, TARGETED_EPOCHS = 197_000, 355.0, 2
 
 POOL_TOKENS = 97.91e6
 POOL_EXAMPLES = 270_679
@@ -55,8 +64,35 @@ def published() -> Results:
     numbers["selector_params"] = numbers["selector_params"].copy()
     numbers["selector_params"][model_based] = 7e9
     numbers["tokens"] = numbers["fraction"] * POOL_TOKENS
+    numbers["pool_examples"] = np.full(len(results), float(POOL_EXAMPLES))
+    numbers["pool_tokens"] = np.full(len(results), POOL_TOKENS)
     assert set(numbers) == set(NUMBERS)
     return Results(results.codes, results.levels, numbers, (f"published results: {SOURCE}",))
+
+
+@cache
+def targeted() -> Results:
+    """The 1,936 published runs of 16 panels in the results schema, three seeds a cell, priced by closed form (6NT)."""
+    from paydirt.analysis.strategies import Job, selection_cost
+
+    table = _read("targeted.csv")
+    seeds = ("first", "second", "third")
+    rows = [
+        {**{k: v for k, v in row.items() if k not in seeds}, "score": row[s], "seed": i}
+        for row in table.to_pylist() for i, s in enumerate(seeds) if row[s] is not None
+    ]  # fmt: skip
+    tokens = TARGETED_EXAMPLES * TARGETED_TOKENS
+    price: dict[tuple[str, float], float] = {}
+    for row in rows:
+        key = row["method"], float(row["train_params"])
+        if key not in price and row["n_examples"]:
+            job = Job(key[1], tokens, 100, pool_examples=TARGETED_EXAMPLES)
+            price[key] = selection_cost(job, key[0], key[1], False)
+        row["selection_flops"] = price.get(key, 0.0)
+        row["training_flops"] = 6 * key[1] * row["n_examples"] * TARGETED_TOKENS * TARGETED_EPOCHS
+        row["selector_params"] = key[1] if price.get(key) else None
+    results = complete(from_table(pa.Table.from_pylist(rows), "targeted.csv"), tokens, TARGETED_EXAMPLES)
+    return Results(results.codes, results.levels, results.numbers, (f"published results: {TARGETED_SOURCE}",))
 
 
 def published_overlap() -> pa.Table:

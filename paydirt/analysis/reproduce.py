@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from paydirt.analysis import backtest_tables
 from paydirt.analysis import published as paper
-from paydirt.analysis.backtest import Backtest, backtest
+from paydirt.analysis.backtest_tables import markdown
 from paydirt.analysis.breakeven import DEFINITIONS, crossing
 from paydirt.analysis.front import front
 from paydirt.analysis.law import VARIANTS, fit
@@ -30,12 +31,6 @@ from paydirt.scorers.base import make_scorer
 BEGIN, END = "<!-- generated: {name} -->", "<!-- end of generated part -->"
 PUBLISHED_LINE = ((1.14828e17, 45.75056), (9.18619e18, 47.65558))  # figure 4's dashed line, MMLU 7B
 PUBLISHED_S_LESS = 8.27e18  # as figure 4 rounds it
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table; text columns to the left, numbers as given."""
-    lines = ["| " + " | ".join(header) + " |", "| " + " | ".join("---" for _ in header) + " |"]
-    return "\n".join(lines + ["| " + " | ".join(str(v) for v in row) + " |" for row in rows])
 
 
 def cost_table() -> str:
@@ -140,30 +135,6 @@ def statement_table() -> str:
     return markdown(["statement", "panel", "verdict", "as published", "redraws", "measured"], rows)
 
 
-def backtest_tables() -> str:
-    """Leave one panel out: regret by chooser at two kinds of budgets, coverage, calibration of the verdict."""
-    results = paper.published()
-    log, own = backtest(results), backtest(results, budgets="fractions")
-    rows: list[list[object]] = [
-        [name, f"{log.mean_regret()[name]:.3f}", f"{own.mean_regret()[name]:.3f}"] for name in log.choosers
-    ]
-    regret = markdown(["chooser", "6 budgets even in log cost", "6 budgets at Random's costs"], rows)
-    head = ["panel", *log.choosers, "80 % interval, no pilot", "with one pilot point", "sure", "was good"]
-    return f"{regret}\n\n{markdown(head, _panel_rows(log))}"
-
-
-def _panel_rows(b: Backtest) -> list[list[object]]:
-    rows: list[list[object]] = [
-        [name, *(f"{r:.2f}" for r in b.regret[i].mean(axis=0)), f"{b.covered[i]:.0%}", f"{b.covered_pilot[i]:.0%}",
-         f"{b.sure[i].mean():.0%}", f"{b.good[i].mean():.0%}"]
-        for i, name in enumerate(b.panel_names)
-    ]  # fmt: skip
-    means = [f"**{r:.3f}**" for r in b.mean_regret().values()]
-    rows.append(["**all**", *means, f"**{b.coverage():.0%}**", f"**{b.coverage(pilot=True):.0%}**",
-                 f"**{b.sure.mean():.0%}**", f"**{b.good.mean():.0%}**"])  # fmt: skip
-    return rows
-
-
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "law.md": {
         "costs": cost_table,
@@ -174,7 +145,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "break-even": crossing_table,
         "statements": statement_table,
     },
-    "advisor.md": {"backtest": backtest_tables},
+    "advisor.md": {"backtest": backtest_tables.tables},
 }
 
 

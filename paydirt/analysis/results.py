@@ -8,6 +8,7 @@ Columns (`TEXT` and `NUMBERS`); a missing number is NaN, a missing text is "":
     n_examples, tokens                     what was trained on
     selection_flops, training_flops, total_flops
     score, seed                            higher is better, any scale
+    pool_examples, pool_tokens             the pool that the fraction is a share of
     model_id                               which model a name means, where names are shared
 
 Whatever makes scores incomparable keeps them apart: where one model name stands for several sizes or identities, or a task
@@ -34,7 +35,7 @@ Ints = npt.NDArray[np.int64]
 TEXT = ("task", "model", "method", "metric", "model_id")
 NUMBERS = (
     "train_params", "selector_params", "fraction", "n_examples", "tokens",
-    "selection_flops", "training_flops", "total_flops", "score", "seed",
+    "selection_flops", "training_flops", "total_flops", "score", "seed", "pool_examples", "pool_tokens",
 )  # fmt: skip
 ZERO_SHOT = "zero-shot"
 CEILINGS = {"oracle"}  # selection by true labels: shown in studies, but nothing one could run, so on no front

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from paydirt.analysis.results import Results
     from paydirt.cost.facts import Facts
 
-PUBLISHED = "published"
+PUBLISHED, TARGETED = "published", "targeted"
 
 ResultFiles = Annotated[
     list[str] | None, typer.Option("--results", help="results table (parquet, csv, jsonl) or study directory; repeat")
@@ -31,14 +31,19 @@ def register(app: typer.Typer) -> None:
         app.command(function.__name__)(function)
 
 
-def load(paths: list[str]) -> Results:
-    """Results from files; the word `published` stands for the paper's own table."""
+def load(paths: list[str], pool_tokens: float | None = None, pool_examples: float | None = None) -> Results:
+    """Results from files; `published` and `targeted` stand for the tables that ship.
+
+    The pool's size is for tables that do not tell it.
+    """
     from paydirt.analysis.loading import load_results
-    from paydirt.analysis.published import published
+    from paydirt.analysis.published import published, targeted
 
     if paths == [PUBLISHED]:
         return published()
-    return load_results(*paths)
+    if paths == [TARGETED]:
+        return targeted()
+    return load_results(*paths, pool_tokens=pool_tokens, pool_examples=pool_examples)
 
 
 def show(table: pa.Table, title: str, columns: list[str] | None = None) -> None:
@@ -185,12 +190,15 @@ def fit(
     variant: Annotated[str, typer.Option(help="published (selection in the cost) or training")] = "training",
     level: Annotated[float, typer.Option(help="level of the bootstrap intervals")] = 0.9,
     out: Annotated[Path | None, typer.Option(help="write the table as .parquet or .csv")] = None,
+    pool_tokens: Annotated[float | None, typer.Option(help="tokens in the pool, where the table does not tell")] = None,
+    pool_examples: Annotated[float | None, typer.Option(help="examples in the pool, where it does not tell")] = None,
 ) -> None:
     """Fit the compute-performance law to every curve: P0 and lambda with bootstrap intervals and residuals."""
     from paydirt.analysis.law import fit as fit_law
     from paydirt.analysis.law import fits_table
 
-    loaded = load(results)
+    in_range(pool_tokens=(pool_tokens, 1.0, 1e18), pool_examples=(pool_examples, 1.0, 1e15))
+    loaded = load(results, pool_tokens, pool_examples)
     fits = fit_law(loaded, variant, level=level)
     if not fits:
         raise ValueError("no curve has the three fractions that a fit needs; run more fractions")
@@ -250,7 +258,9 @@ def advise(
     hardware: Annotated[str | None, typer.Option(help="budget as hardware: a100, h100, ...")] = None,
     hours: Annotated[float | None, typer.Option(help="budget as hours on that hardware")] = None,
     devices: Annotated[int, typer.Option(help="how many of them")] = 1,
-    references: Annotated[float, typer.Option(help="reference examples of the target")] = 0.0,
+    references: Annotated[
+        float | None, typer.Option(help="reference examples of the target; 0 leaves out methods that need them")
+    ] = None,
     pool_examples: Annotated[float | None, typer.Option(help="examples in the pool")] = None,
     tasks: Annotated[int, typer.Option(help="targets that share one gradient store")] = 1,
     task: Annotated[str, typer.Option(help="name of the task in the results, such as MMLU")] = "",
@@ -261,7 +271,13 @@ def advise(
         bool, typer.Option("--published/--no-published", help="learn from the published results")
     ] = True,
     lora: Annotated[bool, typer.Option("--lora/--full", help="what training costs: LoRA or all parameters")] = False,
-    level: Annotated[float, typer.Option(help="level of the credible intervals")] = 0.8,
+    metric: Annotated[str | None, typer.Option(help="which metric, where the results hold several")] = None,
+    seq_len: Annotated[
+        float | None, typer.Option(help="positions attended to; default: the pool's mean length")
+    ] = None,
+    utilisation: Annotated[float | None, typer.Option(help="share of the hardware's peak that is reached")] = None,
+    price: Annotated[float | None, typer.Option(help="US dollars an hour and device")] = None,
+    level: Annotated[float, typer.Option(help="level of the intervals")] = 0.8,
     out: Annotated[Path | None, typer.Option(help="folder for the picture and the tables")] = None,
 ) -> None:
     """Say what a budget should buy: method, selector and share of the pool, with honest uncertainty."""
@@ -269,11 +285,14 @@ def advise(
     from paydirt.analysis.strategies import Job
     from paydirt.cost.architecture import Architecture
 
+    in_range(devices=(devices, 1, 1e6), hours=(hours, 1e-6, 1e9), price=(price, 0.0, 1e6), budget=(budget, 1.0, 1e40))
     architecture = Architecture.from_config(model_config) if model_config else None
     if train_params is None and architecture is None:
         raise ValueError("say what is to be tuned: --train-params 7e9, or --model-config path/to/config.json")
     job = Job(
-        train_params=train_params or float(architecture.parameters if architecture else 0),
+        train_params=train_params
+        if train_params is not None
+        else float(architecture.parameters if architecture else 0),
         pool_tokens=pool_tokens,
         references=references,
         tasks=tasks,
@@ -281,10 +300,11 @@ def advise(
         model=model,
         pool_examples=pool_examples,
         selector_params=tuple(selector_params or ()),
+        seq_len=seq_len,
         lora=lora,
         train_architecture=architecture,
     )
-    loaded = load(results) if results else None
+    loaded = load(results, pool_tokens, pool_examples) if results else None
     advice = ask(
         job,
         budget,
@@ -294,12 +314,16 @@ def advise(
         devices=devices,
         use_published=published,
         level=level,
+        metric=metric,
+        utilisation=utilisation,
+        usd_per_hour=price,
     )
-    columns = ["strategy", "fraction", "expected", "low", "high", "p_best", "gain", "total_flops"]
+    columns = ["strategy", "fraction", "examples", "expected", "low", "high", "p_best", "gain", "total_flops"]
     columns += ["hours", "usd"] if hardware else []
     show(advice.table(), f"budget {advice.budget:.3g} FLOPs a task, {level:.0%} intervals", columns)
-    show(advice.budget_table(), "how the answer changes with the budget", ["budget_flops", *columns[:6]])
+    show(advice.budget_table(), "how the answer changes with the budget", ["budget_flops", *columns[:7]])
     console.print(advice.verdict, soft_wrap=True, markup=False)
+    console.print(advice.paragraph, soft_wrap=True, markup=False)
     _notes(advice.notes)
     if out:
         from paydirt.report.figures import draw_advice
@@ -331,6 +355,13 @@ def doctor(
     elif model:
         for line in check_gradients(model, lora, dtype or ["float32", "bfloat16"], attention or ["eager", "sdpa"]):
             console.print(line, soft_wrap=True, markup=False)
+
+
+def in_range(**given: tuple[float | None, float, float]) -> None:
+    """ValueError naming option, value and range for the first number outside its range; None was not given."""
+    for name, (value, low, high) in given.items():
+        if value is not None and not low <= value <= high:
+            raise ValueError(f"--{name.replace('_', '-')} lies in [{low:g}, {high:g}], not {value:g}")
 
 
 def _notes(notes: tuple[str, ...]) -> None:

@@ -16,12 +16,12 @@ import typer
 from paydirt import __version__
 from paydirt.artifacts import VERIFY
 from paydirt.boundary import guarded
-from paydirt.cli import analysis, data, evaluate, look, run, score, select, train
+from paydirt.cli import analysis, data, evaluate, look, run, score, select, spend, train
 from paydirt.cli.groups import Pipeline
 from paydirt.cli.pool import say_pools
 from paydirt.training.launcher import refuse_launcher
 
-FAMILIES = (look, data, score, select, train, evaluate, run, analysis)
+FAMILIES = (look, data, score, select, train, evaluate, run, analysis, spend)
 
 app = typer.Typer(cls=Pipeline, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 

