@@ -15,10 +15,10 @@ from paydirt.cost.methods import selection_cost
 
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Try it": ("demo", "world", "tiny", "methods", "doctor"),
-    "Before it runs": ("advise", "cost", "spend"),
+    "Before it runs": ("advise", "cost"),
     "Pool": ("inspect", "dedup", "decontaminate", "split"),
     "From a pool to a number": ("score", "select", "train", "evaluate"),
-    "Whole studies": ("run", "report", "fit", "figures"),
+    "Whole studies": ("run", "spend", "report", "fit", "figures"),
     "From and to others": ("export", "import-scores", "import-gradients"),
 }
 OTHERS = "More"
