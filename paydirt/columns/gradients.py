@@ -20,11 +20,18 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from paydirt.columns.spec import Block, Spec, TokensRef
+from paydirt.columns.store import PoolColumn
 from paydirt.cost.measure import count_flops
 from paydirt.data.encoding import Encoded
+from paydirt.data.tokens import TokenStore
 from paydirt.models.load import LoraSpec, ModelConfig, attach_lora, load_model
 
+CALIBRATION = "calibration.json"
 LAYER_NUMBER = re.compile(r"\.(?:layers|h|blocks?)\.(\d+)\.")
+
+
+Fitted = dict[str, list[float]]
+"""What a row costs: `weights` of its terms and their `scale`, and the `projection` of one row."""
 
 
 class GradientFeatures(Spec):
@@ -64,7 +71,7 @@ class GradientWorker:
     def __init__(self, spec: GradientFeatures, folder: Path) -> None:
         self.spec, self.collect = spec, Collector(spec).__enter__()
         self.device = str(self.collect.features.device)
-        path = folder / "calibration.json"
+        path = folder / CALIBRATION
         if not path.exists():
             part = path.with_name(f".{uuid.uuid4().hex}.part")
             part.write_text(json.dumps(self.collect.calibrate()))
@@ -151,26 +158,48 @@ class Collector:
 
     def lengths(self, rows: np.ndarray | slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
         """Tokens that are read of each of `rows`, and at most how many of them are supervised."""
-        lengths = np.asarray(self.tokens.lengths[rows])
-        if self.max_tokens:
-            lengths = np.minimum(lengths, self.max_tokens)
-        return lengths, np.minimum(self.tokens.supervised_lengths[rows], lengths)
+        return read_lengths(self.tokens, self.max_tokens, rows)
 
-    def calibrate(self) -> dict[str, list[float]]:
+    def calibrate(self) -> Fitted:
         """What a row's forward and backward cost by its lengths, from a few rows of all lengths counted one by one."""
         lengths, answers = self.lengths()
         some = spread_over(lengths)
         counts = [count_flops(partial(self.of_pool, np.asarray([row]), True))[0] for row in some]
-        return fit_cost(lengths[some], answers[some], counts)
+        return fit_cost(lengths[some], answers[some], counts) | {"projection": [self.projection_flops(1)]}
 
-    def row_flops(self, rows: np.ndarray, weights: dict[str, list[float]]) -> np.ndarray:
+    def row_flops(self, rows: np.ndarray, fitted: Fitted) -> np.ndarray:
         """FLOPs int64 [n] of `rows`: forward, backward and projection, whose additions are counted by closed form."""
-        passes = np.round(cost_of(*self.lengths(rows), weights)).astype(np.int64)
-        return np.asarray(passes + int(self.projection_flops(1)), dtype=np.int64)
+        return row_costs(*self.lengths(rows), fitted)
 
     def projection_flops(self, examples: int) -> float:
         """Of projecting so many examples."""
         return self.projection.flops(self.features.parameters) * examples
+
+
+def known_costs(column: PoolColumn, rows: np.ndarray) -> np.ndarray | None:
+    """FLOPs int64 [n] that `rows` cost in a column of features, computed or not; None before its first row."""
+    spec = column.spec
+    assert isinstance(spec, GradientFeatures)
+    path = column.path / CALIBRATION
+    if not path.exists():
+        return None
+    return row_costs(*read_lengths(spec.tokens.open(), spec.max_tokens, rows), json.loads(path.read_text()))
+
+
+def read_lengths(
+    tokens: TokenStore, most: int | None, rows: np.ndarray | slice = slice(None)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens that are read of each of `rows`, at most `most`, and at most how many of them are supervised."""
+    lengths = np.asarray(tokens.lengths[rows])
+    if most:
+        lengths = np.minimum(lengths, most)
+    return lengths, np.minimum(tokens.supervised_lengths[rows], lengths)
+
+
+def row_costs(lengths: np.ndarray, answers: np.ndarray, fitted: Fitted) -> np.ndarray:
+    """FLOPs int64 [n] of rows of those lengths, projection included."""
+    passes = np.round(cost_of(lengths, answers, fitted)).astype(np.int64)
+    return np.asarray(passes + int(fitted["projection"][0]), dtype=np.int64)
 
 
 def spread_over(lengths: np.ndarray, count: int = 12) -> np.ndarray:
@@ -179,7 +208,7 @@ def spread_over(lengths: np.ndarray, count: int = 12) -> np.ndarray:
     return np.unique(order[np.linspace(0, len(order) - 1, min(count, len(order))).astype(int)])
 
 
-def fit_cost(lengths: np.ndarray, answers: np.ndarray, counts: Sequence[float]) -> dict[str, list[float]]:
+def fit_cost(lengths: np.ndarray, answers: np.ndarray, counts: Sequence[float]) -> Fitted:
     """Weights of tokens, their square, supervised tokens and 1, from the `counts` of some examples.
 
     That is what a transformer's cost is made of, so a dozen examples determine it; a mean over a dozen would be off by
@@ -191,7 +220,7 @@ def fit_cost(lengths: np.ndarray, answers: np.ndarray, counts: Sequence[float]) 
     return {"weights": weights.tolist(), "scale": scale.tolist()}
 
 
-def cost_of(lengths: np.ndarray, answers: np.ndarray, fitted: dict[str, list[float]]) -> np.ndarray:
+def cost_of(lengths: np.ndarray, answers: np.ndarray, fitted: Fitted) -> np.ndarray:
     """FLOPs [n] of examples by the weights that `fit_cost` found."""
     terms = _terms(lengths, answers) / np.asarray(fitted["scale"])
     return np.clip((terms * np.asarray(fitted["weights"])).sum(axis=1), 0, None)

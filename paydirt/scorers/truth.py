@@ -66,11 +66,30 @@ class Truth:
         self, ranked: np.ndarray, flops: float, more: Callable[[int], float] = lambda rows: 0.0
     ) -> np.ndarray:
         """The longest prefix of unknown rows that `flops` pay for; `more` FLOPs come with so many of them."""
+        if (known := self._row_costs(ranked)) is not None:
+            total = np.concatenate([[0], np.cumsum(known)])
+            return ranked[: longest_prefix(total, flops, lambda some: some.total + more(int(some.count)))]
         most = self.gradient.max_tokens
         lengths = self.job.facts.pool.at(ranked).capped(most).each
         assert lengths is not None
         total = np.concatenate([[0], np.cumsum(lengths)])
         return ranked[: longest_prefix(total, flops, lambda some: self.expected(some) + more(int(some.count)))]
+
+    def _row_costs(self, rows: np.ndarray) -> np.ndarray | None:
+        """What each of `rows` will be charged, matching included; None before the first are computed."""
+        from paydirt.columns.gradients import known_costs
+        from paydirt.scorers import gradient_passes as passes
+
+        if not self._values or not self.gradient.store:
+            return None
+        root, gradient = self.job.rows()[rows], self.gradient
+        each = np.zeros(len(rows))
+        for step in passes.checkpoints(gradient, self.job):
+            found = known_costs(self.job.column(passes.features_of(gradient, self.job, step, gradient.direction)), root)
+            if found is None:
+                return None
+            each += found + 2.0 * gradient.k * len(self.columns)
+        return each
 
     def of(self, rows: np.ndarray) -> np.ndarray:
         """Influence [n, C] of `rows`, computed where it is not known."""
