@@ -163,10 +163,10 @@ def advise(
 
     `results` may hold the user's pilot (rows of this task and model) and other panels of theirs; all are learned from.
     `utilisation` (share of the hardware's peak) and `usd_per_hour` override the hardware table. Raises ValueError without a
-    budget, with both kinds, when it affords not even the smallest run, or for a level outside (0, 1).
+    budget, with both kinds, when it affords not even the smallest run, or for a level outside [0.01, 0.999].
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level lies in (0, 1), not {level:g}")
+    if not 0.01 <= level <= 0.999:
+        raise ValueError(f"level lies in [0.01, 0.999], not {level:g}")
     budget = budget_of(budget, hardware, wall_hours, devices, utilisation)
     rng = np.random.default_rng(seed)
     known = gather(job, results, use_published, metric)

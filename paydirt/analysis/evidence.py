@@ -154,8 +154,11 @@ def one_metric(results: Results, metric: str | None = None, task: str = "") -> R
             named[rows] = one
         elif fold(task) == fold(one) or (not task and len(set(base)) == 1):
             hint = f" ({metric!r} is none of them)" if metric else ""
-            raise ValueError(f"results of task {one!r} are of {len(found)} metrics, "
-                             f"{', '.join(f or 'not stated' for f in found)}{hint}; scores of two metrics are never averaged: choose one with --metric")  # fmt: skip
+            listed = ", ".join(f or "not stated" for f in found)
+            raise ValueError(
+                f"results of task {one!r} are of {len(found)} metrics, {listed}{hint}; scores of two metrics are never "
+                f"averaged: choose one with --metric"
+            )
     dropped = int((~keep).sum())
     if not dropped:
         return results
