@@ -79,7 +79,7 @@ class TrainConfig(Config):
         if not isinstance(values, dict) or not values.get("recipe"):
             return values
         name = values["recipe"]
-        if name not in RECIPES:
+        if not isinstance(name, str) or name not in RECIPES:
             raise ValueError(f"unknown training recipe {name!r}; {did_you_mean(str(name), RECIPES)}")
         return {**RECIPES[name], **values}
 

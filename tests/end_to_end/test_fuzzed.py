@@ -104,3 +104,11 @@ def test_the_remedy_for_scores_of_a_changed_pool_works(paydirt: Any, tiny: Tiny,
     assert remedy, said
     assert paydirt(*remedy[1].split(), *cache)[0] == 0
     assert paydirt(*select)[0] == 0
+
+
+@pytest.mark.parametrize("value", ["{x}", "[]", "[seeds]", "1", "no-such"])
+def test_a_training_recipe_that_is_no_name(paydirt: Any, tiny: Tiny, tmp_path: Path, value: str) -> None:
+    command = ("train", "--data", tiny.root / "pool.jsonl", "--model", tiny.model, "--set", f"recipe={value}")
+    code, _, said = paydirt(*command, "--out", tmp_path / "o", "--cache", tmp_path / "cache")
+    assert code == (0 if value == "[]" else 2), said
+    assert value == "[]" or "unknown training recipe" in said

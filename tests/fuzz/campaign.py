@@ -19,11 +19,11 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2])]
 os.environ["PYTHONPATH"] = os.pathsep.join([*sys.path[:2], os.environ.get("PYTHONPATH", "")])
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 
 from support.fuzz.cases import KINDS  # noqa: E402
 from support.fuzz.ground import Ground, build  # noqa: E402
-from support.fuzz.judge import try_case  # noqa: E402
+from support.fuzz.judge import LIMIT, try_case  # noqa: E402
 
 
 def main() -> int:
@@ -32,6 +32,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first case of each kind")
     parser.add_argument("--kind", choices=sorted(KINDS), action="append")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--limit", type=float, default=LIMIT, help="seconds after which a command counts as endless")
     parser.add_argument("--out", type=Path, default=Path("fuzz.jsonl"))
     parser.add_argument("--ground", type=Path, help="keep the good files here and use them again")
     options = parser.parse_args()
@@ -50,7 +51,7 @@ def main() -> int:
 
         def work(case: tuple[str, int]) -> None:
             kind, number = case
-            found, line, done = try_case(ground, kind, number, root / "cases" / f"{kind}-{number}")
+            found, line, done = try_case(ground, kind, number, root / "cases" / f"{kind}-{number}", options.limit)
             ended[kind, ", ".join(found) or f"exit {done.code}"] += 1
             if found:
                 log.write(
