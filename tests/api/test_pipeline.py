@@ -143,7 +143,7 @@ class TestNothingIsComputedTwice:
         scores = pay.score(pool, target, "length", out=tmp_path / "mine")
         assert scores.path == tmp_path / "mine"
         assert pay.Scores.open(tmp_path / "mine").ids == pool.ids
-        with pytest.raises(ValueError, match="holds the finished output of another config .*random"):
+        with pytest.raises(ValueError, match=r"holds the finished output of another config .*random"):
             pay.score(pool, target, "random", seed=4, out=tmp_path / "mine")
         assert pay.score(pool, target, "random", seed=4, out=tmp_path / "mine", force=True).artifact.fresh
 
@@ -251,7 +251,7 @@ def test_a_study(tiny: Tiny, target: pay.Target, model: dict[str, Any], tmp_path
     assert list(made.results.to_pandas()["method"]) == table["method"].to_pylist()
     with pytest.raises(ValueError, match="study: unknown key 'method'; did you mean 'methods'"):
         pay.study({**recipe, "method": []})
-    with pytest.raises(ValueError, match="nowhere.yaml: no such file"):
+    with pytest.raises(ValueError, match=r"nowhere\.yaml: no such file"):
         pay.study("nowhere.yaml")
 
 
