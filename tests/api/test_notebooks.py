@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from support.command import environment
-from support.stages import Tiny
+from support.stages import ENCODING, TRAINING, Tiny
 
 OPENED = """
 import paydirt as pay
@@ -58,7 +58,7 @@ text = pool["sums-000"]["messages"]
 whole = "\\n".join(m["content"] for m in text)
 print(first.path == again.path, again.artifact.fresh, first.path == other.path)
 print(abs(table["score"][0].as_py() - whole.count("e") / 10) < 1e-6)
-from paydirt.scorers.base import methods_markdown
+from paydirt.scorers.listing import methods_markdown
 print(methods_markdown().splitlines()[-1])
 try:
     pay.Vowels(leters="a")
@@ -72,6 +72,24 @@ except ValueError as error:
         "Where they come from: `vowels` from this session; the others from paydirt itself.",
         "ValueError method vowels: unknown key 'leters'; did you mean 'letters'?",
     ]
+
+
+def test_a_scorer_typed_into_a_notebook_in_a_study_of_two_processes(tiny: Tiny, tmp_path: Path) -> None:
+    """It scores in this process; the workers that train are given no method, so they need not know the class."""
+    code = f"""
+exec({VOWELS.format(divisor=10)!r})
+made = pay.study(
+    {{
+        "name": "typed", "pool": pool.config, "targets": [{tiny.target!r}], "model": {tiny.model_config!r},
+        "encoding": {ENCODING!r}, "methods": [Vowels(letters="e"), "length"], "fractions": [0.1], "seeds": [3],
+        "training": {TRAINING!r}, "workers": 2,
+    }},
+    out={str(tmp_path / "study")!r},
+)
+print(made.results.to_arrow()["method"].to_pylist())
+"""
+    out, _ = run(code, tiny)
+    assert out.strip() == "['zero-shot', 'vowels', 'length']"
 
 
 NOTEBOOK = """
