@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from paydirt.api.model import evaluate as evaluate
     from paydirt.api.model import train as train
     from paydirt.api.pool import Pool as Pool
-    from paydirt.api.running import Local as Local
     from paydirt.api.scores import Nearest as Nearest
     from paydirt.api.scores import Scores as Scores
     from paydirt.api.scores import score as score
@@ -43,6 +42,8 @@ if TYPE_CHECKING:
     from paydirt.api.target import Target as Target
     from paydirt.api.target import task as task
     from paydirt.data.encoding import EncodingConfig as EncodingConfig
+    from paydirt.execution.local import Local as Local
+    from paydirt.execution.ray import Ray as Ray
     from paydirt.models.load import ModelConfig as ModelConfig
     from paydirt.scorers.base import Scorer as Scorer
     from paydirt.scorers.bm25 import BM25 as BM25
@@ -57,12 +58,19 @@ if TYPE_CHECKING:
     from paydirt.scorers.random import Random as Random
     from paydirt.scorers.rds import RDS as RDS
     from paydirt.selection.policies.base import Policy as Policy
+    from paydirt.selection.policies.diverse import MMR as MMR
+    from paydirt.selection.policies.diverse import Facility as Facility
+    from paydirt.selection.policies.diverse import KCentre as KCentre
+    from paydirt.selection.policies.doubly_greedy import DoublyGreedy as DoublyGreedy
+    from paydirt.selection.policies.nearest import KNN as KNN
+    from paydirt.selection.policies.nearest import TSDS as TSDS
     from paydirt.selection.policies.quota import Quota as Quota
     from paydirt.selection.policies.random import RandomOrder as RandomOrder
     from paydirt.selection.policies.round_robin import RoundRobin as RoundRobin
     from paydirt.selection.policies.top import Low as Low
     from paydirt.selection.policies.top import Mid as Mid
     from paydirt.selection.policies.top import Top as Top
+    from paydirt.selection.policies.transport import Transport as Transport
     from paydirt.training.config import TrainConfig as TrainConfig
 
 # What each module gives; methods and policies come from their registries. (Strings, since the API lies above all that
@@ -72,12 +80,13 @@ GIVES = {
     "api.budget": ("Quote", "advise", "cost"),
     "api.model": ("Evaluation", "Model", "evaluate", "train"),
     "api.pool": ("Pool",),
-    "api.running": ("Local",),
     "api.scores": ("Nearest", "Scores", "score"),
     "api.selection": ("Selection", "select"),
     "api.study": ("Results", "Study", "study"),
     "api.target": ("Target", "task"),
     "data.encoding": ("EncodingConfig",),
+    "execution.local": ("Local",),
+    "execution.ray": ("Ray",),
     "models.load": ("ModelConfig",),
     "scorers.base": ("Scorer",),
     "selection.policies.base": ("Policy",),

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from paydirt import __version__
-from paydirt.config import dump_yaml
+from paydirt.config import differences, dump_yaml, paths_in
 from paydirt.files import (
     file_digest,
     fingerprint,
@@ -325,7 +325,7 @@ def _refuse(out: Path, stage: str, config: dict[str, Any], replace: Replace) -> 
         if out.exists() and not (out.is_dir() and not any(out.iterdir())):
             raise ValueError(f"{out}: exists and was not made by paydirt; choose another --out or remove it")
         return
-    inside = next((path for path in _paths_in(config) if Path(os.path.abspath(path)).is_relative_to(out)), None)
+    inside = next((path for path in paths_in(config) if Path(os.path.abspath(path)).is_relative_to(out)), None)
     if inside is not None:
         raise ValueError(f"{out}: holds what this is made of ({inside}) and would be deleted; choose another --out")
     if replace == "anything":
@@ -334,34 +334,11 @@ def _refuse(out: Path, stage: str, config: dict[str, Any], replace: Replace) -> 
         raise ValueError(
             f"{out}: holds the finished output of stage {found['stage']!r}; choose another --out, or --force to replace it"
         )
-    if replace == "nothing" and (changes := _differences(found["config"], json.loads(json.dumps(config)))):
+    if replace == "nothing" and (changes := differences(found["config"], json.loads(json.dumps(config)))):
         shown = "; ".join(changes[:3]) + (f"; and {len(changes) - 3} more" if len(changes) > 3 else "")
         raise ValueError(
             f"{out}: holds the finished output of another config ({shown}); choose another --out, or --force to replace it"
         )
-
-
-def _paths_in(value: Any) -> Iterator[str]:
-    """Every absolute path in a config."""
-    if isinstance(value, dict):
-        for inner in value.values():
-            yield from _paths_in(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _paths_in(inner)
-    elif isinstance(value, str) and os.path.isabs(value):
-        yield value
-
-
-def _differences(old: Any, new: Any, place: str = "") -> list[str]:
-    """`key: old value, now new value` for everything in which two configs differ."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        return [
-            line
-            for key in dict.fromkeys([*old, *new])
-            for line in _differences(old.get(key), new.get(key), f"{place}.{key}" if place else str(key))
-        ]
-    return [] if old == new else [f"{place}: {str(old)[:60]}, now {str(new)[:60]}"]
 
 
 def _keep_only_same_key(part: Path, key: str) -> None:

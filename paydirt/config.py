@@ -215,3 +215,26 @@ def load(cls: type[C], path: Path) -> C:
 
 def dump_yaml(values: dict[str, Any]) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110)
+
+
+def paths_in(value: Any) -> Iterator[str]:
+    """Every absolute path in a config."""
+    if isinstance(value, dict):
+        for inner in value.values():
+            yield from paths_in(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from paths_in(inner)
+    elif isinstance(value, str) and os.path.isabs(value):
+        yield value
+
+
+def differences(old: Any, new: Any, place: str = "") -> list[str]:
+    """`key: old value, now new value` for everything in which two configs differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            line
+            for key in dict.fromkeys([*old, *new])
+            for line in differences(old.get(key), new.get(key), f"{place}.{key}" if place else str(key))
+        ]
+    return [] if old == new else [f"{place}: {str(old)[:60]}, now {str(new)[:60]}"]

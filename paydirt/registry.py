@@ -110,6 +110,12 @@ class Registry(Generic[T]):
             return ""
         return "this session" if module in NOTEBOOK else self._plugins.get(module, module)
 
+    def origins(self) -> list[str]:
+        """Lines under a table of the family that say whose the classes of others are; none where all are ours."""
+        foreign = [f"`{name}` from {origin}" for name in self.names() if (origin := self.origin(name))]
+        told = "; ".join([*foreign, "the others from paydirt itself"])
+        return ["", f"Where they come from: {told}."] if foreign else []
+
 
 def _place(cls: type) -> tuple[str, str]:
     module = NOTEBOOK[0] if cls.__module__ in NOTEBOOK else cls.__module__

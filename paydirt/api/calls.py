@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from paydirt.api.running import Local, checked
 from paydirt.artifacts import Replace, cache_root
 from paydirt.boundary import WRONG, explain
 from paydirt.config import Config
 from paydirt.data.encoding import EncodingConfig
 from paydirt.data.tally import lines_of, opened
+from paydirt.execution import Executor, Local, Ray
 from paydirt.progress import say
 from paydirt.stages import Workspace
 
@@ -60,11 +60,18 @@ def _tell() -> None:
         _said.update(f"{total} {line}" for line in new)
 
 
-def workspace(out: PathLike | None, force: bool, execution: Local | None) -> Workspace:
+def workspace(out: PathLike | None, force: bool, execution: Executor | None = None) -> Workspace:
     """A fresh one: files may have changed since the last call, and what has not is found in the cache."""
-    checked(execution)
     kept: Replace = "nothing" if out is not None else "same stage"
-    return Workspace(cache_root(), replace="anything" if force else kept)
+    return Workspace(cache_root(), replace="anything" if force else kept, executor=checked(execution) or Local())
+
+
+def checked(execution: Executor | None) -> Executor | None:
+    """The same; ValueError for what is no executor."""
+    if not isinstance(execution, Local | Ray | None):
+        found = type(execution).__name__
+        raise ValueError(f"execution: expected paydirt.Local(...), paydirt.Ray(...) or None, found a {found}")
+    return execution
 
 
 def place(room: str, out: PathLike | None) -> Path:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from paydirt import stages
 from paydirt.api.calls import Encoding, PathLike, place, plain, spoken, workspace
-from paydirt.api.running import Local
 from paydirt.artifacts import Artifact, open_artifact
 from paydirt.config import parse
 from paydirt.evaluation.base import BENCHMARKS, Benchmark
@@ -114,7 +113,6 @@ def train(
     training: TrainConfig | Mapping[str, Any] | None = None,
     encoding: Encoding = None,
     seed: int = 0,
-    execution: Local | None = None,
     out: PathLike | None = None,
     force: bool = False,
 ) -> Model:
@@ -140,7 +138,7 @@ def train(
         "seed": seed,
     }
     stage = parse(TrainStage, values, where="train")
-    space = workspace(out, force, execution)
+    space = workspace(out, force)
     if isinstance(data, Pool):
         data.opened(space)
     return Model(stages.train(stage, place("models", out), space))
@@ -171,7 +169,7 @@ def evaluate(
         "benchmark": plain(benchmark) if isinstance(benchmark, Mapping) else benchmark,
     }
     stage = parse(EvaluateStage, values, where="evaluate")
-    space = workspace(out, force, None)
+    space = workspace(out, force)
     if target is not None:
         target.opened(space)
     return Evaluation(stages.evaluate(stage, place("evaluations", out), space))

@@ -15,11 +15,11 @@ from paydirt import stages
 from paydirt.api.calls import Encoding, PathLike, place, plain, spoken, workspace
 from paydirt.api.model import ModelLike, model_values
 from paydirt.api.pool import Pool
-from paydirt.api.running import Local
 from paydirt.api.tables import Tabular
 from paydirt.api.target import Target
 from paydirt.artifacts import Artifact, again, open_artifact
 from paydirt.config import parse
+from paydirt.execution import Executor
 from paydirt.registry import did_you_mean
 from paydirt.scorers.base import Scorer, target_fingerprint
 from paydirt.stages import ScoreStage
@@ -133,14 +133,15 @@ def score(
     encoding: Encoding = None,
     seed: int = 0,
     convention: str = "architectural",
-    execution: Local | None = None,
+    execution: Executor | None = None,
     out: PathLike | None = None,
     force: bool = False,
 ) -> Scores:
     """Score every example of a pool for a target, or find the scores that this has given before.
 
-    `model` is the selector; methods that run none take its tokenizer for lengths. `out` names the place, where `force`
-    replaces what is there. Raises ValueError as `paydirt score` does.
+    `model` is the selector; methods that run none take its tokenizer for lengths. `execution` says where passes over the
+    pool run: `paydirt.Local(workers=4)`, `paydirt.Local(gpus=(0, 2))`, `paydirt.Ray("auto")`. `out` names the place,
+    where `force` replaces what is there. Raises ValueError as `paydirt score` does.
     """
     values = {
         "pool": pool.config,

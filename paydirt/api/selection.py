@@ -96,8 +96,9 @@ class Selection(Tabular):
         ours, theirs = self.label, other.label
         names = (ours, theirs) if ours != theirs else (f"{ours} (1)", f"{theirs} (2)")
         whole = self.to_arrow().num_rows
-        share = min(len(self), len(other)) / whole
-        return overlaps(dict(zip(names, (self.ids, other.ids))), [share], pool_size=whole)[0]
+        rankings = [list(dict.fromkeys(selection.ids)) for selection in (self, other)]  # a policy may repeat examples
+        share = min(map(len, rankings)) / whole
+        return overlaps(dict(zip(names, rankings)), [share], pool_size=whole)[0]
 
     @property
     def label(self) -> str:
@@ -147,4 +148,4 @@ def select(
         "flops_per_token": flops_per_token,
     }
     stage = parse(SelectStage, values, where="select")
-    return Selection(stages.select(stage, place("selections", out), workspace(out, force, None)))
+    return Selection(stages.select(stage, place("selections", out), workspace(out, force)))

@@ -10,11 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from paydirt.api.calls import PathLike, spoken
-from paydirt.api.running import Local, checked
+from paydirt.api.calls import PathLike, checked, spoken
 from paydirt.api.tables import Tabular
 from paydirt.artifacts import cache_root, fingerprint, reading, refuse_artifact
 from paydirt.config import parse, read_yaml
+from paydirt.execution import Executor
 from paydirt.study import recipe as recipes
 from paydirt.study.results import RESULTS
 
@@ -57,22 +57,22 @@ class Study:
 def study(
     recipe: PathLike | Mapping[str, Any] | recipes.Study,
     *,
-    execution: Local | None = None,
+    execution: Executor | None = None,
     out: PathLike | None = None,
 ) -> Study:
     """Run a recipe (a file, its values, or a config), or go on with it where it stopped, and write its page.
 
+    `execution` is for scoring and for trainings, in place of what the recipe says.
     Raises ValueError as `paydirt run` does.
     """
     from paydirt.report.build import write_report
     from paydirt.study.run import run_study
 
-    checked(execution)
     config = _recipe(recipe)
     name = f"{config.name.replace(os.sep, '_')}-{fingerprint(config.to_dict())}"
     place = Path(out).expanduser() if out is not None else cache_root() / "studies" / name
     refuse_artifact(place)
-    results = run_study(config, place)
+    results = run_study(config, place, checked(execution))
     write_report(results.parent)
     return Study(config.name, results.parent)
 

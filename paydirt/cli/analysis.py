@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from paydirt.analysis.results import Results
-    from paydirt.cost.facts import Facts
 
 PUBLISHED, TARGETED = "published", "targeted"
 
@@ -106,83 +104,37 @@ def cost(
     settings: Set = None,
 ) -> None:
     """What selecting and training would cost, before anything runs: the closed form that --dry-run and a study use."""
+    from paydirt.api.budget import cost as quoted
     from paydirt.cli.options import with_settings
-    from paydirt.cost.architecture import Architecture
-    from paydirt.cost.facts import told
-    from paydirt.cost.forms import training_flops
-    from paydirt.cost.hardware import hours, money
-    from paydirt.cost.lookup import within
-    from paydirt.cost.methods import ALIASES, selection_cost
-    from paydirt.scorers.base import make_scorer
+    from paydirt.cost.methods import ALIASES
 
-    within("--fraction", fraction, 1e-9, 1)
-    scorer = make_scorer({"name": ALIASES.get(method.lower(), method), **with_settings(None, settings)})
-    arch = Architecture.from_config(model)
-    facts = told(
-        pool_tokens,
-        _examples(pool_tokens, pool_examples, seq_len),
-        references,
-        reference_tokens,
+    quote = quoted(
+        {"name": ALIASES.get(method.lower(), method), **with_settings(None, settings)},
+        model=model,
+        selector=selector,
+        pool_tokens=pool_tokens,
+        pool_examples=pool_examples,
+        seq_len=seq_len,
+        references=references,
+        reference_tokens=reference_tokens,
         subtasks=subtasks,
-        architecture=Architecture.from_config(selector) if selector else arch,
         answer_tokens=answer_tokens,
-        encoder_parameters=encoder_params,
-        convention=convention,
+        encoder_params=encoder_params,
         tasks=tasks,
+        fraction=fraction,
+        lora=lora,
+        convention=convention,
+        hardware=hardware,
+        devices=devices,
+        utilisation=utilisation,
     )
-    if facts.encoder is None:
-        facts = replace(facts, encoder=_read_encoder(facts))
-    selecting = selection_cost(scorer, facts)
-    if not references and selecting.flops != selection_cost(scorer, replace(facts, references=facts.pool)).flops:
-        raise ValueError(f"what {scorer.name} costs depends on the references; give --references")
-    training = training_flops(arch, fraction * pool_tokens, facts.pool.mean, convention, lora=lora)
-    rows = [("select", selecting.flops), *((f"  {k}", v) for k, v in selecting.parts.items())]
-    rows += [(f"train on {fraction:.1%}", training), ("both", selecting.flops + training)]
-    out = Table(title=f"{scorer.name}, {convention}", title_justify="left")
+    out = Table(title=f"{quote.method}, {quote.convention}", title_justify="left")
     for name in ("part", "FLOPs", *(["hours", "USD"] if hardware else [])):
         out.add_column(name, justify="left" if name == "part" else "right")
-    for name, flops in rows:
-        extra = []
-        if hardware:
-            wall = hours(flops, hardware, count=devices, mfu=utilisation)
-            price = money(flops, hardware, count=devices, mfu=utilisation)
-            extra = [f"{wall:.3g}", "" if price is None else f"{price:.3g}"]
-        out.add_row(name, f"{flops:.4g}", *extra)
+    for part, flops, wall, price in quote.lines:
+        extra = [f"{wall:.3g}", "" if price is None else f"{price:.3g}"] if wall is not None else []
+        out.add_row(part, f"{flops:.4g}", *extra)
     console.print(out)
-
-
-def _examples(tokens: float, examples: float | None, seq_len: float | None) -> float:
-    """Examples in a pool: attention's cost depends on how long they are."""
-    from paydirt.cost.lookup import within
-
-    within("--pool-tokens", tokens, 1, 1e18)
-    if examples is None:
-        if seq_len is None:
-            raise ValueError("how long examples are decides what they cost; give --pool-examples (or --seq-len)")
-        return tokens / within("--seq-len", seq_len, 1, min(1e9, tokens))
-    within("--pool-examples", examples, 1, min(1e15, tokens))
-    if seq_len is not None and not 0.99 < seq_len * examples / tokens < 1.01:
-        raise ValueError(
-            f"--seq-len {seq_len:g} and --pool-examples {examples:g} disagree: {tokens:g} tokens make "
-            f"{tokens / examples:.4g} an example; give one of the two"
-        )
-    return examples
-
-
-def _read_encoder(facts: Facts) -> Any:
-    """An encoder's size from the encoder itself, as scoring reads it; lengths as the selector's, truncated."""
-
-    def encoder(settings: Any) -> Any:
-        from paydirt.cost.facts import EncoderFacts
-
-        try:
-            parameters = settings.parameters()
-        except ValueError as error:
-            raise ValueError(f"{error}; or say how many parameters it has (--encoder-params)") from None
-        most = settings.max_tokens
-        return EncoderFacts(parameters, facts.pool.capped(most), facts.references.capped(most))
-
-    return encoder
 
 
 def fit(

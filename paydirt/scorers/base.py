@@ -338,24 +338,6 @@ def default_policy(method: str) -> str:
     return SCORERS.get(method).default_policy if method in SCORERS.names() else Scorer.default_policy
 
 
-def methods_markdown() -> str:
-    """The table of methods, from what each says of itself, and where those of others come from.
-
-    The README holds the same text, and a test compares.
-    """
-    lines = ["| method | what it scores | selection FLOPs | use it |", "| --- | --- | --- | --- |"]
-    for name in SCORERS.names():
-        scorer = SCORERS.get(name)
-        what = (scorer.__doc__ or "").strip().splitlines()[0].rstrip(".")
-        policy = "" if scorer.default_policy == "top" else f"; selected by the policy {scorer.default_policy}"
-        lines.append(f"| `{name}` | {what} | {scorer.cost_note} | {scorer.use_when}{policy} |")
-    foreign = [f"`{name}` from {origin}" for name in SCORERS.names() if (origin := SCORERS.origin(name))]
-    lines += (
-        ["", f"Where they come from: {'; '.join([*foreign, 'the others from paydirt itself'])}."] if foreign else []
-    )
-    return "\n".join(lines)
-
-
 def target_fingerprint(target: Target) -> str:
     """Identity of what scorers see of a target: its references and their subtasks, not its test split."""
     rows = [[e.id, s, [m.identity for m in e.messages]] for e, s in zip(target.references, target.subtask_of)]

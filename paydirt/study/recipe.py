@@ -59,6 +59,8 @@ def make_entry(values: Any) -> Any:
     """`bm25`, or `{name: bm25, <scorer options>, policy: ..., reduction: ..., label: ...}`."""
     if isinstance(values, MethodEntry) or (isinstance(values, dict) and "scorer" in values):
         return values
+    if isinstance(values, Scorer):
+        return {"scorer": values}
     if isinstance(values, str):
         values = {"name": values}
     if not isinstance(values, dict):

@@ -83,8 +83,8 @@ class TrainTask(NamedTuple):
     evaluations: Path
 
 
-def run_study(study: Study, out: Path) -> Path:
-    """Run (or continue) a study in `out`; returns the path of its results table."""
+def run_study(study: Study, out: Path, execution: Executor | None = None) -> Path:
+    """Run (or continue) a study in `out`, by `execution` or as the recipe says; returns the path of its results table."""
     refuse_launcher("a study")
     out = Path(out).absolute()
     try:
@@ -92,7 +92,7 @@ def run_study(study: Study, out: Path) -> Path:
         write_atomic(out / "config.yaml", dump_yaml({"stage": "study", **study.to_dict()}))
     except OSError as error:
         raise ValueError(f"{out}: cannot write there ({error.strerror}); choose another --out") from None
-    scoring, training = _executors(study)
+    scoring, training = (execution, execution) if execution is not None else _executors(study)
     scoring.check(out)
     workspace = Workspace(out / "shared", replace="same stage", executor=scoring)  # the study owns its folder
     counter = Counter()
@@ -106,8 +106,9 @@ def run_study(study: Study, out: Path) -> Path:
         for pick in _pick(study, target, entry, out, workspace, counter)
     ]
     tasks, model_of = _plan_training(study, picks, out, workspace)
+    lean = _without_methods(study)
     untuned = TrainTask(
-        None, out / "models" / "zero-shot", tuple(study.targets), study, workspace.shared, out / "evaluations"
+        None, out / "models" / "zero-shot", tuple(study.targets), lean, workspace.shared, out / "evaluations"
     )
     say(f"{study.name}: {len(picks)} selections, {len(tasks)} distinct models to tune")
     for made, found in training.map(_train_and_evaluate, [*tasks, untuned], "tuning"):
@@ -129,6 +130,11 @@ def run_study(study: Study, out: Path) -> Path:
     path = write_results(study, out, runs, zero, workspace.model_fingerprint(study.model))
     say(f"{study.name}: {counter.made} artifacts made, {counter.found} were up to date; results in {path}")
     return path
+
+
+def _without_methods(study: Study) -> Study:
+    """What a worker gets: a method typed into a notebook can't be sent to it, and training asks for none."""
+    return study.model_copy(update={"methods": []})
 
 
 def _executors(study: Study) -> tuple[Executor, Executor]:
@@ -185,6 +191,7 @@ def _plan_training(
     workspace.tokens(study.pool, study.model, study.encoding)  # once, before workers ask for it
     tasks: dict[Path, TrainTask] = {}
     model_of = []
+    lean = _without_methods(study)
     for pick in picks:
         stage = TrainStage(
             pool=study.pool,
@@ -202,7 +209,7 @@ def _plan_training(
         task = tasks.get(place)
         targets = dict.fromkeys([*(t.name for t in (task.targets if task else ())), pick.target.name])
         chosen = tuple(t for t in study.targets if t.name in targets)
-        tasks[place] = TrainTask(stage, place, chosen, study, workspace.shared, out / "evaluations")
+        tasks[place] = TrainTask(stage, place, chosen, lean, workspace.shared, out / "evaluations")
         model_of.append(place)
     # The longest first, so that workers finish together.
     sizes = {task.out: len(taken_ids(Path(task.stage.selection or ""))) for task in tasks.values() if task.stage}

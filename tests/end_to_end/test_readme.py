@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from paydirt.scorers.base import methods_markdown
+from paydirt.scorers.listing import methods_markdown
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 

@@ -175,4 +175,4 @@ def policies_markdown() -> str:
         policy = POLICIES.get(name)
         what = (policy.__doc__ or "").strip().splitlines()[0].rstrip(".")
         lines.append(f"| `{name}` | {what} | {policy.cost_note} | {policy.source} | {policy.use_when} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *POLICIES.origins()])
