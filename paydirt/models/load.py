@@ -179,9 +179,12 @@ def _quantization(config: ModelConfig, device: str) -> dict[str, Any]:
 
 
 def attach_lora(model: Any, spec: LoraSpec, seed: int) -> Any:
-    """Wrap the model with fresh LoRA parameters, seeded. Raises ValueError when no module matches."""
+    """Wrap the model with fresh LoRA parameters, seeded. Raises ValueError when no module matches.
+
+    Beside an adapter that it has, which stays as it is: see `paydirt.models.stack`.
+    """
     import torch
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig, PeftModel, get_peft_model
 
     names = [n for n, _ in model.named_modules() if n.rsplit(".", 1)[-1] in spec.targets]
     if not names:
@@ -195,6 +198,10 @@ def attach_lora(model: Any, spec: LoraSpec, seed: int) -> Any:
         target_modules=list(spec.targets),
         task_type="CAUSAL_LM",
     )
+    if isinstance(model, PeftModel):
+        from paydirt.models.stack import stack
+
+        return stack(model, config)
     return get_peft_model(model, config)
 
 

@@ -6,6 +6,9 @@ Top, mid and low are selection policies, not scorers; the published scripts' shu
 `shuffle_third`. Higher score = higher perplexity (METHODS section 2), and the default policy is `low`: what was measured
 here, and what the published script called "top" does, though its text says the highest. Texts longer than the model's
 positions are read in windows, each token counted once, so the mean weighs windows by their tokens.
+
+`tune_epochs: 0` is response-only perplexity under the model as it is: the references are not read, and the score is one of
+quality without a target. Its one pass is the column of losses that `drop` compares with and `ifd` begins with.
 """
 
 from __future__ import annotations
@@ -38,7 +41,9 @@ class Perplexity(Scorer):
     name: ClassVar[str] = "ppl"
     needs_model: ClassVar[bool] = True
     cost_note: ClassVar[str] = "2 P T + tuning on the references"
-    use_when: ClassVar[str] = "train model at least 5x the selector; mid and top are policies too"
+    use_when: ClassVar[str] = (
+        "train model at least 5x the selector; mid and top are policies too; tune_epochs 0: no target at hand"
+    )
     default_policy: ClassVar[str] = "low"
 
     tokens: Literal["supervised", "all"] = Field("supervised", description="tokens whose loss is averaged")
@@ -85,25 +90,20 @@ class Perplexity(Scorer):
         """Per-token losses of the whole pool, under the tuned model."""
         model = job.selector
         if self.tune_epochs:
-            ids = [e.id for e in job.target.references]
-            purpose = f"references-{job.target.name}"
-            tuned = tuned_model(
-                job.shared,
-                purpose,
-                model,
-                job.encoder,
-                job.references,
-                ids,
-                self.training(),
-                self.tune_seed,
-                job.convention,
-            )
-            job.meter.charge(tuned)
-            model = model.model_copy(update={"path": str(tuned.path / "model"), "tokenizer": None})
+            model = tuned_on_references(job, model, self.training(), self.tune_seed)
         return pool_losses(job, model, self.tokens, self.token_budget)
 
     def score_rows(self, job: Job, state: PoolLosses, start: int, stop: int) -> np.ndarray:
         return np.exp(np.minimum(state.filled_means(job.rows(start, stop)), MAX_LOG))
+
+
+def tuned_on_references(job: Job, model: ModelConfig, config: TrainConfig, seed: int) -> ModelConfig:
+    """`model` tuned on the job's references; the tuning is shared, and charged in full whoever did it."""
+    ids = [e.id for e in job.target.references]
+    purpose = f"references-{job.target.name}"
+    tuned = tuned_model(job.shared, purpose, model, job.encoder, job.references, ids, config, seed, job.convention)
+    job.meter.charge(tuned)
+    return model.model_copy(update={"path": str(tuned.path / "model"), "tokenizer": None})
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from paydirt.models.load import ModelConfig
 from paydirt.scorers.base import Method, Scorer, is_stochastic, make_scorer
 from paydirt.selection.policies.base import PolicyField, make_policy
 from paydirt.selection.select import ReductionField, SelectionConfig
-from paydirt.study.seeds import draws, varied
+from paydirt.scorers.seeds import draws, varied
 from paydirt.targets import TargetConfig
 from paydirt.training.config import TrainConfig
 

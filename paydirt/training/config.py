@@ -46,7 +46,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 class TrainConfig(Config):
-    """Fine-tuning: AdamW, linear schedule; trained weights are float32, whatever they are computed in."""
+    """Fine-tuning with AdamW; trained weights are float32, whatever they are computed in."""
 
     recipe: str | None = Field(None, description="named defaults: seeds, warmup")
     method: Literal["lora", "full"] = Field("lora", description="train LoRA parameters or all")
@@ -61,7 +61,10 @@ class TrainConfig(Config):
         "tokens",
         description="a batch's loss: mean over its supervised tokens, or over its sequences' means (published)",
     )
-    warmup_ratio: float = Field(0.03, ge=0, lt=1, description="share of the steps that raise the learning rate")
+    schedule: Literal["linear", "constant"] = Field(
+        "linear", description="of the learning rate: falling to 0 at the end, or the same throughout, without warm-up"
+    )
+    warmup_ratio: float = Field(0.03, ge=0, lt=1, description="share of a linear schedule's steps that raise the rate")
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
     precision: Literal["fp32", "bf16", "fp16"] = Field(

@@ -26,7 +26,8 @@ from paydirt.cost.forms import CONVENTIONS
 from paydirt.cost.ledger import Ledger
 from paydirt.data.batches import collate
 from paydirt.data.encoding import Encoded, Encoder
-from paydirt.models.load import ModelConfig, attach_lora, load_model, resolve_device, trainable
+from paydirt.models.load import ModelConfig, attach_lora, is_adapter, load_model, resolve_device, trainable
+from paydirt.models.stack import fold
 from paydirt.training.config import TrainConfig, predict_training_cost
 from paydirt.training.devices import OneDevice
 from paydirt.training.launcher import rank, world_size
@@ -68,7 +69,9 @@ def train_model(
     if config.method == "full" and model_config.quantization != "none":
         raise ValueError("a quantised base trains LoRA parameters only; use method lora, or quantization none")
     held, precision = held_as(model_config, config)
-    model = load_model(held)
+    model, stacked = load_model(held), config.method == "lora" and is_adapter(held.path)
+    if stacked:
+        config = resumes_nothing(config)
     architecture = Architecture.from_config(model.config)
     torch.manual_seed(seed)
     if config.method == "lora":
@@ -104,6 +107,8 @@ def train_model(
         trainer.train(resume_from_checkpoint=last)
         entry.measured_flops, entry.tokens = trainer.work.measured_flops, trainer.work.seen
     measured = trainer.accelerator.reduce(torch.tensor(entry.measured_flops or 0.0, device=trainer.args.device), "sum")
+    if stacked:
+        adapter = adapter_shapes(fold(model))
     save_trained(part, trainer, encoder.tokenizer, adapter, config.keep_checkpoints)
     return {
         "examples": len(data),
@@ -119,6 +124,14 @@ def train_model(
         "predicted_flops": {c: cost.flops for c, cost in predictions.items()},
         "measured_flops": float(measured) or None,
     }
+
+
+def resumes_nothing(config: TrainConfig) -> TrainConfig:
+    """Of two adapters at once the Trainer would restore one, so such a training writes no checkpoint; ValueError where
+    they are to be kept."""
+    if config.keep_checkpoints:
+        raise ValueError("training LoRA parameters beside an adapter keeps no checkpoints; leave keep_checkpoints out")
+    return config.model_copy(update={"save": "no"})
 
 
 def held_as(model: ModelConfig, config: TrainConfig) -> tuple[ModelConfig, str]:
@@ -164,7 +177,7 @@ def _arguments(
         gradient_accumulation_steps=accumulation,
         num_train_epochs=config.epochs,
         learning_rate=config.rate_for(fraction),
-        lr_scheduler_type="linear",
+        lr_scheduler_type=config.schedule,
         # The first warm-up step has rate 0, so a training of one step must not consist of it.
         warmup_steps=min(math.ceil(config.warmup_ratio * steps), math.ceil(steps) - 1),
         weight_decay=config.weight_decay,

@@ -33,10 +33,17 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "oracle": {"labels": "{root}/labels.jsonl"},
     "embed": {"encoder": "minilm", "batch_size": 8},
     "ppl": {"tune_epochs": 1, "token_budget": 256},
+    "drop": {"depth": 1, "rate": 1e-2, "tune_batch_size": 2, "token_budget": 256},
+    "tov": {"gradient": CHEAP, "rate": 1e-2, "tune_batch_size": 2, "token_budget": 256},
+    "gist": {"gradient": CHEAP},
     "rds": {"token_budget": 256},
     "ifd": {"token_budget": 256},
     "gradient": CHEAP,
     "learned": LEARNED,
+    "consensus": {
+        "method": {"name": "drop", "depth": 1, "rate": 1e-2, "tune_batch_size": 2, "token_budget": 256},
+        "seeds": [0, 1],
+    },
     "cascade": {
         "stages": [{"name": "learned", **LEARNED, "rounds": 2}, {"name": "gradient", **CHEAP}],
         "full": {**CHEAP, "warmup_epochs": 4},
@@ -58,7 +65,7 @@ def method(name: str, tiny: Tiny) -> dict[str, Any]:
 
 
 def tolerance(name: str) -> float:
-    return EXACT if name in ("random", "length", "bm25", "oracle") else CLOSE
+    return EXACT if name in ("random", "length", "bm25", "dsir", "oracle") else CLOSE
 
 
 def by_id(scores: Scores) -> dict[str, np.ndarray]:

@@ -130,3 +130,15 @@ def test_measured_and_predicted_flops_agree(tiny: Tiny, tmp_path: Path) -> None:
         artifact = tiny.score(method, tmp_path / method["name"], workspace, convention="matmul")
         entry = json.loads((artifact.path / "ledger.jsonl").read_text().splitlines()[-1])
         assert 0.5 < entry["measured_flops"] / entry["predicted_flops"] < 2, (method, entry)
+
+
+def test_perplexity_without_tuning_is_of_no_target(tiny: Tiny, tmp_path: Path) -> None:
+    """Quality without a target: other references give the same scores, and drop reads the same losses."""
+    method = {"name": "ppl", "tune_epochs": 0}
+    workspace = Workspace(tmp_path / "shared")
+    other = tiny.target | {"name": "other", "references": str(tiny.root / "test.jsonl"), "test": None}
+    one = Scores(tiny.score(method, tmp_path / "a", workspace).path).column(0)
+    two = Scores(tiny.score(method, tmp_path / "b", workspace, target=other).path).column(0)
+    assert (one == two).all()
+    tiny.score({"name": "drop", "depth": 0}, tmp_path / "c", workspace)
+    assert len(list((tmp_path / "shared" / "losses").iterdir())) == 1

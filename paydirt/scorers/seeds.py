@@ -1,4 +1,4 @@
-"""The seeds of selecting: what varies them with a study's seeds, so that spread over seeds covers selecting as well.
+"""The seeds of selecting: what varies them, so that spread over a study's seeds, or a consensus, covers selecting as well.
 
 A scorer's own seeds are its integer fields that end in `_seed` (of the warm-up's share and order, of tuning on the
 references, of the points, of the projection), in nested scorers too. The study's seed is *added* to what the recipe says:
