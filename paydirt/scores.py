@@ -69,6 +69,7 @@ class Scores:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
+        self._open: dict[int, np.ndarray] = {}
         layout = read_json(self.path, "columns.json")
         with reading(self.path, "columns.json"):
             self.columns = [Column(*map(str, c)) for c in layout["columns"]]
@@ -114,6 +115,24 @@ class Scores:
         """Similarities [C] of one example."""
         shard, inside = divmod(row, self.shard_rows)
         return np.asarray(self._shard(shard)[inside])
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Similarities float32 [n, C] of `rows` [n], in that order; take a block at a time."""
+        out = np.empty((len(rows), len(self.columns)), dtype=np.float32)
+        shard = rows // self.shard_rows
+        order = np.argsort(shard, kind="stable")
+        starts = np.flatnonzero(np.diff(shard[order], prepend=-1))
+        for at, stop in zip(starts, [*starts[1:], len(rows)]):
+            here = order[at:stop]
+            number = int(shard[here[0]])
+            out[here] = self._mapped(number)[rows[here] - number * self.shard_rows]
+        return out
+
+    def _mapped(self, shard: int) -> np.ndarray:
+        """The shard, kept mapped for who comes again."""
+        if shard not in self._open:
+            self._open[shard] = self._shard(shard)
+        return self._open[shard]
 
     def _shard(self, shard: int) -> np.ndarray:
         """Values float32 [n, C], memory-mapped."""

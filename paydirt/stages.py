@@ -48,8 +48,9 @@ from paydirt.scorers.base import (
 )
 from paydirt.scores import Scores
 from paydirt.selection.budget import Budget
-from paydirt.selection.policies.base import Policy
-from paydirt.selection.select import SelectionConfig, choose, requested_fraction, selected_ids, write_selection
+from paydirt.selection.combine import OtherScores, Weighted
+from paydirt.selection.policies.base import policy_inputs
+from paydirt.selection.select import SelectionConfig, choose, requested_fraction, taken_ids, write_selection
 from paydirt.source import code_digest
 from paydirt.targets import TargetConfig, load_target
 from paydirt.training.config import VERSION as TRAINING_VERSION
@@ -61,7 +62,7 @@ T = TypeVar("T")
 # Raised when a stage's own code gives other bytes for the same config and inputs: what older code made is then stale.
 # (Scorers, policies and benchmarks count by their own code, encoders and columns by versions of their own.)
 SCORE_VERSION = 2
-SELECT_VERSION = 1
+SELECT_VERSION = 2
 EVALUATE_VERSION = 1
 # Beside a model's libraries: peft and accelerate hold the training loop's arithmetic, numpy its order of examples.
 TRAIN_LIBRARIES = (*MODEL_LIBRARIES, "accelerate", "numpy")
@@ -163,6 +164,8 @@ class SelectStage(Config):
 
     pool: PoolConfig
     scores: PathText = Field(description="directory of finished scores")
+    weight: float = Field(1.0, gt=0, description="of these scores' target beside others")
+    others: list[OtherScores] = Field(default_factory=list, description="scores of the same pool for other targets")
     selection: SelectionConfig = Field(default_factory=SelectionConfig)
     budget: Budget
     seed: int = 0
@@ -173,7 +176,12 @@ def select(config: SelectStage, out: Path, workspace: Workspace) -> Artifact:
     """Scores and a budget to a ranked JSONL (see `paydirt.selection.select`)."""
     scored = open_artifact(Path(config.scores), "score")
     pool = workspace.pool(config.pool)
-    check_pool(scored, pool)
+    others = [open_artifact(Path(other.scores), "score") for other in config.others]
+    for each in [scored, *others]:
+        check_pool(each, pool)
+        config.budget.check_unit(each.notes["token_unit"])
+    if not others and (config.weight != 1 or config.selection.combine != "turns"):
+        raise ValueError("weight and combine are of several targets; give others their scores, or leave them out")
     method = str((scored.manifest["config"].get("method") or {}).get("name"))
     selection = config.selection.resolved(default_policy(method))
     policy = selection.policy
@@ -183,13 +191,21 @@ def select(config: SelectStage, out: Path, workspace: Workspace) -> Artifact:
     config = config.model_copy(update={"selection": selection, "seed": config.seed if policy.draws else 0})
     identity = {k: v for k, v in deciding(config).items() if k != "pool"}  # which an input stands for
 
-    config.budget.check_unit(scored.notes["token_unit"])
-
     def make(part: Path) -> dict[str, Any]:
         scores = Scores(scored.path)
         with reading(scored.path, "manifest.json"):
             unit = scored.notes["token_unit"]
-        chosen = choose(scores, config.selection, config.budget, config.seed, config.flops_per_token)
+        chosen = choose(
+            scores,
+            config.selection,
+            config.budget,
+            config.seed,
+            config.flops_per_token,
+            pool,
+            workspace.shared,
+            [Weighted(Scores(artifact.path), other.weight) for artifact, other in zip(others, config.others)],
+            config.weight,
+        )
         notes = write_selection(part, pool, scores, chosen, config.budget)
         return notes | {"token_unit": unit, "pool": pool.account()}
 
@@ -197,8 +213,11 @@ def select(config: SelectStage, out: Path, workspace: Workspace) -> Artifact:
         "pool": pool.fingerprint,
         "records": open_artifact(pool.path, "pool").fingerprint,  # whole, fields that no score sees included
         "scores": scored.fingerprint,
-        "policy": code_digest(type(policy), Policy),
+        **policy_inputs(policy, workspace.shared),
     }
+    inputs |= {f"scores.{number}": other.fingerprint for number, other in enumerate(others, 2)}
+    if config.selection.difficulty:
+        inputs["difficulty"] = open_artifact(Path(config.selection.difficulty), "score").fingerprint
     return build(
         out,
         "select",
@@ -207,7 +226,7 @@ def select(config: SelectStage, out: Path, workspace: Workspace) -> Artifact:
         make,
         identity,
         version=SELECT_VERSION,
-        libraries=["numpy"],  # orders, means and random permutations
+        libraries=["numpy", *policy.libraries],  # orders, means and random permutations
         replace=workspace.replace,
     )
 
@@ -260,7 +279,7 @@ def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
     from paydirt.training.train import Rows, train_model
 
     pool = workspace.pool(config.pool)
-    ids = selected_ids(open_artifact(Path(config.selection), "select").path) if config.selection else pool.ids()
+    ids = taken_ids(open_artifact(Path(config.selection), "select").path) if config.selection else pool.ids()
     encoder = workspace.encoder(config.model, config.encoding)
     inputs = train_inputs(config, pool, ids, encoder, workspace)
     identity = {

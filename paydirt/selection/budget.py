@@ -111,6 +111,21 @@ class Budget(Config):
         assert self.flops is not None
         return self._prefix(tokens, self.flops / flops_per_token, f"{self.flops:g} FLOPs")
 
+    def most(self, tokens: np.ndarray, flops_per_token: float | None = None, repeats: bool = False) -> int:
+        """The most examples that the budget can hold of those with lengths `tokens` [n], whatever their order.
+
+        With `repeats` an example may be taken more than once.
+        """
+        n = len(tokens)
+        if self.fraction is not None:
+            return max(1, round(self.fraction * n))
+        if self.count is not None:
+            return self.count if repeats else min(n, self.count)
+        limit = self.tokens or self.words or (self.flops or 0.0) / (flops_per_token or math.inf)
+        if repeats:
+            return int(limit // max(1, tokens.min())) + 1
+        return min(n, int(np.searchsorted(np.cumsum(np.sort(tokens)), limit, side="right")) + 1)
+
     def _checked(self, k: int, n: int, what: str) -> int:
         if k > n:
             raise ValueError(f"budget of {what} is over the pool, of which the policy ranks {n}; ask for at most {n}")

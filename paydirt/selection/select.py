@@ -1,13 +1,16 @@
 """The select stage: scores, a policy and a budget to a JSONL of chosen examples in rank order.
 
-Leaves `selection.jsonl` (the pool's own records, all original fields), `scores.parquet` (id, source, tokens, score,
-per-subtask scores, rank; rank is null for what was not chosen) and `selection.json` (ids in rank order, counts).
+Leaves `selection.jsonl` (the pool's own records, all original fields, each once; in the order of a curriculum where one is
+asked for), `scores.parquet` (id, source, tokens, score, per-subtask scores, rank, times, weight, order; null for what was
+not chosen) and `selection.json` (ids in rank order, counts, and how often each was taken where that is not once).
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,12 +20,15 @@ import pyarrow.parquet as pq
 from pydantic import BeforeValidator, Field
 
 from paydirt.artifacts import MANIFEST, Artifact, damaged, open_artifact, read_json, write_atomic
-from paydirt.config import Config
+from paydirt.config import Config, PathText
 from paydirt.data.dedup import exact_repeats
 from paydirt.data.pool import Pool
 from paydirt.progress import say
 from paydirt.scores import Across, Reduction, Scores, Statistic
 from paydirt.selection.budget import Budget
+from paydirt.selection.combine import Combine, Weighted, combined, distinct_names
+from paydirt.selection.curriculum import Curriculum, positions
+from paydirt.selection.fields import field_values
 from paydirt.selection.policies.base import Policy, PolicyField, Ranking, make_policy
 
 BLOCK = 4096
@@ -52,6 +58,9 @@ class SelectionConfig(Config):
 
     policy: PolicyField | None = Field(None, description="order of the pool; null: the method's own default")
     reduction: ReductionField = Field(None, description="how similarities become one score; null: the method's own")
+    combine: Combine = Field("turns", description="several targets: turns by weight, or weighted sums of ranks")
+    curriculum: Curriculum | None = Field(None, description="order to train in: best_last, short_first, easy_first")
+    difficulty: PathText | None = Field(None, description="easy_first: finished scores, low for what is easy")
 
     def resolved(self, default_policy: str) -> SelectionConfig:
         """The same with a policy."""
@@ -60,36 +69,101 @@ class SelectionConfig(Config):
 
 @dataclass(frozen=True)
 class Selection:
-    """Chosen rows in rank order, and the scores they were chosen by."""
+    """Chosen rows in rank order, and the scores they were chosen by.
+
+    `by_subtask` [N, S] has a column for each of `names`; `times` [k] is how often each row was taken, `weight` [k] how much
+    it counts (mean 1 over `rows`); `order` [k] numbers the rows in the order to train in.
+    """
 
     rows: np.ndarray
     score: np.ndarray
     by_subtask: np.ndarray
     excluded: int
+    names: list[str]
+    times: np.ndarray
+    weight: np.ndarray
+    order: np.ndarray | None = None
+    remarks: dict[str, Any] = field(default_factory=dict)
 
 
 def choose(
-    scores: Scores, config: SelectionConfig, budget: Budget, seed: int = 0, flops_per_token: float | None = None
+    scores: Scores,
+    config: SelectionConfig,
+    budget: Budget,
+    seed: int = 0,
+    flops_per_token: float | None = None,
+    pool: Pool | None = None,
+    shared: Path | None = None,
+    others: Sequence[Weighted] = (),
+    weight: float = 1.0,
 ) -> Selection:
     """Rank the pool and cut the ranking. Examples without a supervised token cannot train and are left out, counted.
 
-    Raises ValueError where a setting could change nothing: what a user asks for and does not get must not pass in silence.
+    `others` are scores of the same pool for other targets, each with a weight beside this one's `weight`. `pool` is asked
+    for fields of its records, `shared` for vectors. Raises ValueError where a setting could change nothing: what a user asks
+    for and does not get must not pass in silence.
     """
     policy = config.policy or make_policy("top")
-    reduction = config.reduction.of(scores.reduction) if config.reduction else scores.reduction
-    _refuse_idle(scores, config, policy)
     if flops_per_token is not None and budget.flops is None:
         raise ValueError("flops_per_token is the price of a FLOPs budget; give the budget as flops, or leave it out")
-    score, by_subtask = scores.reduce(reduction)
+    eligible = _eligible(scores)
+    most = budget.most(scores.tokens[eligible], flops_per_token, policy.repeats)
+    rankings = []
+    for each in [scores, *(other.scores for other in others)]:
+        reduction = config.reduction.of(each.reduction) if config.reduction else each.reduction
+        _refuse_idle(each, config, policy)
+        score, by_subtask = each.reduce(reduction)
+        rows = eligible if each is scores else _same_rows(scores, each, eligible)
+        find = None if pool is None else partial(field_values, pool, each.ids)
+        rankings.append((Ranking(each, score, rows, reduction, shared=shared, field=find), by_subtask))
+    ranking, by_subtask = rankings[0]
+    score, names = ranking.score, scores.subtasks if scores.pairwise else []
+    if others:
+        weights = [weight, *(other.weight for other in others)]
+        order, score, by_subtask = combined([r for r, _ in rankings], policy, config.combine, weights, most, seed)
+        names = distinct_names([scores, *(other.scores for other in others)])
+    else:
+        order = policy.order(ranking, most, seed)
+    size = budget.size(scores.tokens[order], flops_per_token, len(eligible))
+    rows, times = _counted(order[:size])
+    made = Selection(rows, score, by_subtask, len(scores) - len(eligible), names, times, times / times.mean())
+    if (mass := ranking.found.get("mass")) is not None and not others and not policy.repeats:
+        made = replace(made, weight=mass[rows] / (mass[rows].mean() or 1.0))
+        if beyond := int((mass[rows] == 0).sum()):
+            ranking.remarks["beyond_mass"] = beyond
+            say(f"{beyond} of {size} chosen examples receive no mass; they follow by their highest similarity")
+    return replace(made, remarks=ranking.remarks, order=positions(scores, rows, config.curriculum, config.difficulty))
+
+
+def _eligible(scores: Scores) -> np.ndarray:
+    """Rows that can train; ValueError for none."""
     supervised = scores.rows["supervised"]
     known = supervised.null_count == 0
     eligible = np.flatnonzero(supervised.to_numpy() > 0) if known else np.arange(len(scores))
     if not len(eligible):
         raise ValueError("no example of the pool has a supervised token; check the chat template and max_length")
-    ranking = Ranking(scores, score, eligible, reduction)
-    order = policy.order(ranking, len(eligible), seed)
-    size = budget.size(scores.tokens[order], flops_per_token, len(eligible))
-    return Selection(order[:size], score, by_subtask, len(scores) - len(eligible))
+    return eligible
+
+
+def _same_rows(scores: Scores, other: Scores, rows: np.ndarray) -> np.ndarray:
+    """The rows of `other` that hold the examples of `rows`; ValueError where it was made of another pool."""
+    place = {id: row for row, id in enumerate(other.ids.tolist())}
+    try:
+        found = np.asarray([place[id] for id in scores.ids[rows].tolist()], dtype=np.int64)
+    except KeyError as missing:
+        raise ValueError(f"{other.path}: has no score for {missing}; score the same pool for every target") from None
+    if len(other) != len(scores):
+        raise ValueError(
+            f"{other.path}: scores {len(other)} examples, {scores.path} {len(scores)}; score the same pool"
+        )
+    return found
+
+
+def _counted(order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct rows [k] in order of first appearance, and how often each appears."""
+    rows, first, times = np.unique(order, return_index=True, return_counts=True)
+    by_rank = np.argsort(first, kind="stable")
+    return rows[by_rank], times[by_rank]
 
 
 def _refuse_idle(scores: Scores, config: SelectionConfig, policy: Policy) -> None:
@@ -113,41 +187,53 @@ def write_selection(part: Path, pool: Pool, scores: Scores, selection: Selection
     """
     ids = scores.ids[selection.rows]
     rows = pool.rows_of(ids)  # the pool may hold the same examples in another order than when it was scored
+    read = rows if selection.order is None else rows[np.argsort(selection.order)]
     with open(part / "selection.jsonl", "w", encoding="utf-8") as handle:
-        for start in range(0, len(rows), BLOCK):
-            for record in pool.records(rows[start : start + BLOCK]):
+        for start in range(0, len(read), BLOCK):
+            for record in pool.records(read[start : start + BLOCK]):
                 handle.write(json.dumps(record, ensure_ascii=False) + "\n")
     write_table(part / "scores.parquet", scores, selection)
+    taken = int(selection.times.sum())
     summary = {
         "examples": len(ids),
-        "tokens": int(scores.tokens[selection.rows].sum()),
-        "fraction": budget.fraction if budget.fraction is not None else len(ids) / len(scores),
+        "tokens": int((scores.tokens[selection.rows] * selection.times).sum()),
+        "fraction": budget.fraction if budget.fraction is not None else min(1.0, taken / len(scores)),
         "excluded_without_supervised_tokens": selection.excluded,
     }
-    write_atomic(part / "selection.json", json.dumps({**summary, "ids": list(ids)}, ensure_ascii=False))
+    summary |= {"taken": taken} if taken > len(ids) else {}
+    repeated = {"times": selection.times.tolist()} if taken > len(ids) else {}
+    write_atomic(part / "selection.json", json.dumps({**summary, **repeated, "ids": list(ids)}, ensure_ascii=False))
     repeats = exact_repeats(pool, rows)
     if repeats:
         say(f"{repeats} of {len(rows)} chosen examples repeat another word for word; `paydirt dedup` leaves such out")
-    return {**summary, "exact_repeats": repeats}
+    return {**summary, **selection.remarks, "exact_repeats": repeats}
 
 
 def write_table(path: Path, scores: Scores, selection: Selection) -> None:
-    """Every pool example with its scores and rank, in row order, streamed."""
-    rank = np.full(len(scores), -1, dtype=np.int64)
-    rank[selection.rows] = np.arange(1, len(selection.rows) + 1)
-    names = [f"score[{name}]" for name in scores.subtasks] if scores.pairwise else []
+    """Every pool example with its scores and, where chosen, rank, times, weight and order; in row order, streamed."""
+    n, chosen = len(scores), selection.rows
+    ranks = np.arange(1, len(chosen) + 1)
+    order = ranks if selection.order is None else selection.order
+    own: dict[str, np.ndarray] = {}
+    for name, values in {"rank": ranks, "times": selection.times, "weight": selection.weight, "order": order}.items():
+        own[name] = np.zeros(n, dtype=np.float64 if name == "weight" else np.int64)
+        own[name][chosen] = values
+    absent = np.ones(n, dtype=bool)
+    absent[chosen] = False
+    names = [f"score[{name}]" for name in selection.names]
     fields = [("id", pa.string()), ("source", pa.string()), ("tokens", pa.int64()), ("score", pa.float64())]
-    schema = pa.schema([*fields, *((n, pa.float32()) for n in names), ("rank", pa.int64())])
+    fields += [(name, pa.float32()) for name in names]
+    schema = pa.schema([*fields, *((k, pa.float64() if k == "weight" else pa.int64()) for k in own)])
     with pq.ParquetWriter(path, schema) as writer:
-        for start in range(0, len(scores), 1 << 16):
-            part = slice(start, min(start + (1 << 16), len(scores)))
-            ranks = pa.array(rank[part], mask=rank[part] < 0)
+        for start in range(0, n, 1 << 16):
+            part = slice(start, min(start + (1 << 16), n))
             columns = [
-                scores.rows[n].slice(start, part.stop - start).combine_chunks() for n in ("id", "source", "tokens")
+                scores.rows[k].slice(start, part.stop - start).combine_chunks() for k in ("id", "source", "tokens")
             ]
             columns.append(pa.array(selection.score[part]))
-            columns += [pa.array(selection.by_subtask[part, i]) for i in range(len(names))]
-            writer.write_table(pa.table([*columns, ranks], schema=schema))
+            columns += [pa.array(selection.by_subtask[part, i], pa.float32()) for i in range(len(names))]
+            columns += [pa.array(values[part], mask=absent[part]) for values in own.values()]
+            writer.write_table(pa.table(columns, schema=schema))
 
 
 def selected_ids(directory: Path) -> list[str]:
@@ -157,6 +243,17 @@ def selected_ids(directory: Path) -> list[str]:
     if not isinstance(ids, list) or not ids or not all(isinstance(id, str) for id in ids):
         raise damaged(directory, "selection.json holds no list of ids, each a text")
     return ids
+
+
+def taken_ids(directory: Path) -> list[str]:
+    """Ids of a finished selection in rank order, each as often as it was taken."""
+    ids = selected_ids(directory)
+    times = read_json(directory, "selection.json").get("times")
+    if times is None:
+        return ids
+    if not isinstance(times, list) or len(times) != len(ids) or not all(type(n) is int and n > 0 for n in times):
+        raise damaged(directory, "selection.json holds no count for each of its ids")
+    return [id for id, n in zip(ids, times) for _ in range(n)]
 
 
 def requested_fraction(selection: Path) -> float:

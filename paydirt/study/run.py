@@ -25,7 +25,7 @@ from paydirt.models.load import ModelConfig
 from paydirt.progress import say
 from paydirt.scorers.base import is_stochastic
 from paydirt.selection.budget import Budget
-from paydirt.selection.select import selected_ids
+from paydirt.selection.select import taken_ids
 from paydirt.stages import (
     EvaluateStage,
     ScoreStage,
@@ -195,7 +195,7 @@ def _plan_training(
             seed=pick.seed,
             convention=study.convention,
         )
-        inputs = train_inputs(stage, pool, selected_ids(pick.selection.path), encoder, workspace)
+        inputs = train_inputs(stage, pool, taken_ids(pick.selection.path), encoder, workspace)
         rate = study.training.rate_for(stage.share)  # two shares asked for can be the same examples, and yet two models
         name = fingerprint([inputs, study.training.to_dict(), study.model.dtype, rate])
         place = out / "models" / f"{name}-seed{pick.seed}"
@@ -205,7 +205,7 @@ def _plan_training(
         tasks[place] = TrainTask(stage, place, chosen, study, workspace.shared, out / "evaluations")
         model_of.append(place)
     # The longest first, so that workers finish together.
-    sizes = {task.out: len(selected_ids(Path(task.stage.selection or ""))) for task in tasks.values() if task.stage}
+    sizes = {task.out: len(taken_ids(Path(task.stage.selection or ""))) for task in tasks.values() if task.stage}
     return sorted(tasks.values(), key=lambda t: (-sizes[t.out], str(t.out))), model_of
 
 

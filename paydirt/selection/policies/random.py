@@ -13,6 +13,7 @@ class RandomOrder(Policy):
     """A seeded permutation, independent of the pool's row order."""
 
     name: ClassVar[str] = "random"
+    cost_note: ClassVar[str] = "none"
     use_when: ClassVar[str] = "as a control"
 
     @property

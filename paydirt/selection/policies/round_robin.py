@@ -18,6 +18,8 @@ class RoundRobin(Policy):
     """References or subtasks take turns."""
 
     name: ClassVar[str] = "round_robin"
+    cost_note: ClassVar[str] = "sorting, once for each who takes turns"
+    source: ClassVar[str] = "RDS+ (arXiv 2503.01807)"
     use_when: ClassVar[str] = "targets with several distinct subtasks"
     over: Literal["subtask", "reference"] = Field("subtask", description="who takes turns")
 

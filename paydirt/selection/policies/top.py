@@ -45,6 +45,8 @@ class Top(_ByScore):
     """Highest scores first."""
 
     name: ClassVar[str] = "top"
+    cost_note: ClassVar[str] = "sorting"
+    source: ClassVar[str] = "LESS (arXiv 2402.04333) and most others"
     use_when: ClassVar[str] = "the default of every method but ppl"
     thirds: ClassVar[tuple[Third, ...]] = ("highest", "middle", "lowest")
 
@@ -56,6 +58,8 @@ class Low(_ByScore):
     """Lowest scores first."""
 
     name: ClassVar[str] = "low"
+    cost_note: ClassVar[str] = "sorting"
+    source: ClassVar[str] = "CCDS (arXiv 2410.16208)"
     use_when: ClassVar[str] = "perplexity: the most reference-like; what the published script called top writes"
     thirds: ClassVar[tuple[Third, ...]] = ("lowest", "middle", "highest")
 
@@ -67,6 +71,8 @@ class Mid(_ByScore):
     """Nearest to the median rank first."""
 
     name: ClassVar[str] = "mid"
+    cost_note: ClassVar[str] = "sorting"
+    source: ClassVar[str] = "CCDS (arXiv 2410.16208)"
     use_when: ClassVar[str] = "perplexity: neither noise nor the obvious"
     thirds: ClassVar[tuple[Third, ...]] = ("middle", "lowest", "highest")
 

@@ -1,0 +1,92 @@
+"""Nearest neighbours among unit vectors: exact by blocks for some thousand rows, by faiss's inverted lists for more.
+
+faiss (an extra, `paydirt-llm[neighbours]`) because it is what TSDS itself uses, has wheels for every platform, needs numpy
+alone, and gives the same lists for the same vectors; hnswlib has no wheels, pynndescent brings a compiler. Which of the two
+ways is taken depends on the number of rows, never on what is installed. Rows come in order of ids, so lists do not depend
+on the pool's order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+EXACT = 50_000  # rows up to which every pair is looked at
+BLOCK = 1 << 24  # similarities held at a time
+STEP = 1e-6  # cosines are rounded to this, so that copies are equal whatever the order of additions
+
+
+def cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Cosines float32 [n, m] of unit rows [n, d] and [m, d], rounded."""
+    return np.round(np.asarray(left) @ np.asarray(right).T, 6)
+
+
+def nearest_neighbours(
+    vectors: np.ndarray, k: int, exact: int = EXACT
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """For blocks of rows: the numbers [n, k] of each row's nearest rows and their cosines, nearest first, itself included.
+
+    Equally near ones come in their order where every pair is looked at. Missing ones (a list of faiss that holds fewer) have
+    the number -1 and the cosine -1.
+    """
+    n = len(vectors)
+    k = min(k, n)
+    if n > exact:
+        yield from _by_lists(vectors, k)
+        return
+    for start in range(0, n, max(1, BLOCK // n)):
+        part = slice(start, min(start + max(1, BLOCK // n), n))
+        similar = cosines(vectors[part], vectors)
+        if k < n:
+            edge = -np.partition(-similar, k - 1, axis=1)[:, k - 1 : k]
+            # Of those as near as the last one, the first in order.
+            spare = k - (similar > edge).sum(axis=1, keepdims=True)
+            level = similar == edge
+            keep = (similar > edge) | (level & (np.cumsum(level, axis=1) <= spare))
+            numbers = np.nonzero(keep)[1].reshape(-1, k)
+        else:
+            numbers = np.broadcast_to(np.arange(n), similar.shape)
+        values = np.take_along_axis(similar, numbers, axis=1)
+        order = np.argsort(-values, axis=1, kind="stable")
+        yield part, np.take_along_axis(numbers, order, axis=1), np.take_along_axis(values, order, axis=1)
+
+
+def _by_lists(vectors: np.ndarray, k: int) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """By faiss: rows in lists around 4 sqrt(n) centres, of which each search looks at 32, or at what k needs."""
+    faiss = _faiss()
+    n, d = vectors.shape
+    lists = int(4 * np.sqrt(n))
+    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(d), d, lists, faiss.METRIC_INNER_PRODUCT)
+    index.cp.seed = 1234
+    training = np.linspace(0, n - 1, min(n, 64 * lists)).astype(np.int64)
+    index.train(np.ascontiguousarray(vectors[training], dtype=np.float32))
+    for start in range(0, n, 1 << 16):
+        index.add(np.ascontiguousarray(vectors[start : start + (1 << 16)], dtype=np.float32))
+    index.nprobe = min(lists, max(32, -(-4 * k * lists // n)))
+    for start in range(0, n, 1 << 14):
+        part = slice(start, min(start + (1 << 14), n))
+        values, numbers = index.search(np.ascontiguousarray(vectors[part], dtype=np.float32), k)
+        values = np.where(numbers < 0, -1, np.round(values, 6))
+        order = np.lexsort((numbers, -values), axis=1)
+        yield part, np.take_along_axis(numbers, order, axis=1), np.take_along_axis(values, order, axis=1)
+
+
+def _faiss() -> Any:
+    try:
+        import faiss
+    except ImportError:
+        raise ValueError(
+            f"neighbours among more than {EXACT} vectors are found with faiss: pip install 'paydirt-llm[neighbours]'"
+        ) from None
+    return faiss
+
+
+def densities(vectors: np.ndarray, sigma: float, k: int, exact: int = EXACT) -> np.ndarray:
+    """Kernel density float64 [n] of unit rows: sum over the `k` nearest (itself included) of max(0, 1 - d^2 / sigma^2)."""
+    out = np.empty(len(vectors))
+    for part, _, similar in nearest_neighbours(vectors, k, exact):
+        squared = np.maximum(2 - 2 * similar.astype(np.float64), 0)
+        out[part] = np.maximum(1 - squared / sigma**2, 0).sum(axis=1)
+    return np.maximum(out, 1e-12)

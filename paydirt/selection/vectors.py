@@ -1,0 +1,161 @@
+"""Vectors of a pool for rules that compare candidates with each other, wherever they lie.
+
+What enters: a place. A folder of a column (embeddings, hidden states), a gradient store, the directory of finished scores
+that left one of these, a parquet file of your own with the columns `id` and `vector`, or the word `similarities`: each
+example as its similarities to the references, less their means. What leaves: a file of unit rows float32 [n, d] in the order
+asked for, mapped, so that memory does not grow with n x d. Everything is found by example id.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from paydirt.artifacts import Artifact, fingerprint, open_artifact, reading
+from paydirt.files import file_digest
+
+SIMILARITIES = "similarities"
+ROWS = 8192  # rows read at a time
+Blocks = Iterator[tuple[Sequence[str], np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Vectors somewhere: `blocks()` gives ids and rows [n, d]; `fingerprint` is of what decides them."""
+
+    place: str
+    fingerprint: str
+    blocks: Callable[[], Blocks]
+
+    @contextmanager
+    def unit(self, ids: Sequence[str]) -> Iterator[np.ndarray]:
+        """Rows [n, d] float32 of `ids`, each divided by its length (a row of zeros stays one), mapped from a scratch file.
+
+        ValueError where an id has no vector, or one that is not finite.
+        """
+        row_of = {id: row for row, id in enumerate(ids)}
+        with tempfile.TemporaryDirectory(prefix="paydirt-vectors-") as folder:
+            out: np.ndarray | None = None
+            seen = np.zeros(len(ids), dtype=bool)
+            for names, block in self.blocks():
+                rows = np.asarray([row_of.get(name, -1) for name in names], dtype=np.int64)
+                here = rows >= 0
+                if out is None:
+                    out = np.lib.format.open_memmap(
+                        Path(folder) / "unit.npy", mode="w+", dtype=np.float32, shape=(len(ids), block.shape[1])
+                    )
+                out[rows[here]] = _unit(block[here], [name for name, wanted in zip(names, here) if wanted], self.place)
+                seen[rows[here]] = True
+            if out is None or not seen.all():
+                missing = [id for id, found in zip(ids, seen) if not found]
+                raise ValueError(
+                    f"{self.place}: no vector for {len(missing)} of {len(ids)} examples (first: {missing[0]!r}); make the "
+                    "vectors of the pool that was scored"
+                )
+            yield out
+
+
+def _unit(block: np.ndarray, ids: Sequence[str], place: str) -> np.ndarray:
+    rows = np.asarray(block, dtype=np.float64)
+    finite = np.isfinite(rows).all(axis=1)
+    if not finite.all():
+        raise ValueError(
+            f"{place}: the vector of {ids[int(np.argmin(finite))]!r} is not finite; make the vectors again"
+        )
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.where(length > 0, length, 1))
+
+
+def open_vectors(place: str, shared: Path | None = None) -> Vectors:
+    """The vectors at `place`; `shared` is where finished scores keep theirs. ValueError with what is possible."""
+    path = Path(place)
+    if path.is_file():
+        return Vectors(place, file_digest(path), lambda: _of_table(path))
+    if (path / "column.json").is_file():
+        with reading(path, "column.json"):
+            facts = json.loads((path / "column.json").read_text(encoding="utf-8"))["facts"]
+        return Vectors(place, fingerprint(facts), lambda: _of_column(path))
+    for store in (path, path / "store"):
+        if (store / "index.json").is_file():
+            key = file_digest(store / "index.json") + file_digest(store / "manifest.json")
+            return Vectors(place, key, partial(_of_gradients, store))
+    if path.is_dir() and (path / "manifest.json").is_file():
+        return _of_scores(open_artifact(path), shared)
+    raise ValueError(
+        f"no vectors at {place}: give finished scores of embed, rds or gradient, the folder of their column or store, a "
+        f"parquet file with the columns id and vector, or {SIMILARITIES!r}"
+    )
+
+
+def _of_scores(scored: Artifact, shared: Path | None) -> Vectors:
+    """The store that finished scores left in the shared place; ValueError for none, or for several to choose from."""
+    found = []
+    for charge in scored.notes.get("charges", {}):
+        place = (shared or scored.path) / charge
+        if (place / "column.json").is_file() or (place / "store" / "index.json").is_file():
+            found.append(place)
+    if len(found) == 1:
+        return open_vectors(str(found[0]))
+    if not found:
+        raise ValueError(
+            f"{scored.path}: these scores left no vectors in {shared}; give scores of embed, rds or gradient (with its "
+            f"store), or the --cache that they were made with, or {SIMILARITIES!r}"
+        )
+    shown = ", ".join(map(str, sorted(found)))
+    raise ValueError(f"{scored.path}: these scores left several stores of vectors, one a checkpoint; give one: {shown}")
+
+
+def _of_table(path: Path) -> Blocks:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path}: not a parquet file ({str(error).splitlines()[0][:100]})") from None
+    names = file.schema_arrow.names
+    if not {"id", "vector"} <= set(names):
+        raise ValueError(f"{path}: vectors are a parquet file with the columns id and vector; this one has {names}")
+    width = None
+    for batch in file.iter_batches(ROWS, columns=["id", "vector"]):
+        rows = batch.column("vector").to_pylist()
+        lengths = {len(row) if row is not None else 0 for row in rows} | ({width} if width else set())
+        if len(lengths) != 1 or 0 in lengths:
+            raise ValueError(f"{path}: vectors of unlike lengths {sorted(lengths)[:5]}; all must have the same numbers")
+        width = lengths.pop()
+        yield batch.column("id").to_pylist(), np.asarray(rows, dtype=np.float32)
+
+
+def _of_column(path: Path) -> Blocks:
+    from paydirt.columns import COLUMNS, PoolColumn
+    from paydirt.named import make
+
+    with reading(path, "column.json"):
+        layout = json.loads((path / "column.json").read_text(encoding="utf-8"))
+    spec = make(COLUMNS, layout["spec"])
+    ref = getattr(spec, "tokens", spec).pool
+    column = PoolColumn(spec, path.parent.parent, int(layout["shard_rows"]))
+    column.path = path  # made by other versions of libraries it may be, which its key says
+    pool = ref.open()
+    for start in range(0, len(column), ROWS):
+        stop = min(start + ROWS, len(column))
+        block = column.read(np.arange(start, stop), only=("vectors",))
+        if "vectors" not in block.values:
+            raise ValueError(
+                f"{path}: the column {spec.name} holds no vectors; give one of embeddings or hidden states"
+            )
+        yield pool.ids(start, stop), block.array("vectors")
+
+
+def _of_gradients(path: Path) -> Blocks:
+    from paydirt.gradients.store import Store
+
+    for rows in Store(path).shards():
+        yield rows.ids, rows.float().numpy()
