@@ -49,7 +49,6 @@ from paydirt.scorers.base import (
 from paydirt.scores import Scores
 from paydirt.selection.budget import Budget
 from paydirt.selection.combine import OtherScores, Weighted
-from paydirt.selection.policies.base import policy_inputs
 from paydirt.selection.select import SelectionConfig, choose, requested_fraction, taken_ids, write_selection
 from paydirt.source import code_digest
 from paydirt.targets import TargetConfig, load_target
@@ -179,9 +178,10 @@ def select(config: SelectStage, out: Path, workspace: Workspace) -> Artifact:
     others = [open_artifact(Path(other.scores), "score") for other in config.others]
     for each in [scored, *others]:
         check_pool(each, pool)
-        config.budget.check_unit(each.notes["token_unit"])
+    with reading(scored.path, "manifest.json"):
+        config.budget.check_unit(scored.notes["token_unit"])
     if not others and (config.weight != 1 or config.selection.combine != "turns"):
-        raise ValueError("weight and combine are of several targets; give others their scores, or leave them out")
+        raise ValueError("weight and combine are of several targets; give scores of others too, or leave them out")
     method = str((scored.manifest["config"].get("method") or {}).get("name"))
     selection = config.selection.resolved(default_policy(method))
     policy = selection.policy
@@ -193,31 +193,28 @@ def select(config: SelectStage, out: Path, workspace: Workspace) -> Artifact:
 
     def make(part: Path) -> dict[str, Any]:
         scores = Scores(scored.path)
-        with reading(scored.path, "manifest.json"):
-            unit = scored.notes["token_unit"]
+        several = [Weighted(Scores(other.path), given.weight) for other, given in zip(others, config.others)]
         chosen = choose(
             scores,
             config.selection,
             config.budget,
             config.seed,
             config.flops_per_token,
-            pool,
-            workspace.shared,
-            [Weighted(Scores(artifact.path), other.weight) for artifact, other in zip(others, config.others)],
-            config.weight,
+            pool=pool,
+            shared=workspace.shared,
+            others=several,
+            weight=config.weight,
         )
         notes = write_selection(part, pool, scores, chosen, config.budget)
-        return notes | {"token_unit": unit, "pool": pool.account()}
+        return notes | {"token_unit": scored.notes["token_unit"], "pool": pool.account()}
 
     inputs = {
         "pool": pool.fingerprint,
         "records": open_artifact(pool.path, "pool").fingerprint,  # whole, fields that no score sees included
         "scores": scored.fingerprint,
-        **policy_inputs(policy, workspace.shared),
+        **{f"scores.{number}": other.fingerprint for number, other in enumerate(others, 2)},
+        **selection.inputs(workspace.shared),
     }
-    inputs |= {f"scores.{number}": other.fingerprint for number, other in enumerate(others, 2)}
-    if config.selection.difficulty:
-        inputs["difficulty"] = open_artifact(Path(config.selection.difficulty), "score").fingerprint
     return build(
         out,
         "select",

@@ -34,7 +34,9 @@ def inspect(
 
 
 def methods() -> None:
-    """Every scoring method: what it is, what it costs, when to use it. P parameters, T pool tokens."""
+    """Every scoring method and policy: what it is, what it costs, when to use it. P parameters, T pool tokens."""
     from paydirt.scorers.base import methods_markdown
+    from paydirt.selection.policies.base import policies_markdown
 
-    console.print(methods_markdown(), markup=False, soft_wrap=True)
+    for table in (methods_markdown(), "", policies_markdown()):
+        console.print(table, markup=False, soft_wrap=True)

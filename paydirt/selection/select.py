@@ -29,7 +29,7 @@ from paydirt.selection.budget import Budget
 from paydirt.selection.combine import Combine, Weighted, combined, distinct_names
 from paydirt.selection.curriculum import Curriculum, positions
 from paydirt.selection.fields import field_values
-from paydirt.selection.policies.base import Policy, PolicyField, Ranking, make_policy
+from paydirt.selection.policies.base import Policy, PolicyField, Ranking, make_policy, policy_inputs
 
 BLOCK = 4096
 
@@ -61,6 +61,14 @@ class SelectionConfig(Config):
     combine: Combine = Field("turns", description="several targets: turns by weight, or weighted sums of ranks")
     curriculum: Curriculum | None = Field(None, description="order to train in: best_last, short_first, easy_first")
     difficulty: PathText | None = Field(None, description="easy_first: finished scores, low for what is easy")
+
+    def inputs(self, shared: Path | None) -> dict[str, str]:
+        """What a selection depends on beside scores, pool and settings, once it has a policy."""
+        assert self.policy is not None
+        found = policy_inputs(self.policy, shared)
+        if self.difficulty:
+            found["difficulty"] = open_artifact(Path(self.difficulty), "score").fingerprint
+        return found
 
     def resolved(self, default_policy: str) -> SelectionConfig:
         """The same with a policy."""

@@ -20,6 +20,8 @@ from paydirt.selection.policies.base import POLICIES, Policy, Ranking, make_poli
 
 OPTIONS: dict[str, dict[str, Any]] = {"tsds": {"vectors": "similarities"}}  # what a policy must be told
 VARIANTS: dict[str, list[dict[str, Any]]] = {  # what else of a policy goes through the battery
+    "mmr": [{"weight": 0}],
+    "facility": [{"weight": 0}, {"neighbours": 4}],
     "top": [{"shuffle_third": True}],
     "round_robin": [{"over": "reference"}],
     "knn": [{"draw": True}, {"nearest": 5}],
