@@ -22,10 +22,8 @@ def positions(
 ) -> np.ndarray | None:
     """Position [k] of `rows` (in rank order) in the curriculum, 1 first; None without one.
 
-    Equally hard ones are in rank order, best last. ValueError for a difficulty that nothing reads, or that is missing.
+    Equally hard ones are in rank order, best last.
     """
-    if difficulty is not None and curriculum != "easy_first":
-        raise ValueError("difficulty is what the curriculum easy_first goes by; give that curriculum, or leave it out")
     if curriculum is None:
         return None
     rank = np.arange(len(rows))
@@ -40,11 +38,18 @@ def positions(
     return out
 
 
-def _difficulty(scores: Scores, rows: np.ndarray, difficulty: str | None) -> np.ndarray:
-    if difficulty is None:
+def check(curriculum: Curriculum | None, difficulty: str | None) -> None:
+    """ValueError for a difficulty that nothing reads, or that is missing."""
+    if difficulty is not None and curriculum != "easy_first":
+        raise ValueError("difficulty is what the curriculum easy_first goes by; give that curriculum, or leave it out")
+    if difficulty is None and curriculum == "easy_first":
         raise ValueError(
             "the curriculum easy_first needs difficulty: a directory of finished scores, low for what is easy"
         )
+
+
+def _difficulty(scores: Scores, rows: np.ndarray, difficulty: str | None) -> np.ndarray:
+    assert difficulty is not None
     other = Scores(open_artifact(Path(difficulty), "score").path)
     value = dict(zip(other.ids.tolist(), other.reduce()[0].tolist()))
     try:

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from paydirt.artifacts import MANIFEST, Artifact, damaged, open_artifact, read_json, write_atomic
 from paydirt.config import Config, PathText
@@ -27,7 +27,7 @@ from paydirt.progress import say
 from paydirt.scores import Across, Reduction, Scores, Statistic
 from paydirt.selection.budget import Budget
 from paydirt.selection.combine import Combine, Weighted, combined, distinct_names
-from paydirt.selection.curriculum import Curriculum, positions
+from paydirt.selection.curriculum import Curriculum, check, positions
 from paydirt.selection.fields import field_values
 from paydirt.selection.policies.base import Policy, PolicyField, Ranking, make_policy, policy_inputs
 
@@ -61,6 +61,11 @@ class SelectionConfig(Config):
     combine: Combine = Field("turns", description="several targets: turns by weight, or weighted sums of ranks")
     curriculum: Curriculum | None = Field(None, description="order to train in: best_last, short_first, easy_first")
     difficulty: PathText | None = Field(None, description="easy_first: finished scores, low for what is easy")
+
+    @model_validator(mode="after")
+    def _of_curriculum(self) -> SelectionConfig:
+        check(self.curriculum, self.difficulty)
+        return self
 
     def inputs(self, shared: Path | None) -> dict[str, str]:
         """What a selection depends on beside scores, pool and settings, once it has a policy."""

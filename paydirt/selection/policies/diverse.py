@@ -1,10 +1,11 @@
 """Diversity for any score: good examples that are unlike each other.
 
-All three choose greedily, with `weight` between quality (1) and diversity (0). Quality is an example's rank by score, from 0 to
-1, so that scores of any method can be weighed; diversity is by cosines of vectors that the pool has somewhere (see
-`selection.vectors`). A few like the best are chosen by `mmr`; all corners of the pool are reached by `k_centre`; every example
-is near a chosen one by `facility`. Greedy k-centre is within twice the best radius at weight 0 (Gonzalez 1985), greedy facility
-location at least 1 - 1/e of the best sum (Nemhauser, Wolsey and Fisher 1978), over the neighbours that it keeps.
+All three choose greedily, with `weight` between quality (1) and diversity (0). Quality is an example's rank by score, from 0
+to 1, so that scores of any method can be weighed; diversity is by cosines of vectors that the pool has somewhere (see
+`selection.vectors`). `mmr` passes over copies of the good, `k_centre` reaches all corners of the pool, `facility` sees that
+every example is near a chosen one. At weight 0 greedy k-centre is within twice the best radius (Gonzalez 1985), greedy
+facility location at least 1 - 1/e of the best sum (Nemhauser, Wolsey and Fisher 1978), over the neighbours that it keeps.
+A graph of neighbours says nothing of what is far, so the first two compare with all that is chosen, lazily.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class MMR(_Diverse):
 
 
 class KCentre(_Diverse):
-    """Good and far from what is chosen already: weight x quality + (1 - weight) x half the distance to the nearest chosen."""
+    """Good and far from what is chosen already: weight x quality + (1 - weight) x half the distance to the nearest."""
 
     name: ClassVar[str] = "k_centre"
     cost_note: ClassVar[str] = "at most k N d"

@@ -1,7 +1,7 @@
-"""Greedy choice without looking at everybody at every step: values only fall as more is chosen, so old ones are upper bounds.
+"""Greedy choice without looking at everybody at each step: values only fall as more is chosen, so old ones are upper bounds.
 
 What enters: unit vectors in order of ids, a quality in [0, 1], a rule. What leaves: places in the order chosen, the same as
-plain greedy gives, ties by place. Who is not near the top keeps an old value; it is worked out anew only when it comes there.
+plain greedy gives, ties by place. Who is not near the top keeps an old value, worked out anew only when it comes there.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def away_from_chosen(
 
 
 def _top(bound: np.ndarray, block: int) -> tuple[np.ndarray, float, int]:
-    """The `block` highest places in rising order (ties by place), the next highest bound, and the first place that has it."""
+    """The `block` highest places in rising order (ties by place), the next highest bound and the first place of it."""
     if block >= len(bound):
         return np.arange(len(bound)), -np.inf, len(bound)
     edge = float(-np.partition(-bound, block)[block])

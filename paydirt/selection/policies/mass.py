@@ -7,6 +7,8 @@ in memory at a time. The largest masses are taken, or examples are drawn by mass
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from pydantic import Field
 
@@ -17,6 +19,9 @@ SLACK = 1e-3  # how far over 1 a cosine of rounded rows may be
 
 class MassPolicy(Policy):
     """Base of rules that spread the references' mass over candidates."""
+
+    serves_one: ClassVar[bool] = False
+    """Whether one reference alone gives another order than `top`."""
 
     draw: bool = Field(False, description="draw by mass, with replacement; default: the largest masses first")
 
@@ -37,6 +42,8 @@ class MassPolicy(Policy):
         raise NotImplementedError(f"{type(self).__name__} must define mass")
 
     def order(self, ranking: Ranking, limit: int, seed: int) -> np.ndarray:
+        if not self.serves_one:
+            need_references(ranking, self.name)
         nearest = check_cosines(ranking, self.name)
         mass, rows = self.mass(ranking), ranking.by_id
         whole = np.zeros(len(ranking.score))

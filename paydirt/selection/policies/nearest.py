@@ -19,7 +19,7 @@ from pydantic import Field
 from paydirt.config import PathText
 from paydirt.selection.neighbours import densities
 from paydirt.selection.policies.base import Ranking
-from paydirt.selection.policies.mass import MassPolicy, need_references
+from paydirt.selection.policies.mass import MassPolicy
 
 
 class KNN(MassPolicy):
@@ -35,7 +35,6 @@ class KNN(MassPolicy):
     nearest: int = Field(5000, ge=2, description="candidates that a reference may give to, nearest first")
 
     def mass(self, ranking: Ranking) -> np.ndarray:
-        need_references(ranking, self.name)
         places, distance = nearest_candidates(ranking, self.nearest)
         return self.spread(ranking, places, distance, np.ones_like(distance))
 
@@ -56,6 +55,7 @@ class TSDS(KNN):
     source: ClassVar[str] = "TSDS (arXiv 2410.11303)"
     use_when: ClassVar[str] = "pools with many near-copies, targets with several sides; `draw` as published"
     libraries: ClassVar[tuple[str, ...]] = ("faiss-cpu",)
+    serves_one: ClassVar[bool] = True
 
     vectors: PathText = Field(description="vectors of the pool, for density (see docs/selection.md)")
     sigma: float = Field(0.75, gt=0, description="width of the kernel, on unit vectors")

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from paydirt.selection.policies.base import Ranking
-from paydirt.selection.policies.mass import MassPolicy, need_references
+from paydirt.selection.policies.mass import MassPolicy
 
 TOLERANCE = 1e-10  # of the logarithm of v between two iterations
 ITERATIONS = 1000
@@ -33,7 +33,6 @@ class Transport(MassPolicy):
     tau: float = Field(1e-4, gt=0, description="weight that holds candidates to even shares")
 
     def mass(self, ranking: Ranking) -> np.ndarray:
-        need_references(ranking, self.name)
         n, m = len(ranking.by_id), len(ranking.scores.columns)
         power = self.tau / (self.tau + self.eps)
         least = np.full(m, np.inf)  # lowest cost of each reference: K is divided by its largest, which v makes good
