@@ -13,9 +13,9 @@ from paydirt.data.pool import PoolConfig
 from paydirt.evaluation.base import BenchmarkField, make_benchmark
 from paydirt.models.load import ModelConfig
 from paydirt.scorers.base import Method, Scorer, is_stochastic, make_scorer
+from paydirt.scorers.seeds import draws, varied
 from paydirt.selection.policies.base import PolicyField, make_policy
 from paydirt.selection.select import ReductionField, SelectionConfig
-from paydirt.scorers.seeds import draws, varied
 from paydirt.targets import TargetConfig
 from paydirt.training.config import TrainConfig
 

@@ -10,10 +10,10 @@ from support.stages import ENCODING, TRAINING, Tiny
 
 from paydirt.config import dump_yaml, parse, read_yaml
 from paydirt.scorers.base import SCORERS, make_scorer
+from paydirt.scorers.seeds import draws, varied
 from paydirt.selection.select import selected_ids
 from paydirt.study.recipe import Study
 from paydirt.study.run import run_study
-from paydirt.scorers.seeds import draws, varied
 from paydirt.study.table import coverage, read_rows, results_tables
 
 LEARNED = {"name": "learned", "points_seed": 2, "gradient": {"warmup_seed": 5}}

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from paydirt.columns.gradients import stored_rows
 from support.stages import Tiny
 
 from paydirt.scorers.base import make_scorer
 from paydirt.scorers.gist import Space
+from paydirt.scorers.gradient_passes import checkpoints, pool_features
 from paydirt.scores import Scores
 from paydirt.stages import Workspace
 
@@ -48,16 +50,17 @@ def test_scores_come_from_a_gradient_store_without_another_pass(tiny: Tiny, tmp_
     tiny.score({"name": "gradient", **store}, tmp_path / "gradient", workspace)
 
     def made() -> set[str]:
-        return {str(p) for p in (tmp_path / "shared").rglob("manifest.json")}
+        return {str(p) for p in (tmp_path / "shared").rglob("*") if p.suffix in (".safetensors", ".npy")}
 
     before = made()
     scores = Scores(tiny.score({"name": "gist", "gradient": store, "directions": 3}, tmp_path / "g", workspace).path)
     assert made() == before
-    from paydirt.gradients.store import Store
-
-    [pool] = (tmp_path / "shared" / "gradients").glob("checkpoint-*/store")
+    gradient = make_scorer({"name": "gradient", **store})
+    job = tiny.job(gradient, tmp_path / "job", workspace)
+    [step] = checkpoints(gradient, job)
+    features = pool_features(gradient, job, step).read(np.arange(60))
+    z = stored_rows(features, "float32").float().numpy()
     [references] = (tmp_path / "shared" / "references").glob("checkpoint-*/features.npy")
-    z = np.concatenate([rows.float().numpy() for rows in Store(pool).shards()])
     expected = by_svd(z, np.load(references), [[0, 1, 2], [3, 4]], 3)
     np.testing.assert_allclose(np.concatenate([b for _, b in scores.blocks()]), expected, atol=1e-5)
 

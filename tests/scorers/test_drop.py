@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import torch
 from support.stages import Tiny, set_shard_rows
 from transformers import AutoModelForCausalLM
 
+from paydirt.cost.forms import forward_flops
+from paydirt.cost.methods import as_counted, selection_cost
 from paydirt.data.encoding import Encoded
 from paydirt.models.load import ModelConfig, load_model
 from paydirt.scorers.base import make_scorer
@@ -107,6 +110,16 @@ def test_the_base_pass_is_shared_by_targets(tiny: Tiny, tmp_path: Path) -> None:
     assert len(charged[0]) == len(charged[1]) == 2
 
 
+def test_four_targets_are_priced_five_passes(tiny: Tiny, tmp_path: Path) -> None:
+    """k targets cost k + 1 passes, and their tunings; with the published first end 2 k."""
+    job = tiny.job("drop", tmp_path / "job", Workspace(tmp_path / "shared"))
+    facts = replace(job.facts, tasks=4)
+    read = forward_flops(facts.model, facts.pool.total, facts.pool.mean, facts.convention)
+    for first, passes in (("base", 5), ("first", 8)):
+        parts = selection_cost(make_scorer({"name": "drop", "first_end": first}), facts).parts
+        assert 4 * sum(v for k, v in parts.items() if k != "tuning") == pytest.approx(passes * read, rel=0.02)
+
+
 def test_losses_are_rescored_without_a_pass(tiny: Tiny, tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "shared")
     tiny.score(SMALL, tmp_path / "a", workspace)
@@ -153,8 +166,6 @@ class TestCalibration:
         workspace = Workspace(tmp_path / "shared")
         made = tiny.score(CALIBRATED, tmp_path / "a", workspace)
         [charged] = [v for k, v in made.notes["charges"].items() if k.startswith("calibrated/")]
-        from paydirt.cost.methods import as_counted, selection_cost
-
         job = tiny.job(CALIBRATED, tmp_path / "job", workspace)
         priced = selection_cost(make_scorer(CALIBRATED), as_counted(job.facts)).parts["calibration"]
         assert priced / 2 < charged < priced * 2  # as the contract bounds tiny models: padding, embedding tables
