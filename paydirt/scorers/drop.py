@@ -81,7 +81,7 @@ class Drop(Scorer):
 
     def training(self, depth: int, rate: float) -> TrainConfig:
         """So many epochs; of one trajectory, whatever the depth."""
-        values = {"method": self.method, "learning_rate": rate, "epochs": depth, "batch_size": self.tune_batch_size}
+        values: dict[str, Any] = {"method": self.method, "learning_rate": rate, "epochs": depth, "batch_size": self.tune_batch_size}
         values |= {"lora": self.lora.model_dump(), "schedule": "constant", "save": "no"}
         return parse(TrainConfig, values)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from paydirt.columns.gradients import stored_rows
 from support.stages import Tiny
 
+from paydirt.columns.gradients import stored_rows
 from paydirt.scorers.base import make_scorer
 from paydirt.scorers.gist import Space
 from paydirt.scorers.gradient_passes import checkpoints, pool_features
