@@ -33,9 +33,10 @@ PACKAGE = Path(paydirt.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 PAGES = [PACKAGE.parent / "README.md", *sorted((PACKAGE.parent / "docs").glob("*.md"))]
 FLAG = re.compile(r"(?<![\w<-])--[a-z0-9]+(?:-[a-z0-9]+)*(?![\w-])")
+OTHERS = re.compile(r"`(?:ray|torchrun|accelerate|sbatch|srun) [^`]*`")  # another program's command line
 IDENTIFIER = re.compile(r"(?<![\w.*])[a-z]+(?:_[a-z]+)+(?![\w.*])|(?<![\w.])[a-z_.]+(?==\S)")
 # Names that others gave to what they wrote, and a source that an example names
-FOREIGN = {"save_to_disk", "state_dict", "exp_avg", "exp_avg_sq", "eos_token", "dolly"}
+FOREIGN = {"save_to_disk", "session_latest", "state_dict", "exp_avg", "exp_avg_sq", "eos_token", "dolly"}
 
 
 @cache
@@ -98,7 +99,12 @@ def wrong_flags(source: str) -> list[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".add_argument"):
             known |= {str(ast.literal_eval(argument)) for argument in node.args}
-    return [f"{line}: {flag}" for line, text in texts(tree) for flag in FLAG.findall(text) if flag not in known]
+    return [
+        f"{line}: {flag}"
+        for line, text in texts(tree)
+        for flag in FLAG.findall(OTHERS.sub("", text))
+        if flag not in known
+    ]
 
 
 def wrong_keys(source: str) -> list[str]:
