@@ -23,7 +23,7 @@ from support.slow import SlowLosses, double
 from support.stages import ENCODING, TRAINING, Tiny, files_of, set_shard_rows
 
 from paydirt.columns import Block, PoolColumn
-from paydirt.columns.claims import claimed, revoke
+from paydirt.columns.claims import SILENT, claimed, revoke
 from paydirt.cost.ledger import Ledger
 from paydirt.execution import Local, Ray, cluster, crew, executor
 from paydirt.models.load import model_identity
@@ -177,6 +177,7 @@ def test_what_a_frozen_worker_holds_is_given_out_twice(
     monkeypatch.setattr(crew, "PATIENCE", 1.0)
     column = PoolColumn(spec.model_copy(update={"frozen": 3, "notes": str(tmp_path / "notes")}), tmp_path, 7)
     in_time(lambda: cluster_of_two.fill(column, column.plan()))
+    assert time.time() - (tmp_path / "notes").stat().st_mtime < SILENT, "it waited for the claim to be silent"
     assert_same(column, alone)
     assert "given out twice" in capsys.readouterr().err
 
@@ -295,19 +296,26 @@ def test_a_study_that_loses_a_node_ends_with_the_same_rows(
         "training": TRAINING | {"epochs": 4},
     }
     run_study(parse(Study, values | {"workers": 1}), tmp_path / "one")
+    joined(Ray(two_nodes.address))
+    others = ray.util.placement_group([{"CPU": 1}, {"CPU": 1}], strategy="STRICT_SPREAD")
+    ray.get(others.ready(), timeout=LIMIT)  # so that the study's worker must be on the node that is lost
     node = two_nodes.add_node(**SMALL)
     lost: list[float] = []
 
     def remove() -> None:
         models = tmp_path / "two" / "models"
-        wait_for(lambda: len([*models.glob("*")]) >= 2)
+        wait_for(lambda: len([*models.glob("*.part")]) >= 1)
+        ray.util.remove_placement_group(others)
         two_nodes.remove_node(node, allow_graceful=False)
         lost.append(time.monotonic())
 
-    asked = {"execution": "ray", "address": two_nodes.address, "workers": 3}
+    asked = {"execution": "ray", "address": two_nodes.address, "workers": 1}
     in_time(lambda: run_study(parse(Study, values | asked), tmp_path / "two"), remove)
+    ended, told = time.monotonic() - lost[0], capsys.readouterr().err
     with capsys.disabled():
-        print(f"\na node lost in a study: {time.monotonic() - lost[0]:.1f} s to the end")
+        print(f"\na node lost in a study: {ended:.1f} s to the end")
+    assert "died" in told
+    assert "its unit goes to another" in told
     for kind in ("selections", "models", "evaluations"):
         one, two = outputs(tmp_path / "one" / kind), outputs(tmp_path / "two" / kind)
         assert one == two, kind
