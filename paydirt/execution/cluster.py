@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 from paydirt.files import fingerprint
 from paydirt.libraries import versions
 
+ANSWERING = 10.0  # seconds that the head may take to be reached
 ANSWER = 120.0  # seconds that a node has for its answer, the start of a process included
 SETTLE = 5.0  # seconds that a shared file system may take to show a new file
 
@@ -51,8 +53,11 @@ def connect(address: str | None) -> None:
             raise ValueError(f"--address {address}: this process has joined the cluster at {joined} already")
         return
     try:
+        if address and ":" in address:  # Ray itself would try for more than a minute
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), timeout=ANSWERING).close()
         ray.init(address, include_dashboard=False, log_to_driver=False, logging_level="error")
-    except (ConnectionError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:  # a ConnectionError is an OSError
         raise ValueError(
             f"--address {address or 'auto'}: no Ray cluster answers there ({_line(error)}); start one by "
             "`ray start --head`, or leave the address out for one of this machine"
@@ -149,7 +154,7 @@ def _look(folder: str, token: str, answer: str, inputs: Sequence[str], expected:
         if not os.path.exists(path):
             return f"has no {path}: put it at the same path on every node, or on shared storage"
     here = versions()
-    for name in sorted({*here, *expected}):
+    for name in sorted({*here, *expected} - {"python"}):  # Ray itself asks for the same Python
         if here.get(name) != expected.get(name):
             there = f"{name} {here.get(name)}, this one {expected.get(name)}"
             return f"has {there}: install the same, since numbers depend on it"
