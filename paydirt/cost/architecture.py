@@ -153,8 +153,8 @@ def _as_mapping(config: Any) -> Mapping[str, Any]:
             raise ValueError(f"no model config at {path}; give a config.json or the folder that holds one")
         try:
             config = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} is not JSON: {error}") from error
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path} is not JSON that can be read: {error}; fetch it again") from error
     elif not isinstance(config, Mapping):
         config = config.to_dict()
     if not isinstance(config, Mapping):

@@ -74,7 +74,7 @@ def _base_fingerprint(adapter: dict[str, Any]) -> str:
 def _mapping(file: Path) -> dict[str, Any]:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{file}: cannot be read as JSON ({error}); copy or save the model again") from None
     if not isinstance(values, dict) or (file.name == "adapter_config.json" and not _names_base(values)):
         raise ValueError(f"{file}: is no config of a model (an adapter's names its base); copy or save the model again")

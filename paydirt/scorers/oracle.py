@@ -42,7 +42,7 @@ class Oracle(Scorer):
             try:
                 row = json.loads(line)
                 labels[row["id"]] = float(row["score"])
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
                 raise ValueError(
                     f"{path}:{number}: expected a JSON object with id and score, found {line[:80]!r}"
                 ) from None

@@ -169,6 +169,10 @@ def read_object(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}:{error.lineno}: malformed JSON at column {error.colno}: {error.msg}") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: byte {error.start} is not UTF-8; convert the file") from None
+    except (ValueError, RecursionError):
+        raise ValueError(
+            f"{path}: JSON nested too deeply, or an integer of thousands of digits; fix the file"
+        ) from None
     if not isinstance(value, dict) or not value:
         raise ValueError(f"{path}: expected a JSON object with one entry for each subtask")
     return value
