@@ -11,6 +11,7 @@ from rich.table import Table
 
 from paydirt.cli.flags import Set
 from paydirt.cli.shown import console
+from paydirt.units import UNITS, number
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,14 +50,17 @@ def show(table: pa.Table, title: str, columns: list[str] | None = None) -> None:
         numeric = table.num_rows > 0 and isinstance(table[name][0].as_py(), int | float)
         out.add_column(name, justify="right" if numeric else "left")
     for row in table.to_pylist():
-        out.add_row(*(_cell(row[name]) for name in names))
+        out.add_row(*(_cell(row[name], name) for name in names))
     console.print(out)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, column: str) -> str:
+    """A score is told apart by its fourth digit; what costs, by its third."""
     if value is None or (isinstance(value, float) and value != value):
         return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return number(value) if column.split("_")[-1] in UNITS else f"{value:.4g}"
 
 
 def write(table: pa.Table, out: Path) -> None:
@@ -142,7 +146,7 @@ def cost(
             wall = hours(flops, hardware, count=devices, mfu=utilisation)
             price = money(flops, hardware, count=devices, mfu=utilisation)
             extra = [f"{wall:.3g}", "" if price is None else f"{price:.3g}"]
-        out.add_row(name, f"{flops:.4g}", *extra)
+        out.add_row(name, number(float(flops)), *extra)
     console.print(out)
 
 
