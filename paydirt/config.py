@@ -33,6 +33,10 @@ def absolute(path: str) -> str:
     """A relative path that leads somewhere from the current directory as an absolute one, so that a written config can be
     run from anywhere; what leads nowhere (a hub id, a name, a misspelling) stays as it is.
     """
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"the path {path!r} is not UTF-8; rename the file") from None
     path = os.path.expanduser(path)
     fixed = re.split(r"[*?\[{]", path)[0]
     known = path if fixed == path else os.path.dirname(fixed) or "."

@@ -41,7 +41,8 @@ class Ray:
         share = self._share(len(units), device != "cpu")
         if device.startswith("cuda") and not share.gpu:
             raise ValueError(
-                f"device {device}, but no node of the Ray cluster has a GPU: start them by `ray start --num-gpus N`, or ask for cpu"
+                f"device {device}, but no node of the Ray cluster has a GPU: start them by `ray start --num-gpus N`, or "
+                "ask for cpu"
             )
         column.begin()
         opened = (column.spec.placed("cuda" if share.gpu else "cpu"), column.shared, column.shard_rows, column.spec.key)

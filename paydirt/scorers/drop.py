@@ -81,8 +81,8 @@ class Drop(Scorer):
 
     def training(self, depth: int, rate: float) -> TrainConfig:
         """So many epochs; of one trajectory, whatever the depth."""
-        values: dict[str, Any] = {"method": self.method, "learning_rate": rate, "epochs": depth, "batch_size": self.tune_batch_size}
-        values |= {"lora": self.lora.model_dump(), "schedule": "constant", "save": "no"}
+        values: dict[str, Any] = {"method": self.method, "learning_rate": rate, "epochs": depth}
+        values |= {"batch_size": self.tune_batch_size, "lora": self.lora.model_dump(), "schedule": "constant", "save": "no"}
         return parse(TrainConfig, values)
 
     def grid(self) -> Grid:

@@ -129,7 +129,7 @@ def test_paths_beyond_reason_are_named(paydirt: Any, tmp_path: Path) -> None:
         (tmp_path / "folder.jsonl", "folder.jsonl: neither a datasets directory nor a folder with"),
         (tmp_path / ("x" * 300 + ".jsonl"), "cannot be read (File name too long)"),
         ("", "no path of a file"),
-        (os.fsdecode(b"\xff.jsonl"), "the path is not UTF-8; rename the file"),
+        (os.fsdecode(b"\xff.jsonl"), "is not UTF-8; rename the file"),
     ):
         code, _, said = paydirt("dedup", "--pool", path, "--out", tmp_path / "out")
         assert code == 2, said
