@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,8 @@ from paydirt.artifacts import Artifact, open_artifact, reading
 from paydirt.config import parse
 from paydirt.data.pool import PoolConfig
 from paydirt.scores import Across, Statistic
+from paydirt.selection.combine import Combine
+from paydirt.selection.curriculum import Curriculum
 from paydirt.selection.policies.base import POLICIES, Policy
 from paydirt.selection.select import selected_ids
 from paydirt.stages import SelectStage
@@ -112,7 +114,7 @@ class Selection(Tabular):
 
 @spoken
 def select(
-    scores: Scores,
+    scores: Scores | Sequence[Scores],
     *,
     fraction: float | str | None = None,
     count: int | None = None,
@@ -123,6 +125,10 @@ def select(
     policy: Policy | str | Mapping[str, Any] | None = None,
     within: Statistic | None = None,
     across: Across | None = None,
+    weights: Sequence[float] | None = None,
+    combine: Combine | None = None,
+    curriculum: Curriculum | None = None,
+    difficulty: PathLike | None = None,
     seed: int = 0,
     out: PathLike | None = None,
     force: bool = False,
@@ -130,18 +136,29 @@ def select(
     """Choose a part of the pool by finished scores: give exactly one budget.
 
     `policy` orders the pool (default: the method's own); `within` and `across` change how similarities become one score.
+    Several scores of one pool are several targets: `weights` has a number for each, `combine` is `turns` or `ranks`.
+    `curriculum` is the order to train in, `difficulty` the finished scores that `easy_first` goes by.
     Raises ValueError as `paydirt select` does.
     """
     if isinstance(policy, str):
         POLICIES.get(policy)  # a name is refused as such, not as a part of a config
     budget = {"fraction": fraction, "count": count, "tokens": tokens, "words": words, "flops": flops}
     reduction = {key: value for key, value in (("within", within), ("across", across)) if value}
+    scores, *others = [scores] if isinstance(scores, Scores) else scores
+    weight, *more = weights or [1.0] * (1 + len(others))
+    if len(more) != len(others):
+        raise ValueError(f"weights: {1 + len(more)} for {1 + len(others)} targets; give one for each, or none")
     values = {
         "pool": scores.config["pool"],
         "scores": str(scores.path),
+        "weight": weight,
+        "others": [{"scores": str(other.path), "weight": own} for other, own in zip(others, more)],
         "selection": {
             "policy": plain(policy) if isinstance(policy, Mapping) else policy,
             "reduction": reduction or None,
+            "curriculum": curriculum,
+            "difficulty": str(difficulty) if difficulty else None,
+            **({"combine": combine} if combine else {}),
         },
         "budget": {key: value for key, value in budget.items() if value is not None},
         "seed": seed,

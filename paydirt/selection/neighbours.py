@@ -13,14 +13,18 @@ from typing import Any
 
 import numpy as np
 
-EXACT = 50_000  # rows up to which every pair is looked at
+EXACT = 20_000  # rows up to which every pair is looked at
 BLOCK = 1 << 24  # similarities held at a time
-STEP = 1e-6  # cosines are rounded to this, so that copies are equal whatever the order of additions
+STEP = np.float32(1e-6)  # cosines are rounded to this, so that copies are equal whatever the order of additions
 
 
 def cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Cosines float32 [n, m] of unit rows [n, d] and [m, d], rounded."""
-    return np.round(np.asarray(left) @ np.asarray(right).T, 6)
+    found = np.asarray(left) @ np.asarray(right).T
+    found /= STEP
+    np.rint(found, out=found)
+    found *= STEP
+    return np.asarray(found)
 
 
 def nearest_neighbours(
@@ -39,18 +43,23 @@ def nearest_neighbours(
     for start in range(0, n, max(1, BLOCK // n)):
         part = slice(start, min(start + max(1, BLOCK // n), n))
         similar = cosines(vectors[part], vectors)
-        if k < n:
-            edge = -np.partition(-similar, k - 1, axis=1)[:, k - 1 : k]
-            # Of those as near as the last one, the first in order.
-            spare = k - (similar > edge).sum(axis=1, keepdims=True)
-            level = similar == edge
-            keep = (similar > edge) | (level & (np.cumsum(level, axis=1) <= spare))
-            numbers = np.nonzero(keep)[1].reshape(-1, k)
-        else:
-            numbers = np.broadcast_to(np.arange(n), similar.shape)
+        numbers = _highest(similar, k)
         values = np.take_along_axis(similar, numbers, axis=1)
         order = np.argsort(-values, axis=1, kind="stable")
         yield part, np.take_along_axis(numbers, order, axis=1), np.take_along_axis(values, order, axis=1)
+
+
+def _highest(similar: np.ndarray, k: int) -> np.ndarray:
+    """Numbers [n, k] of each row's `k` highest in rising order; of those as high as the last one, the first."""
+    n = similar.shape[1]
+    if k == n:
+        return np.broadcast_to(np.arange(n), similar.shape)
+    numbers = np.sort(np.argpartition(similar, n - k, axis=1)[:, n - k :], axis=1)
+    edge = np.take_along_axis(similar, numbers, axis=1).min(axis=1, keepdims=True)
+    for row in np.flatnonzero((similar >= edge).sum(axis=1) > k).tolist():
+        above, level = np.flatnonzero(similar[row] > edge[row]), np.flatnonzero(similar[row] == edge[row])
+        numbers[row] = np.sort(np.concatenate([above, level[: k - len(above)]]))
+    return numbers
 
 
 def _by_lists(vectors: np.ndarray, k: int) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:

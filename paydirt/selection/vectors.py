@@ -15,11 +15,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from paydirt.artifacts import Artifact, fingerprint, open_artifact, reading
 from paydirt.files import file_digest
+
+if TYPE_CHECKING:
+    from paydirt.columns import Block, Spec
 
 SIMILARITIES = "similarities"
 ROWS = 8192  # rows read at a time
@@ -146,12 +150,17 @@ def _of_column(path: Path) -> Blocks:
     pool = ref.open()
     for start in range(0, len(column), ROWS):
         stop = min(start + ROWS, len(column))
-        block = column.read(np.arange(start, stop), only=("vectors",))
-        if "vectors" not in block.values:
-            raise ValueError(
-                f"{path}: the column {spec.name} holds no vectors; give one of embeddings or hidden states"
-            )
-        yield pool.ids(start, stop), block.array("vectors")
+        yield pool.ids(start, stop), _rows_of(column.read(np.arange(start, stop)), spec, path)
+
+
+def _rows_of(block: Block, spec: Spec, path: Path) -> np.ndarray:
+    if "vectors" in block.values:
+        return block.array("vectors")
+    if "features" in block.values:
+        from paydirt.columns.gradients import stored_rows
+
+        return np.asarray(stored_rows(block, spec.store_dtype).float().numpy())  # type: ignore[attr-defined]
+    raise ValueError(f"{path}: the column {spec.name} holds no vectors; give embeddings, hidden states or gradients")
 
 
 def _of_gradients(path: Path) -> Blocks:

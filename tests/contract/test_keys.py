@@ -26,7 +26,7 @@ from paydirt.data import decontaminate, dedup, split
 from paydirt.evaluation import responses
 from paydirt.models import tiny as tiny_module
 from paydirt.scorers.base import SCORERS
-from paydirt.selection.policies.base import POLICIES
+from paydirt.selection.policies.base import POLICIES, make_policy
 from paydirt.stages import Workspace
 
 from .test_scorers import OPTIONS
@@ -36,7 +36,7 @@ EXEMPT = {
     r"(.*\.)?device": "where it runs; results do not depend on it but for the last bits of floats",
     r"(model|selector)\.(path|tokenizer)": "places; weights and tokenizer enter as inputs (see the tests of files)",
     r"pool\.files(\..*)?": "places; the pool's content enters",
-    r"pool\.(form|on_bad|split)": "how the pool is read; its content enters",
+    r"pool\.(form|on_bad|split|columns)(\..*)?": "how the pool is read; its content enters",
     r"pool\.prefix_ids": "changes the ids, which enter with the content",
     r"target\.(data|references|test)": "places; references and tests enter by content",
     r"(.*\.)?labels": "a place; the labels enter by content",
@@ -202,13 +202,18 @@ def test_every_field_of_selecting(
     with monkeypatch.context() as patch:
         patch.setattr(stages, "build", artifacts.build)
         scores = tiny.score("bm25", tmp_path / "scores", Workspace(tmp_path / "shared"))
-    spec: Any = {"name": policy} | ({"shares": {"sums": 1.0, "chat": 2.0}} if policy == "quota" else {})
-    how = {"policy": spec, "reduction": {"within": "max", "across": "max"}}
+        other = tiny.score("length", tmp_path / "other", Workspace(tmp_path / "shared"))
+    told = {"quota": {"shares": {"sums": 1.0, "chat": 2.0}}, "tsds": {"vectors": "similarities"}}
+    how = {"policy": {"name": policy, **told.get(policy, {})}, "reduction": {"within": "max", "across": "max"}}
     values = {"pool": tiny.pool, "scores": str(scores.path), "selection": how, "budget": {"flops": 1e5}}
+    values |= {"others": [{"scores": str(other.path)}]}
     exempt = dict(EXEMPT)
     EXEMPT.pop(r"(scores|selection|data|responses|folder|references|exports)(\..*)?")  # here it is no place
-    EXEMPT["scores"] = "a place"
-    EXEMPT[r"budget\.(fraction|count|tokens)"] = "one kind of budget at a time; another is another config"
+    EXEMPT[r"scores|others\.0\.scores"] = "places; the scores enter by content"
+    if not make_policy(how["policy"]).draws:
+        EXEMPT["seed"] = "the policy draws nothing, which is said"
+    EXEMPT[r"selection\.(difficulty|policy\.vectors)"] = "places; what lies there enters by content"
+    EXEMPT[r"budget\.(fraction|count|tokens|words)"] = "one kind of budget at a time; another is another config"
     try:
         assert_every_field_decides(key, "select", values | {"flops_per_token": 2.0})
     finally:

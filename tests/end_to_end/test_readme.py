@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from paydirt.scorers.listing import methods_markdown
+from paydirt.selection.policies.base import policies_markdown
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 
@@ -36,8 +37,9 @@ def test_every_readme_command_runs(tmp_path: Path) -> None:
 
 
 def test_the_table_of_methods_is_current() -> None:
-    """The README's table is what `paydirt methods` prints."""
+    """The README's tables are what `paydirt methods` prints."""
     assert methods_markdown() in README.read_text(encoding="utf-8")
+    assert policies_markdown() in README.read_text(encoding="utf-8")
 
 
 def test_the_example_of_a_new_method_works() -> None:

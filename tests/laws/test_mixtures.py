@@ -1,4 +1,4 @@
-"""Selections of several shares, targets and orders, on disk as a user gets them: what is chosen, counted, written, refused."""
+"""Selections of several shares, targets and orders, on disk as a user gets them: chosen, counted, written, refused."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_shares_by_a_field_of_the_records(tiny: Tiny, scored: Artifact, here: Wo
     assert all(abs(levels[:k].count(0) - k * 2 / 3) <= 1 for k in range(12))
     with pytest.raises(ValueError, match=r"pool\.jsonl:1: .*no field 'levle' to share by; did you mean 'level'\?"):
         tiny.select(scored, tmp_path / "t", here, COUNT, {"name": "quota", "by": "levle"})
-    with pytest.raises(ValueError, match="the field 'messages' of .* is list, which names no group"):
+    with pytest.raises(ValueError, match=r"the field 'messages' of .* is list, which names no group"):
         tiny.select(scored, tmp_path / "t", here, COUNT, {"name": "quota", "by": "messages"})
 
 
@@ -105,10 +105,9 @@ def test_several_targets_take_turns_by_weight_or_sum_their_ranks(tiny: Tiny, her
     others = [{"scores": str(targets["capitals"].path), "weight": 1}]
     turns = tiny.select(targets["sums"], tmp_path / "turns", here, COUNT, others=others, weight=3)
     order = selected_ids(turns.path)
-    tops = {
-        name: selected_ids(tiny.select(t, tmp_path / f"top-{name}", here, {"count": 60}).path)
-        for name, t in targets.items()
-    }
+    tops = {}
+    for name, scores in targets.items():
+        tops[name] = selected_ids(tiny.select(scores, tmp_path / f"top-{name}", here, {"count": 60}).path)
     expected: list[str] = []
     for name in ("sums", "sums", "capitals", "sums") * 3:
         expected.append(next(id for id in tops[name] if id not in expected))
@@ -131,7 +130,7 @@ def test_curricula_order_the_file_and_leave_the_ranks(
     length = tiny.score("length", tmp_path / "length", here)
     tokens = {id: row["tokens"] for id, row in table(plain.path).items()}
     best = selected_ids(plain.path)
-    short = sorted(reversed(best), key=lambda id: tokens[id])
+    short = sorted(best, key=lambda id: (tokens[id], -best.index(id)))
     for curriculum, more, expected in (
         ("best_last", {}, best[::-1]),
         ("short_first", {}, short),
@@ -226,7 +225,7 @@ def test_what_would_be_top_under_another_name_is_refused(
 ) -> None:
     """One number an example: nothing to spread, to take turns over or to compare by."""
     length = tiny.score("length", tmp_path / "length", here)
-    with pytest.raises(ValueError, match="one column|one subtask|have one"):
+    with pytest.raises(ValueError, match=r"one column|one subtask|have one"):
         tiny.select(length, tmp_path / "x", here, COUNT, policy)
 
 
