@@ -48,7 +48,11 @@ if TYPE_CHECKING:
     from paydirt.scorers.base import Scorer as Scorer
     from paydirt.scorers.bm25 import BM25 as BM25
     from paydirt.scorers.cascade import Cascade as Cascade
+    from paydirt.scorers.consensus import Consensus as Consensus
+    from paydirt.scorers.drop import Drop as Drop
+    from paydirt.scorers.dsir import DSIR as DSIR
     from paydirt.scorers.embed import Embed as Embed
+    from paydirt.scorers.gist import Gist as Gist
     from paydirt.scorers.gradient import Gradient as Gradient
     from paydirt.scorers.ifd import IFD as IFD
     from paydirt.scorers.learned import Learned as Learned
@@ -57,6 +61,7 @@ if TYPE_CHECKING:
     from paydirt.scorers.perplexity import Perplexity as Perplexity
     from paydirt.scorers.random import Random as Random
     from paydirt.scorers.rds import RDS as RDS
+    from paydirt.scorers.tov import ToV as ToV
     from paydirt.selection.policies.base import Policy as Policy
     from paydirt.selection.policies.diverse import MMR as MMR
     from paydirt.selection.policies.diverse import Facility as Facility

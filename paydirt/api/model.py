@@ -101,7 +101,7 @@ def model_values(model: ModelLike | None) -> Any:
     if isinstance(model, Model):
         return {**model.config["model"], "path": str(model.model), "tokenizer": None, "revision": None}
     if isinstance(model, Mapping):
-        return plain(model)
+        return {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in model.items()}
     return model if isinstance(model, ModelConfig | None) else {"path": os.fspath(model)}
 
 

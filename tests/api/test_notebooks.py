@@ -16,11 +16,11 @@ target = pay.Target.from_records({references!r}, name="t")
 """
 
 
-def run(code: str, tiny: Tiny, **more: str) -> tuple[str, str]:
+def run(code: str, tiny: Tiny, first: str = "", **more: str) -> tuple[str, str]:
     """stdout and stderr of a process that has a pool and a target open; the test fails where it fails."""
     names = {"pool": str(tiny.root / "pool.jsonl"), "references": str(tiny.root / "references.jsonl")}
     done = subprocess.run(
-        [sys.executable, "-c", OPENED.format(**names) + code],
+        [sys.executable, "-c", first + OPENED.format(**names) + code],
         capture_output=True,
         text=True,
         env=environment(**more),
@@ -127,9 +127,17 @@ for _ in track(range(0, 60, 20), "scoring", 20, 60):
 
 
 def test_pandas_is_asked_for_where_it_is_needed(tiny: Tiny) -> None:
-    code = """
+    without = """
 import sys
-sys.modules["pandas"] = None  # not installed
+
+class NotInstalled:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "pandas":
+            raise ImportError(name)
+
+sys.meta_path.insert(0, NotInstalled())
+"""
+    code = """
 scores = pay.score(pool, target, "length")
 print(scores.to_arrow().num_rows)
 try:
@@ -137,5 +145,5 @@ try:
 except ValueError as error:
     print(error)
 """
-    out, _ = run(code, tiny)
+    out, _ = run(code, tiny, without)
     assert out.splitlines() == ["60", "pandas is not installed; `pip install pandas`, or use to_arrow()"]

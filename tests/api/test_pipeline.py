@@ -30,7 +30,7 @@ def target(tiny: Tiny) -> pay.Target:
 
 @pytest.fixture(scope="module")
 def model(tiny: Tiny) -> dict[str, Any]:
-    return {"path": str(tiny.model), "device": "cpu"}
+    return {"path": tiny.model, "device": "cpu"}
 
 
 @pytest.fixture(scope="module")

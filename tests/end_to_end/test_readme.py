@@ -48,7 +48,7 @@ def test_the_example_of_a_new_method_works() -> None:
 
     from paydirt.scorers.base import SCORERS, Scorer
 
-    (code,) = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
+    (code,) = re.findall(r"^```python\n(class .*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
     space: dict = {"Scorer": Scorer, "np": np, "__name__": "example"}
     try:
         exec(code, space)
