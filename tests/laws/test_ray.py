@@ -262,16 +262,37 @@ def joined(who: Ray) -> list[cluster.Node]:
     return cluster.nodes()
 
 
+WARMUP = [
+    "--warmup-epochs",
+    "1",
+    "--warmup-fraction",
+    "0.5",
+    "--warmup-batch-size",
+    "8",
+    "--k",
+    "64",
+    "--checkpoints",
+    "1",
+]
+
+
+@pytest.mark.parametrize(("method", "options"), [("ppl", ["--tune-epochs", "0"]), ("gradient", WARMUP)])
 def test_a_score_by_the_command_is_that_of_one_process(
-    two_nodes: Any, tiny: Tiny, paydirt: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: str,
+    options: list[str],
+    two_nodes: Any,
+    tiny: Tiny,
+    paydirt: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     set_shard_rows(monkeypatch, 16)
     found = []
     for name, more in (("local", ["--workers", "1"]), ("ray", ["--execution", "ray", "--address", two_nodes.address])):
         files = ["--pool", tiny.pool["files"][0], "--target", "t", "--references", tiny.target["references"]]
-        model = ["--model", str(tiny.model), "--max-length", "128", "--tune-epochs", "0"]
+        model = ["--model", str(tiny.model), "--max-length", "128", *options]
         place = ["--out", str(tmp_path / name), "--cache", str(tmp_path / f"{name}-cache")]
-        code, _, err = paydirt("score", "ppl", *files, *model, *place, *more)
+        code, _, err = paydirt("score", method, *files, *model, *place, *more)
         assert code == 0, err
         found.append((files_of(tmp_path / name), Ledger(tmp_path / name).entries()[-1].measured_flops))
     assert found[0] == found[1]
