@@ -137,13 +137,16 @@ def again(path: Path) -> str:
 @contextmanager
 def reading(path: Path, what: str = "") -> Iterator[None]:
     """Around reading an artifact's file: what damage makes readers raise becomes the error that names it and the remedy."""
+    from tokenize import TokenError  # of an array's damaged header
+
     import pyarrow as pa
 
+    damage = (OSError, EOFError, KeyError, TypeError, AttributeError, IndexError, ValueError, SyntaxError, TokenError)
     try:
         yield
     except Damaged:
         raise
-    except (OSError, EOFError, KeyError, TypeError, AttributeError, IndexError, ValueError, pa.ArrowException) as error:
+    except (*damage, pa.ArrowException) as error:
         fault = f"{type(error).__name__}: {(str(error).strip() or 'no further word').splitlines()[0][:160]}"
         raise damaged(path, f"{what} cannot be read ({fault})" if what else f"cannot be read ({fault})") from error
 

@@ -30,7 +30,7 @@ from paydirt.cost.methods import SAFETY, as_counted
 from paydirt.models.load import LoraSpec
 from paydirt.scorers.base import Job, Scorer
 from paydirt.scores import Column, Reduction
-from paydirt.training.config import TrainConfig, predict_training_cost
+from paydirt.training.config import MOST_EPOCHS, TrainConfig, predict_training_cost
 from paydirt.types import Cost, Target
 
 
@@ -45,7 +45,9 @@ class Gradient(Scorer):
     reduction: ClassVar[Reduction] = Reduction(within="mean", across="max")
 
     warmup_fraction: float = Field(0.05, gt=0, le=1, description="share of the pool to warm up on")
-    warmup_epochs: int = Field(4, ge=0, description="epochs, each a checkpoint; 0 takes the model as it is (sgd, sign)")
+    warmup_epochs: int = Field(
+        4, ge=0, le=MOST_EPOCHS, description="epochs, each a checkpoint; 0 takes the model as it is (sgd, sign)"
+    )
     warmup_method: Literal["lora", "full"] = Field("lora", description="parameters that train and give gradients")
     warmup_learning_rate: float = Field(2e-5, gt=0, description="highest rate of the warm-up's linear schedule")
     warmup_batch_size: int = Field(32, ge=1, description="sequences an optimizer step of the warm-up")

@@ -28,7 +28,7 @@ from paydirt.cost.methods import SAFETY, as_counted, selection_cost
 from paydirt.data.tokens import TokenStore
 from paydirt.models.load import ModelConfig, model_identity
 from paydirt.scorers.base import Job, Scorer
-from paydirt.training.config import TrainConfig, predict_training_cost
+from paydirt.training.config import MOST_EPOCHS, TrainConfig, predict_training_cost
 from paydirt.training.shared import tuned_model
 from paydirt.types import Cost
 
@@ -47,7 +47,9 @@ class Perplexity(Scorer):
     default_policy: ClassVar[str] = "low"
 
     tokens: Literal["supervised", "all"] = Field("supervised", description="tokens whose loss is averaged")
-    tune_epochs: float = Field(25, ge=0, description="epochs on the references; 0 scores with the model as it is")
+    tune_epochs: float = Field(
+        25, ge=0, le=MOST_EPOCHS, description="epochs on the references; 0 scores with the model as it is"
+    )
     tune_method: Literal["lora", "full"] = Field("lora", description="parameters tuned on the references")
     tune_learning_rate: float = Field(2e-5, gt=0, description="highest rate of the tuning's linear schedule")
     tune_batch_size: int = Field(32, ge=1, description="sequences an optimizer step of the tuning")

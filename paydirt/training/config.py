@@ -19,6 +19,8 @@ from paydirt.types import Cost
 
 VERSION = 3  # raise when the same config, examples and seed train another model: tuned models are then stale
 
+MOST_EPOCHS = 10_000  # a training of more would never end, and nobody means it
+
 RECIPES: dict[str, dict[str, Any]] = {
     "seeds": {
         "method": "lora",
@@ -54,7 +56,7 @@ class TrainConfig(Config):
     learning_rate: float = Field(2e-5, gt=0)
     small_fraction: float = Field(0.0, ge=0, description="selections up to this share of the pool use the next rate")
     small_fraction_learning_rate: float | None = Field(None, gt=0)
-    epochs: float = Field(1, gt=0)
+    epochs: float = Field(1, gt=0, le=MOST_EPOCHS)
     batch_size: int = Field(32, ge=1, description="sequences an optimizer step, by accumulation")
     micro_batch_size: int | None = Field(None, ge=1, description="sequences a pass; default: the whole batch")
     weighting: Literal["tokens", "sequences"] = Field(

@@ -145,3 +145,32 @@ def test_numbers_of_thousands_of_digits_and_deep_nesting_are_named_with_their_fi
     assert code == 2, said
     assert str(path) in said
     assert len(said) < 2000
+
+
+@pytest.mark.parametrize(
+    ("verb", "flags"),
+    [
+        ("train", ("--epochs", "1e9")),
+        ("gradient", ("--warmup-epochs", str(2**64 + 1))),
+        ("ppl", ("--tune-epochs", "1e308")),
+    ],
+)
+def test_a_training_that_would_never_end_is_refused(
+    paydirt: Any, tiny: Tiny, tmp_path: Path, verb: str, flags: tuple[str, str]
+) -> None:
+    target = ("--target", "t", "--references", tiny.root / "references.jsonl")
+    data = ("--data",) if verb == "train" else ("score", verb, *target, "--pool")
+    command = (*(("train",) if verb == "train" else ()), *data, tiny.root / "pool.jsonl", "--model", tiny.model)
+    code, _, said = paydirt(*command, *flags, "--out", tmp_path / "o", "--cache", tmp_path / "cache")
+    assert code == 2, said
+    assert "less than or equal to 10000" in " ".join(said.split())
+
+
+def test_an_array_whose_header_is_damaged(paydirt: Any, tiny: Tiny, tmp_path: Path) -> None:
+    """numpy tokenises the header, and a bracket without its fellow is a TokenError, which no list of errors had."""
+    scores = tiny.score("bm25", tmp_path / "scores", Workspace(tmp_path / "cache"))
+    path = scores.path / "values" / "00000.npy"
+    path.write_bytes(path.read_bytes().replace(b"), }", b"(, }", 1).ljust(path.stat().st_size))
+    code, _, said = paydirt("select", scores.path, "--count", 3, "--out", tmp_path / "o", "--cache", tmp_path / "cache")
+    assert code == 2, said
+    assert "values/00000.npy cannot be read (" in " ".join(said.split())

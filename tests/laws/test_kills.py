@@ -99,6 +99,8 @@ def test_killed_anywhere_and_run_again_it_leaves_the_same_bytes(stage: str, grou
         out = ["--out", str(tmp_path / place / "out")]
         return call([*arguments, *out], tmp_path / place, SLOWEST, kill_after, cache=tmp_path / place / "cache")
 
+    call(["--version"], tmp_path)  # the first call waits for the fork server's libraries
+    starting = call(["--version"], tmp_path).seconds  # before that there is nothing to interrupt
     quiet = run("quiet")
     assert quiet.code == 0, quiet.text
     right = whole(tmp_path / "quiet")
@@ -114,9 +116,11 @@ def test_killed_anywhere_and_run_again_it_leaves_the_same_bytes(stage: str, grou
 
     random = Random(f"{stage}-{os.environ.get('PAYDIRT_KILL_SEED', '0')}")
     killed, halves, late = 0, 0, 0
-    reach = 0.4 if kills >= 5 else 0.9  # of the quiet time: many kills go far together, since each run goes on from the last
+    # Shares of the quiet time. Many kills go far together, since each run goes on from the last; few must come late enough
+    # to find work begun.
+    early, late_enough = (0.1, 0.5) if share >= 10 else (0.4, 1.0)
     while killed < kills and late < 2 * kills:
-        done = run("killed", kill_after=random.uniform(0.05, reach) * quiet.seconds)
+        done = run("killed", kill_after=starting + random.uniform(early, late_enough) * (quiet.seconds - starting))
         assert done.code in (0, None), done.text
         if done.code is None:
             killed += 1
