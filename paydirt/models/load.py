@@ -18,7 +18,7 @@ from paydirt.models.identity import adapter_config as adapter_config
 from paydirt.models.identity import base_of as base_of
 from paydirt.models.identity import is_adapter as is_adapter
 from paydirt.models.identity import model_fingerprint as model_fingerprint
-from paydirt.models.identity import resolved_revision as resolved_revision
+from paydirt.models.identity import pinned
 
 if TYPE_CHECKING:
     import torch
@@ -100,7 +100,7 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(
             path,
             trust_remote_code=config.trust_remote_code,
-            **_pinned(path, config.revision if path == config.path else None),
+            **pinned(path, config.revision if path == config.path else None),
         )
     except Exception as error:  # files cut short or of another shape make transformers raise anything
         raise ValueError(
@@ -127,8 +127,8 @@ def load_model(config: ModelConfig, train_adapter: bool = False) -> PreTrainedMo
     path, revision = config.path, config.revision
     if is_adapter(path):
         path, revision = base_of(path), adapter_config(path).get("revision")
-    options |= _pinned(path, revision)
     try:
+        options |= pinned(path, revision)
         model, report = AutoModelForCausalLM.from_pretrained(path, **options, output_loading_info=True)
     except Exception as error:  # as above
         raise ValueError(f"{path}: no causal language model could be loaded ({_first_line(error)})") from error
@@ -158,12 +158,6 @@ def missing_weights(path: str) -> list[str]:
     except Exception as error:  # as above
         raise ValueError(f"{path}: no causal language model could be loaded ({_first_line(error)})") from error
     return sorted(report["missing_keys"]) + sorted(str(name) for name, *_ in report["mismatched_keys"])
-
-
-def _pinned(path: str, revision: str | None) -> dict[str, str]:
-    """The commit that identifies a hub id is the one that is loaded; nothing for a directory."""
-    commit = resolved_revision(path, revision) or revision
-    return {"revision": commit} if commit else {}
 
 
 def _quantization(config: ModelConfig, device: str) -> dict[str, Any]:

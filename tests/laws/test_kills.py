@@ -58,7 +58,9 @@ STAGES: dict[str, Callable[[Ground], list[str]]] = {
     "ifd": lambda g: scoring(g, "ifd"),
     "gradient": lambda g: scoring(g, "gradient", *WARMUP),
     "gradient-without-store": lambda g: scoring(g, "gradient", *WARMUP, "--no-store"),
-    "train-full": lambda g: training(g, "--method", "full", "--save", "steps", "--save-steps", "4", "--keep-checkpoints"),
+    "train-full": lambda g: training(
+        g, "--method", "full", "--save", "steps", "--save-steps", "4", "--keep-checkpoints"
+    ),
     "train-lora": lambda g: training(g, "--method", "lora", "--save", "epoch"),
     "dedup": lambda g: ["dedup", "--pool", g.pool],
     "decontaminate": lambda g: ["decontaminate", "--pool", g.pool, "--references", str(g.root / "references.jsonl")],

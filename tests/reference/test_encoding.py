@@ -111,7 +111,9 @@ class TestLlama2:
         enc = encoder(byte_tokenizer(), "llama2", 200)
         two = enc.encode(chat("system: be kind", "system: be short", "user: hi", "assistant: hello"))
         assert "<<SYS>>\nbe kind\n\nbe short\n<</SYS>>" in whole_text(enc, two)
-        with pytest.raises(ValueError, match=r"a system turn \('be kind'\) that no user turn follows.*use template 'tulu'"):
+        with pytest.raises(
+            ValueError, match=r"a system turn \('be kind'\) that no user turn follows.*use template 'tulu'"
+        ):
             enc.encode(chat("user: hi", "assistant: hello", "system: be kind", "assistant: yes"))
 
     def test_the_first_word_is_learnt_although_its_token_begins_with_the_space(self) -> None:
