@@ -7,6 +7,8 @@ from typing import Any
 
 from paydirt.artifacts import MANIFEST, Artifact, open_artifact, read_json, reading
 from paydirt.cost.ledger import Entry, Ledger
+from paydirt.data.tally import lines_of
+from paydirt.units import lines_of_notes, number
 
 
 def describe(
@@ -34,8 +36,10 @@ def describe(
 
 def _artifact(artifact: Artifact) -> list[str]:
     m = artifact.manifest
-    lines = [f"{artifact.path}: output of stage {m['stage']}, finished {m['finished']} in {m['seconds']} s"]
-    lines += [f"  {k}: {v}" for k, v in m["notes"].items()]
+    lines = [f"{artifact.path}: output of stage {m['stage']}, finished {m['finished']} in {number(m['seconds'], 's')}"]
+    lines += [f"  {line}" for line in lines_of_notes({k: v for k, v in m["notes"].items() if k != "pool"})]
+    if "pool" in m["notes"]:
+        lines += [f"  {line}" for line in lines_of(m["notes"]["pool"])]
     lines += [f"  input {k}: {v}" for k, v in m["inputs"].items()]
     lines += [f"  {len(m['outputs'])} files, fingerprint {m['fingerprint']}"]
     lines += [f"  versions: {', '.join(f'{k} {v}' for k, v in m['versions'].items())}"]
@@ -75,7 +79,7 @@ def _ledger_line(entry: Entry) -> str:
     memory = f"{entry.peak_bytes / 2**20:.0f} MB on {entry.device}"
     return (
         f"  ledger {entry.stage} {entry.what}: predicted {entry.predicted_flops:.3g} FLOPs, measured {measured}, "
-        f"{entry.tokens} tokens, {entry.seconds:.1f} s, peak {memory}"
+        f"{number(entry.tokens)} tokens, {number(entry.seconds, 's')}, peak {memory}"
     )
 
 
@@ -91,7 +95,6 @@ def _study(path: Path) -> list[str]:
 def _data(path: Path, how: dict[str, Any], cache: Path | None) -> list[str]:
     from paydirt.config import parse
     from paydirt.data.pool import PoolConfig, open_pool
-    from paydirt.data.tally import lines_of
 
     pool = open_pool(parse(PoolConfig, {"files": [str(path)], **how}, where=str(path)), cache)
     lines = [f"{path}: {len(pool)} examples in form {pool.form!r}, fingerprint {pool.fingerprint}"]

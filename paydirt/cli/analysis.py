@@ -10,6 +10,7 @@ from rich.table import Table
 
 from paydirt.cli.flags import Set
 from paydirt.cli.shown import console
+from paydirt.units import UNITS, number
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,14 +53,17 @@ def show(table: pa.Table, title: str, columns: list[str] | None = None) -> None:
         numeric = table.num_rows > 0 and isinstance(table[name][0].as_py(), int | float)
         out.add_column(name, justify="right" if numeric else "left")
     for row in table.to_pylist():
-        out.add_row(*(_cell(row[name]) for name in names))
+        out.add_row(*(_cell(row[name], name) for name in names))
     console.print(out)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, column: str) -> str:
+    """A score is told apart by its fourth digit; what costs, by its third."""
     if value is None or (isinstance(value, float) and value != value):
         return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return number(value) if column.split("_")[-1] in UNITS else f"{value:.4g}"
 
 
 def write(table: pa.Table, out: Path) -> None:
@@ -133,7 +137,7 @@ def cost(
         out.add_column(name, justify="left" if name == "part" else "right")
     for part, flops, wall, price in quote.lines:
         extra = [f"{wall:.3g}", "" if price is None else f"{price:.3g}"] if wall is not None else []
-        out.add_row(part, f"{flops:.4g}", *extra)
+        out.add_row(part, number(float(flops)), *extra)
     console.print(out)
 
 

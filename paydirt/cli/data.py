@@ -12,7 +12,7 @@ from rich.table import Table
 from paydirt.artifacts import Artifact
 from paydirt.cli.flags import Cache, Force, Out, Seed, workspace
 from paydirt.cli.pool import PoolFiles, pool_config, reads_pool
-from paydirt.cli.shown import console, report_artifact
+from paydirt.cli.shown import console, say_artifact
 from paydirt.config import parse
 
 
@@ -55,7 +55,7 @@ def decontaminate(
         "references": references or [],
     }
     made = run_decontaminate(parse(DecontaminateStage, values, where="decontaminate"), out, workspace(cache, force))
-    report_artifact(made)
+    say_artifact(made)
     show_matches(made, shown)
 
 
@@ -90,7 +90,7 @@ def dedup(
     from paydirt.stages_data import DedupStage, run_dedup
 
     values = {"pool": pool_config(pool, reading).to_dict(), "threshold": threshold, "ngram": ngram, "part": part}
-    report_artifact(run_dedup(parse(DedupStage, values, where="dedup"), out, workspace(cache, force)))
+    say_artifact(run_dedup(parse(DedupStage, values, where="dedup"), out, workspace(cache, force)))
 
 
 def split(
@@ -107,7 +107,7 @@ def split(
     from paydirt.stages_data import SplitStage, run_split
 
     values = {"pool": pool_config(pool, reading).to_dict(), "points": points, "source": source, "seed": seed}
-    report_artifact(run_split(parse(SplitStage, values, where="split"), out, workspace(cache, force)))
+    say_artifact(run_split(parse(SplitStage, values, where="split"), out, workspace(cache, force)))
 
 
 def export(
@@ -120,7 +120,7 @@ def export(
     """Add a selection to a folder as messages, with entries for LLaMA-Factory and axolotl; TRL takes the file as it is."""
     from paydirt.interop.export import export as run
 
-    report_artifact(run(selection, out, name, cache, "anything" if force else "nothing"))
+    say_artifact(run(selection, out, name, cache, "anything" if force else "nothing"))
 
 
 def import_scores(
@@ -139,7 +139,7 @@ def import_scores(
     from paydirt.interop.published import ImportStage, run_import
 
     values = {"pool": pool_config(pool, reading).to_dict(), "folder": str(folder), "task": task, "kind": kind}
-    report_artifact(run_import(parse(ImportStage, values, where="import-scores"), out, workspace(cache, force)))
+    say_artifact(run_import(parse(ImportStage, values, where="import-scores"), out, workspace(cache, force)))
 
 
 def import_gradients(
@@ -158,7 +158,7 @@ def import_gradients(
 
     values = {"folder": str(folder), "checkpoint": checkpoint, "direction": direction, "dtype": dtype}
     stage = parse(GradientsStage, {"pool": pool_config(pool, reading).to_dict(), **values}, where="import-gradients")
-    report_artifact(run_gradients(stage, out, workspace(cache, force)))
+    say_artifact(run_gradients(stage, out, workspace(cache, force)))
 
 
 def tiny(
@@ -178,4 +178,4 @@ def tiny(
 
     values = {"layers": layers, "hidden": hidden, "vocabulary": vocabulary, "steps": steps, "seed": seed}
     stage = parse(TinyStage, {"pool": pool_config(pool, reading).to_dict(), **values}, where="tiny")
-    report_artifact(run_tiny(stage, out, workspace(cache, force)))
+    say_artifact(run_tiny(stage, out, workspace(cache, force)))

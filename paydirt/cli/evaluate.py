@@ -10,8 +10,9 @@ from rich.table import Table
 
 from paydirt.artifacts import Artifact
 from paydirt.cli.flags import Cache, Device, Force, MaxLength, Precision, Template, workspace
-from paydirt.cli.shown import console
+from paydirt.cli.shown import console, say_artifact
 from paydirt.config import parse
+from paydirt.units import lines_of_notes
 
 
 def register(app: typer.Typer) -> None:
@@ -122,8 +123,7 @@ def show(artifact: Artifact) -> None:
     from paydirt.stages import read_result
 
     result = read_result(artifact.path)
-    state = "wrote {}" if artifact.fresh else "{} is up to date; nothing was done"
-    console.print(state.format(artifact.path), markup=False, soft_wrap=True)
+    say_artifact(artifact, notes={})
     table = Table(title=f"{result.target}: {result.n} items", title_justify="left")
     for column in ("metric", "value", "± standard error"):
         table.add_column(column, justify="left" if column == "metric" else "right")
@@ -135,9 +135,8 @@ def show(artifact: Artifact) -> None:
     if len(result.by_subtask) > 1:
         details = artifact.path / "subtasks.json"
         console.print(_subtask_table(json.loads(details.read_text()) if details.exists() else {}, result.by_subtask))
-    for name, setting in result.settings.items():
-        if setting not in (None, 0, [], ""):
-            console.print(f"  {name}: {setting}", markup=False, soft_wrap=True)
+    for line in lines_of_notes({name: setting for name, setting in result.settings.items() if setting != 0}):
+        console.print(f"  {line}", markup=False, soft_wrap=True)
 
 
 def _subtask_table(details: dict[str, dict[str, float]], shown: dict[str, float]) -> Table:

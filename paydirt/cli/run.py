@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from paydirt.cli.flags import Address, Cache, Execution, Force, Gpus, Workers, workspace
-from paydirt.cli.shown import console, report_artifact
+from paydirt.cli.shown import console, say_artifact
 from paydirt.config import parse
 from paydirt.progress import say
 from paydirt.training.launcher import refuse_launcher
@@ -63,7 +63,7 @@ def run(
         folder = recipe.absolute().parent
         place = out or folder.with_name(folder.name + "-replayed")
         made_by = workspace(cache, force, workers, gpus, execution, address)
-        report_artifact(function(parse(cls, values, where=str(recipe)), place, made_by))
+        say_artifact(function(parse(cls, values, where=str(recipe)), place, made_by))
     else:
         raise ValueError(f"{recipe}: unknown stage {stage!r}; {did_you_mean(stage, [*STAGES, 'study'])}")
 

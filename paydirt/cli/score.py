@@ -34,8 +34,9 @@ from paydirt.cli.flags import (
 from paydirt.cli.groups import CheapToDear
 from paydirt.cli.options import options_of, with_options, with_settings
 from paydirt.cli.pool import PoolFiles, pool_values, reads_pool
-from paydirt.cli.shown import console, report_artifact
+from paydirt.cli.shown import console, say_artifact
 from paydirt.config import parse
+from paydirt.units import number
 
 score_app = typer.Typer(
     cls=CheapToDear, no_args_is_help=True, help="Score every pool example for a target: one command a method."
@@ -92,9 +93,11 @@ def register(app: typer.Typer) -> None:
             )
             if dry_run:
                 cost = predict_score(stage, workspace(cache))
-                console.print(f"{name}: {cost.flops:.4g} FLOPs over {cost.tokens} tokens; nothing was run")
+                console.print(
+                    f"{name}: {number(cost.flops, 'FLOPs')} over {number(cost.tokens)} tokens; nothing was run"
+                )
                 return
-            report_artifact(score(stage, out, workspace(cache, force, workers, gpus, execution, address)))
+            say_artifact(score(stage, out, workspace(cache, force, workers, gpus, execution, address)))
 
         command.__name__ = name
         command.__doc__ = scorer.__doc__

@@ -9,7 +9,7 @@ import typer
 
 from paydirt.cli.flags import Cache, Force, Out, Seed, workspace
 from paydirt.cli.options import with_settings
-from paydirt.cli.shown import report_artifact
+from paydirt.cli.shown import say_artifact
 from paydirt.config import parse
 
 
@@ -90,7 +90,7 @@ def select(
         },
         where="select",
     )
-    report_artifact(run(stage, out, workspace(cache, force)))
+    say_artifact(run(stage, out, workspace(cache, force)))
 
 
 def _shares(given: list[str]) -> dict[str, float]:

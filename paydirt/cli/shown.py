@@ -1,19 +1,24 @@
-"""What a verb shows of the artifact that it made."""
+"""What every verb shows of the artifact that it made."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from paydirt.artifacts import Artifact
 from paydirt.progress import results_console
+from paydirt.units import lines_of_notes
 
 console = results_console()
 
 
-def report_artifact(artifact: Artifact) -> None:
-    """Say what a stage left, or that there was nothing to do."""
-    if artifact.fresh:
-        console.print(f"wrote {artifact.path}", markup=False, soft_wrap=True)
-    else:
-        console.print(f"{artifact.path} is up to date; nothing was done", markup=False, soft_wrap=True)
-    for key, value in artifact.notes.items():
-        if key != "pool" and (not isinstance(value, dict | list) or len(str(value)) < 200):
-            console.print(f"  {key}: {value}", markup=False, soft_wrap=True)
+def say_artifact(artifact: Artifact, notes: Mapping[str, Any] | None = None) -> None:
+    """What was made or that there was nothing to do; then its notes (default: the manifest's, in words).
+
+    What became of the pool's records is said at the end of the command, of every pool that it opened.
+    """
+    state = "wrote {}" if artifact.fresh else "{} is up to date; nothing was done"
+    console.print(state.format(artifact.path), markup=False, soft_wrap=True)
+    told = {key: value for key, value in artifact.notes.items() if key != "pool"} if notes is None else notes
+    for line in lines_of_notes(told):
+        console.print(f"  {line}", markup=False, soft_wrap=True)

@@ -23,7 +23,7 @@ from paydirt.cli.flags import (
 )
 from paydirt.cli.options import options_of, with_options, with_settings
 from paydirt.cli.pool import pool_values, reads_pool
-from paydirt.cli.shown import report_artifact
+from paydirt.cli.shown import say_artifact
 from paydirt.config import parse
 from paydirt.progress import say
 
@@ -68,7 +68,7 @@ def train(
         },
         where="train",
     )
-    report_artifact(run(stage, out, workspace(cache, force)))
+    say_artifact(run(stage, out, workspace(cache, force)))
 
 
 def _chosen_as(data: list[str]) -> float | None:

@@ -13,7 +13,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # DESIGN's direction: a layer may import those above it in this list, and its own.
 LAYERS = [
     {"types", "registry", "config", "named", "files", "source", "interrupt", "boundary", "libraries", "artifacts"}
-    | {"progress", "paydirt"},
+    | {"progress", "units", "paydirt"},
     {"cost", "prediction"},
     {"data"},
     {"models", "targets", "gradients"},
