@@ -61,9 +61,7 @@ class Drop(Scorer):
     lora: LowRank = Field(default_factory=LowRank, description="shape of the LoRA parameters: rank 1 as published")
     tune_batch_size: int = Field(32, ge=1, description="sequences an optimizer step of the tuning")
     tune_seed: int = Field(0, description="of the references' order, fresh LoRA parameters and calibration's folds")
-    calibrate: bool = Field(
-        False, description="find depth and rate among `depths` and `rates`, by three folds of references"
-    )
+    calibrate: bool = Field(False, description="find depth and rate among those listed, by three folds of references")
     depths: tuple[int, ...] = Field((2, 4, 8, 12, 16, 32, 64), min_length=1, description="depths to calibrate over")
     rates: tuple[float, ...] = Field((1e-5, 2e-5, 5e-5), min_length=1, description="rates to calibrate over")
     generic: int = Field(100, ge=1, description="pool examples that stand for unrelated texts in a calibration")
@@ -81,8 +79,8 @@ class Drop(Scorer):
 
     def training(self, depth: int, rate: float) -> TrainConfig:
         """So many epochs; of one trajectory, whatever the depth."""
-        values: dict[str, Any] = {"method": self.method, "learning_rate": rate, "epochs": depth}
-        values |= {"batch_size": self.tune_batch_size, "lora": self.lora.model_dump(), "schedule": "constant", "save": "no"}
+        values: dict[str, Any] = {"lora": self.lora.model_dump(), "schedule": "constant", "save": "no"}
+        values |= {"method": self.method, "learning_rate": rate, "epochs": depth, "batch_size": self.tune_batch_size}
         return parse(TrainConfig, values)
 
     def grid(self) -> Grid:
