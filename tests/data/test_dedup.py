@@ -71,7 +71,7 @@ def test_exact_repeats_in_a_selection_are_counted_and_said(paydirt: Any, tiny: A
     assert code == 0, said
     code, shown, said = paydirt("select", out, "--count", 12, "--out", tmp_path / "all")
     assert code == 0, said
-    assert "exact_repeats: 6" in shown
+    assert "exact repeats: 6" in shown
     assert "6 of 12 chosen examples repeat another word for word; `paydirt dedup` leaves such out" in said
 
 

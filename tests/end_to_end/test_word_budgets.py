@@ -19,7 +19,7 @@ def test_a_token_budget_asks_for_a_tokenizer(tiny: Tiny, paydirt, tmp_path: Path
     assert "--words" not in error, "FLOPs of words mean nothing, accepted or not"
     code, out, error = paydirt("select", tmp_path / "words", "--out", tmp_path / "w", "--words", 50, *cache)
     assert code == 0, error
-    assert "token_unit: words" in out
+    assert "token unit: words" in out
     # The remedy: the same scores with a model, whose tokenizer counts.
     scored = paydirt("score", "bm25", *pool, "--model", tiny.model, "--out", tmp_path / "tokens", *cache)
     assert scored[0] == 0, scored[2]

@@ -62,7 +62,7 @@ def test_recorded_responses(paydirt: Any, data: Path, tmp_path: Path) -> None:
     assert (found.n, found.score) == (2, 0.5)
     assert found.settings["items_without_response"] == 1
     assert found.settings["responses_without_item"] == 0
-    assert "items_without_response: 1" in shown
+    assert "items without response: 1" in shown
     lines.append({"key": 2**70, "response": "Nobody asked."})  # beyond 64 bits, and fits nothing
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     code, _, said = paydirt(*command)

@@ -55,14 +55,14 @@ def test_the_command_finds_the_share_beside_the_file(paydirt, tiny: Tiny, select
     flags += ["--cache", tmp_path / "cache"]
     code, out, said = paydirt("train", "--data", selection / "selection.jsonl", *flags, "--out", tmp_path / "tuned")
     assert code == 0, said
-    assert "learning_rate: 0.004" in out
+    assert "learning rate: 0.004" in out
     assert paydirt("export", selection, "--name", "e", "--cache", tmp_path / "cache", "--out", tmp_path / "e")[0] == 0
     code, out, said = paydirt("train", "--data", tmp_path / "e" / "e.jsonl", *flags, "--out", tmp_path / "exported")
     assert code == 0, said
-    assert "learning_rate: 0.004" in out
+    assert "learning rate: 0.004" in out
     code, out, said = paydirt("train", "--data", tiny.root / "pool.jsonl", *flags, "--out", tmp_path / "whole")
     assert code == 0, said
-    assert "learning_rate: 2e-05" in out
+    assert "learning rate: 2e-05" in out
 
 
 @pytest.mark.parametrize(
