@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from paydirt.analysis.advisor import Advice, advise
+from paydirt.analysis.cases import HOLDS, STUDIES, cases, prior_points, without
 from paydirt.analysis.evidence import gather
 from paydirt.analysis.law import law
 from paydirt.analysis.loading import load_results
@@ -303,3 +304,17 @@ def test_fit_refuses_what_is_beyond_reason(paydirt: Any, option: str, value: str
     code, _, err = paydirt("fit", "published", option, value)
     assert code == 2
     assert option.strip("-").replace("-", "_") in err.replace("-", "_")
+
+
+@pytest.mark.parametrize("hold", HOLDS)
+def test_a_back_test_never_reads_the_held_out_scores(hold: str) -> None:
+    """What is learned from holds no point of the held-out panel, whatever is held out, and the options hold no score."""
+    for study in STUDIES:
+        for held in cases(study):
+            left, _ = without(prior_points(), held, hold)
+            assert len(left)
+            assert not ((left.task == held.at.task[0]) & (left.model == held.at.model[0])).any(), held.name
+            shared = {"model": left.model, "task": left.task, "study": left.study}.get(hold)
+            key = {"model": held.at.model[0], "task": held.at.task[0], "study": held.study}.get(hold)
+            assert shared is None or not (shared == key).any(), held.name
+            assert np.isnan(held.at.y).all()
