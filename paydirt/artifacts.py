@@ -141,7 +141,17 @@ def reading(path: Path, what: str = "") -> Iterator[None]:
 
     import pyarrow as pa
 
-    damage = (OSError, EOFError, KeyError, TypeError, AttributeError, IndexError, ValueError, SyntaxError, TokenError)
+    damage = (
+        OSError,
+        EOFError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        SyntaxError,
+        TokenError,
+        RecursionError,
+    )
     try:
         yield
     except Damaged:

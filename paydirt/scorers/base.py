@@ -150,7 +150,8 @@ class Job:
             return Facts(pool, references, subtasks, encoder=encoder, convention=self.convention)
         return Facts(
             Lengths.of(self.tokens.lengths),
-            Lengths.of([len(e.ids) for e in self.references]),
+            # Lengths alone: whether a reference can be learnt from is asked by methods that learn from it.
+            Lengths.of([len(e.ids) for e in self.encoder.encode_examples(self.target.references)]),
             subtasks,
             self.architecture,
             Lengths.of(self.tokens.supervised_lengths),

@@ -250,11 +250,16 @@ def write_table(path: Path, scores: Scores, selection: Selection) -> None:
 
 
 def selected_ids(directory: Path) -> list[str]:
-    """Ids in rank order of a finished selection."""
+    """Ids in rank order of a finished selection; ValueError names what in its file is no list of ids."""
     directory = Path(directory)
     ids = read_json(directory, "selection.json").get("ids")
-    if not isinstance(ids, list) or not ids or not all(isinstance(id, str) for id in ids):
-        raise damaged(directory, "selection.json holds no list of ids, each a text")
+    if not isinstance(ids, list):
+        raise damaged(directory, f"selection.json: `ids` is of type {type(ids).__name__}, not a list")
+    for place, id in enumerate(ids):
+        if not isinstance(id, str):
+            raise damaged(directory, f"selection.json: ids[{place}] is {str(id)[:60]!r}, not a text")
+    if not ids:
+        raise damaged(directory, "selection.json: `ids` is empty")
     return ids
 
 

@@ -57,14 +57,13 @@ def read_rows(path: Path) -> list[Row]:
     """Rows of a results table; ValueError where there is none, or names the column that cannot be read."""
     if not Path(path).is_file():
         raise ValueError(f"{path}: no results table; run the study first")
+    again = f"run the study again: paydirt run {Path(path).parent}/config.yaml --out {Path(path).parent}"
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(
-            f"{path}: cannot be read as Parquet ({str(error).splitlines()[0][:160]}); run the study again"
-        ) from None
+        raise ValueError(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0][:160]}); {again}") from None
     if missing := [name for name in NEEDED if name not in table.column_names]:
-        raise ValueError(f"{path}: no column {', '.join(missing)}; this is not a study's results table")
+        raise ValueError(f"{path}: no column {', '.join(missing)}; this is not a study's results table; {again}")
     columns = [_column(path, table, field) for field in SCHEMA]
     rows = pa.Table.from_arrays(columns, schema=SCHEMA).to_pylist()
     for number, row in enumerate(rows):

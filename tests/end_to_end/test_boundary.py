@@ -186,23 +186,23 @@ class TestRecipes:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("stage: [score]", "unknown stage"),
-            ("stage: {a: 1}", "unknown stage"),
-            ("stage: 3", "unknown stage '3'"),
+            ("stage: [score]", "stage: expected the name of a stage, found list"),
+            ("stage: {a: 1}", "stage: expected the name of a stage, found dict"),
+            ("stage: 3", "stage: expected the name of a stage, found int"),
             ("name: " + "[" * 5000 + "]" * 5000, "nested too deeply"),
             ("name: " + "{a: " * 300 + "1" + "}" * 300, "name"),
-            ("when: 2001-99-99", "cannot be read as what its form or tag says"),
-            ("when: 2001-01-01", "unknown key 'when'"),
-            ("name: !!int x", "cannot be read as what its form or tag says"),
+            ("when: 2001-99-99", "does not fit its YAML tag .month must be in 1..12.; put it in quotes"),
+            ("when: 2001-01-01", "when: '2001-01-01' is read as a date; put it in quotes"),
+            ("name: !!int x", "does not fit its YAML tag"),
             ("name: !!python/object:os.system x", "not valid YAML"),
-            ("name: !!timestamp x", "cannot be read|not valid"),
+            ("name: !!timestamp x", "does not fit its YAML tag"),
             ("name: !!set {a, b}", "name"),
             ("name: !!binary x", "not valid YAML|cannot be read|name"),
-            ("1: 2", "the key 1 is no text"),
+            ("1: 2", "the key 1 is of type int; put it in quotes"),
             ("? [a, b]\n: 2", "not valid YAML|is no text"),
             ("fractions: [.inf]", "fractions.0"),
             ("fractions: [.nan]", "fractions.0"),
-            (f"workers: 1{'0' * 5000}", "cannot be read|workers"),
+            (f"workers: 1{'0' * 5000}", "does not fit its YAML tag|workers"),
             (f"seeds: [1{'0' * 400}]", "missing key"),
         ],
         ids=lambda v: str(v)[:24],
@@ -253,7 +253,7 @@ class TestWhatIsNotThePersonsDoing:
     ) -> None:
         """A fault of ours is neither hidden behind a user's error nor spilt over the screen."""
 
-        def broken(path: Path, verify: bool = False) -> list[str]:
+        def broken(*given: Any) -> list[str]:
             return {}["nothing"]
 
         monkeypatch.setattr("paydirt.inspect.describe", broken)
@@ -270,7 +270,7 @@ class TestWhatIsNotThePersonsDoing:
     def test_a_librarys_words_are_given_as_its_own(
         self, paydirt: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        def broken(path: Path, verify: bool = False) -> list[str]:
+        def broken(*given: Any) -> list[str]:
             return json.loads("{")
 
         monkeypatch.setattr("paydirt.inspect.describe", broken)

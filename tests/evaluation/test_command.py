@@ -138,16 +138,18 @@ def test_forms_on_the_command_line(paydirt: Any, tiny: Tiny, data: Path, tmp_pat
     score = ["score", "rds", *pool, "--max-length", 1024, "--out", tmp_path / "s", "--cache", tmp_path / "c"]
     assert paydirt(*score)[0] == 0
     assert "nothing was done" in paydirt(*score, "--target-form", "published")[1]
-    assert "wrote" in paydirt(*score, "--target-form", "turn")[1]
-    assert "wrote" in paydirt(*score, "--target-form", "turn", "--newline-label")[1]
+    other = [*score[:-4], "--cache", tmp_path / "c", "--target-form", "turn"]
+    assert "wrote" in paydirt(*other, "--out", tmp_path / "turn")[1]
+    assert "wrote" in paydirt(*other, "--newline-label", "--out", tmp_path / "newline")[1]
+    assert "holds the finished output of another config" in paydirt(*score, "--target-form", "turn")[2]
     code, _, said = paydirt(*score, "--target-form", "both")
     assert code == 2
     assert "no form 'both'; it has published and turn" in said
     command = ["evaluate", tiny.model, "--benchmark", "bbh", "--data", data, "--limit", 1, "--max-gen-tokens", 2]
     assert paydirt(*command, "--out", tmp_path / "e")[0] == 0
     assert "form published" in read_result(tmp_path / "e").settings["prompts"]
-    assert paydirt(*command, "--target-form", "turn", "--out", tmp_path / "e")[0] == 0
-    assert "form turn" in read_result(tmp_path / "e").settings["prompts"]
+    assert paydirt(*command, "--target-form", "turn", "--out", tmp_path / "turned")[0] == 0
+    assert "form turn" in read_result(tmp_path / "turned").settings["prompts"]
 
 
 def test_a_study_on_a_standard_benchmark(paydirt: Any, tiny: Tiny, data: Path, tmp_path: Path) -> None:

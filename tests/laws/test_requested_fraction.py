@@ -44,7 +44,7 @@ def test_the_stage_trains_at_the_rate_of_the_share_asked_for(tiny: Tiny, selecti
     tuned = tiny.train(tmp_path / "tuned", workspace, SMALL, selection=str(selection))
     assert tuned.notes["examples"] == 2
     assert tuned.notes["learning_rate"] == 4e-3
-    whole = tiny.train(tmp_path / "tuned", workspace, SMALL, selection=str(selection), fraction=0.1)
+    whole = tiny.train(tmp_path / "whole", workspace, SMALL, selection=str(selection), fraction=0.1)
     assert whole.fresh, "another rate is another model"
     assert whole.notes["learning_rate"] == TRAINING["learning_rate"]
 
@@ -68,10 +68,10 @@ def test_the_command_finds_the_share_beside_the_file(paydirt, tiny: Tiny, select
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"ids": ["a", 7]}', r"selection\.json: ids\[1\] is '7', not a text"),
+        ('{"ids": ["a", 7]}', r"selection\.json: ids\[1\] is '7', not a text; make it again"),
         ('{"ids": "abc"}', "of type str, not a list"),
-        ('{"examples": 3}', "KeyError"),
-        ("[1, 2]", "TypeError"),
+        ('{"examples": 3}', "of type NoneType, not a list"),
+        ("[1, 2]", "holds a list instead of an object"),
         ("{", "JSONDecodeError"),
         ("[" * 100_000, "Recursion"),
     ],
