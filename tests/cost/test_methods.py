@@ -21,6 +21,7 @@ from paydirt.cost.forms import forward_flops, training_flops
 from paydirt.cost.methods import selection_cost
 from paydirt.scorers.base import SCORERS, make_scorer
 from paydirt.stages import Workspace, predict_score
+from paydirt.units import number
 
 LLAMA_7B = Architecture(32, 4096, 11008, 32, 32, 128, 32000, max_sequence=4096)
 TINY = Architecture(2, 64, 96, 4, 2, 16, 50, max_sequence=32)
@@ -82,11 +83,11 @@ def test_cost_dry_run_and_advisor_agree_to_the_digit(name: str, even: Tiny, payd
             "--out", tmp_path / "out", "--cache", tmp_path / "shared", "--dry-run", *flags,
         )  # fmt: skip
         assert code == 0, error
-        assert f"{name}: {expected:.4g} FLOPs" in out
+        assert f"{name}: {number(expected)} FLOPs" in out
     code, out, error = paydirt("cost", name, *given, *flags)
     assert code == 0, error
     [shown] = re.findall(r"\bselect +(\S+)", out.replace("│", " "))
-    assert shown == f"{expected:.4g}"
+    assert shown == number(expected)  # what is printed has three digits, what is computed all
     by_total = told(
         facts.pool.total, facts.pool.count, facts.references.count, facts.references.total, subtasks=2,
         architecture=job.architecture, answer_tokens=facts.answers.total,
