@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from paydirt.registry import did_you_mean
 
@@ -43,8 +43,13 @@ def absolute(path: str) -> str:
     return os.path.abspath(path) if path and os.path.exists(known) else path
 
 
+def _text_of_path(value: Any) -> Any:
+    """Paths of Python are taken as their text."""
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
 PLACE = Aside("a place; what lies there enters the key as an input")
-PathText = Annotated[str, PLACE, AfterValidator(absolute)]
+PathText = Annotated[str, PLACE, BeforeValidator(_text_of_path), AfterValidator(absolute)]
 """A path, a pattern of paths, or the name of something that is not here."""
 DeviceText = Annotated[str, Aside("where it runs; results do not depend on it but for the last bits of floats")]
 

@@ -179,7 +179,8 @@ def select(config: SelectStage, out: Path, workspace: Workspace) -> Artifact:
     for each in [scored, *others]:
         check_pool(each, pool)
     with reading(scored.path, "manifest.json"):
-        config.budget.check_unit(scored.notes["token_unit"])
+        unit = scored.notes["token_unit"]
+    config.budget.check_unit(unit)
     if not others and (config.weight != 1 or config.selection.combine != "turns"):
         raise ValueError("weight and combine are of several targets; give scores of others too, or leave them out")
     method = str((scored.manifest["config"].get("method") or {}).get("name"))
@@ -206,7 +207,7 @@ def select(config: SelectStage, out: Path, workspace: Workspace) -> Artifact:
             weight=config.weight,
         )
         notes = write_selection(part, pool, scores, chosen, config.budget)
-        return notes | {"token_unit": scored.notes["token_unit"], "pool": pool.account()}
+        return notes | {"token_unit": unit, "pool": pool.account()}
 
     inputs = {
         "pool": pool.fingerprint,

@@ -14,6 +14,7 @@ from support.stages import ENCODING, TRAINING, Tiny, files_of
 import paydirt as pay
 from paydirt.artifacts import cache_root
 from paydirt.scores import Scores
+from paydirt.units import number
 
 CPU: dict[str, Any] = {"device": "cpu"}
 
@@ -114,7 +115,7 @@ class TestSameAsTheCommand:
         quote = pay.cost("less", model=tiny.model, pool_tokens=1e6, pool_examples=5e3, references=20, hardware="a100")
         rows = [line.split("│") for line in shown.splitlines() if line.startswith("│")]
         assert [(row[1].strip(), row[2].strip(), row[3].strip()) for row in rows] == [
-            (line.part.strip(), f"{line.flops:.4g}", f"{line.hours:.3g}") for line in quote.lines
+            (line.part.strip(), number(line.flops), f"{line.hours:.3g}") for line in quote.lines
         ]
         assert quote.total == quote.selecting + quote.training
 

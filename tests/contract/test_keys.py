@@ -38,6 +38,7 @@ EXEMPT = {
     r"pool\.files(\..*)?": "places; the pool's content enters",
     r"pool\.(form|on_bad|split|columns)(\..*)?": "how the pool is read; its content enters",
     r"pool\.prefix_ids": "changes the ids, which enter with the content",
+    r"target\.form": "which form of the references; they enter by content, masks included",
     r"target\.(data|references|test)": "places; references and tests enter by content",
     r"(.*\.)?labels": "a place; the labels enter by content",
     r"(.*\.)?encoder": "a place or a hub id; enters by content or id through the scorer's inputs",
@@ -49,7 +50,10 @@ FIXED = {"gist": {r"method\.gradient\.(direction|per)": "plain gradients, each r
 # And further fields of one stage.
 OF_STAGE = {
     "score": {"seed": "only where a method draws: see the test of seeds", "target\\.name": "in no score"},
-    "train": {"convention": "of the ledger's prediction alone; the notes state every convention"},
+    "train": {
+        "convention": "of the ledger's prediction alone; the notes state every convention",
+        "fraction": "decides the learning rate alone, which enters (tests/laws/test_requested_fraction.py)",
+    },
     "decontaminate": {
         "against|targets|evaluation": "benchmarks and targets; the items that they bring enter by content"
     },
@@ -127,8 +131,11 @@ def changed(cls: Any, values: dict[str, Any], place: tuple, value: Any) -> dict[
             if parse(cls, new).to_dict() != parse(cls, values).to_dict():
                 return new
         except ValueError as error:
-            if not tried and isinstance(value, str | None):
-                candidates += re.findall(r"'(\w+)'", str(error))  # the error names the choices
+            if isinstance(value, str | None):  # an error may name the choices, in quotes or in a list
+                named = re.findall(r"'(\w+)'", str(error)) + re.findall(
+                    r"(\w+)(?:,|$)", str(error).split("one of: ")[-1]
+                )
+                candidates += [word for word in dict.fromkeys(named) if word not in candidates]
             tried.append(f"{candidate!r}: {error}")
     raise AssertionError(f"no other value for {place} ({value!r}); tried {tried}")
 
@@ -242,11 +249,7 @@ class TestFiles:
             ("ppl", "{model}/tokenizer_config.json", '"bos_token": "<s>"', '"bos_token": "</s>"'),
             ({"name": "cascade", "stages": ["oracle", "bm25"]}, "{root}/labels.jsonl", "1.0", "0.5"),
             ({"name": "learned", "features": ["embed"]}, "{encoder}/config.json", '"bert"', '"bort"'),
-            pytest.param(
-                {"name": "learned", "features": ["embed"]},
-                *("{encoder}/1_Pooling/config.json", "true", "false"),
-                marks=pytest.mark.xfail(strict=True, reason="embed's own inputs look at the top folder alone"),
-            ),
+            ({"name": "learned", "features": ["embed"]}, "{encoder}/1_Pooling/config.json", "true", "false"),
         ],
         ids=lambda v: (v if isinstance(v, str) else v["name"])[:28],
     )

@@ -314,12 +314,12 @@ boundary.guarded(work)
 WORKERS = """
 import time
 from paydirt import boundary
-from paydirt.execution.local import run_tasks
+from paydirt.execution.local import Local
 def slow(task):
     print("task", task, flush=True)
     time.sleep(30)
 if __name__ == "__main__":
-    boundary.guarded(lambda: run_tasks(slow, [1, 2], 2, "tasks"))
+    boundary.guarded(lambda: Local(2).map(slow, [1, 2], "tasks"))
 """
 
 

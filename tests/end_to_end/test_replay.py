@@ -120,7 +120,7 @@ class TestWhatIsFinishedStays:
         ("kind", "change", "named"),
         [
             ("scores", ("--variant", "lucene"), "method.variant"),
-            ("selection", ("--seed", 3), "seed"),
+            ("selection", ("--policy", "random"), "selection.policy.name"),
             ("trained", ("--epochs", 2), "training.epochs"),
             ("split", ("--seed", 1), "seed"),
             ("tiny", ("--seed", 1), "seed"),
@@ -219,7 +219,7 @@ class TestAChangedPool:
         assert code == 2
         assert "made of another pool than is there now" in error
         assert said in error
-        command = error.split("paydirt ")[1].split()
+        command = error.split("paydirt ")[1].splitlines()[0].split()
         assert paydirt(*command, *COMMON)[0] == 0
         assert paydirt(*SELECT, *COMMON, "--out", "selection")[0] == 0
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from random import Random
 
@@ -56,7 +57,12 @@ def try_case(
 ) -> tuple[list[str], str, Outcome]:
     """Faults of case `number` of a kind, its command line, and how it ended; the folder is emptied where it was well."""
     folder.mkdir(parents=True)
-    arguments = KINDS[kind](ground, Random(f"{kind}-{number}"), folder)
+    usual = sys.getrecursionlimit()
+    sys.setrecursionlimit(20_000)  # while this process makes what is too deep for the command
+    try:
+        arguments = KINDS[kind](ground, Random(f"{kind}-{number}"), folder)
+    finally:
+        sys.setrecursionlimit(usual)
     done = call(arguments, folder, limit, cache=folder / ".cache")
     found = faults(done)
     if kind == "pools" and done.code == 0 and (folder / "out" / "manifest.json").exists():

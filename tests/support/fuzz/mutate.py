@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
-import sys
 from pathlib import Path
 from random import Random
 from typing import Any
-
-sys.setrecursionlimit(20_000)  # of this process, which makes what is too deep for the command
 
 NUMBERS = [
     "0",
