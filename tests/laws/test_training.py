@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from support.command import start
 from support.stages import Tiny, files_of
 
-from paydirt.artifacts import Artifact
+from paydirt.artifacts import Artifact, build
 from paydirt.config import parse
 from paydirt.stages import TrainStage, Workspace
 from paydirt.training.config import TrainConfig
@@ -31,10 +31,13 @@ def losses(trained: Artifact) -> list[float]:
 
 
 def fake_selection(directory: Path, ids: list[str]) -> str:
-    """What training reads of a selection: the ids, in rank order."""
-    directory.mkdir(parents=True)
-    (directory / "selection.json").write_text(json.dumps({"ids": ids}))
-    return str(directory)
+    """What training reads of a selection: the ids, in rank order, and the share that was asked for."""
+
+    def make(part: Path) -> dict[str, float]:
+        (part / "selection.json").write_text(json.dumps({"ids": ids}))
+        return {"fraction": len(ids) / 60}
+
+    return str(build(directory, "select", {"ids": ids}, {}, make).path)
 
 
 @pytest.mark.parametrize("method", [{"method": "full"}, LORA], ids=["full", "lora"])
