@@ -38,7 +38,7 @@ def _title(key: str) -> tuple[str, str]:
     words = str(key).split("_")
     if len(words) > 1 and words[-1] in UNITS:
         return " ".join(words[:-1]), UNITS[words[-1]]
-    return " ".join(words), CHARGES.get(str(key), "")
+    return " ".join(filter(None, words)) or "note", CHARGES.get(str(key), "")
 
 
 def _value(value: Any, unit: str) -> str:

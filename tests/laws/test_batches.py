@@ -97,7 +97,7 @@ def test_a_model_path_may_move(tiny: Tiny, tmp_path: Path, method: str) -> None:
 
 def test_encoding_settings_are_part_of_a_score(tiny: Tiny, tmp_path: Path) -> None:
     """Another template or length gives other token counts, so the scores are made again."""
-    workspace = Workspace(tmp_path / "shared")
+    workspace = Workspace(tmp_path / "shared", replace="same stage")
     first = tiny.score("length", tmp_path / "s", workspace)
     other = tiny.score("length", tmp_path / "s", workspace, encoding=ENCODING | {"max_length": 16})
     assert first.fresh
