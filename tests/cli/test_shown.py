@@ -14,7 +14,9 @@ from support.command import call
 
 from paydirt.units import lines_of_notes, number
 
-PYTHON = re.compile(r"[{}]|\['|\bNone\b|\bTrue\b|\bFalse\b|\d\.\d{5,}")
+PYTHON = re.compile(
+    r"[{}]|\['|\bNone\b|\bTrue\b|\bFalse\b|\b0\.0*[1-9]\d{3,}|[1-9]\d*\.\d{3,}"
+)  # and more than three digits
 NUMBERS = st.integers(-(10**15), 10**15) | st.floats(allow_nan=False) | st.booleans() | st.none()
 VALUES = st.recursive(
     NUMBERS | st.text("abc", max_size=5),
