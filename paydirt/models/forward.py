@@ -33,12 +33,14 @@ class Pass:
         self.device = next(model.parameters()).device
         self.most = int(getattr(model.config, "max_position_embeddings", 0) or 0) or None
         self._counted: dict[int, int] = {}
+        self.spent = 0  # FLOPs of all that ran: padding, rows that fill up and the counting itself included
 
     def row_flops(self, width: int, length: int) -> int:
         """FLOPs of `length` tokens in a row padded to `width`, without logits."""
         if width not in self._counted:
             ids = torch.full((1, width), self.pad_id, dtype=torch.long, device=self.device)
             self._counted[width] = int(count_flops(lambda: self._one(ids))[0])
+            self.spent += self._counted[width]
         return self._counted[width] * length // width
 
     def _one(self, ids: torch.Tensor) -> Any:
@@ -98,6 +100,8 @@ class TokenLosses(Pass):
             for row, part in zip(shape.rows, np.split(found, np.cumsum(counts)[:-1])):
                 losses[row] = part
                 flops[row] = self.row_flops(shape.width, len(flat[row].ids)) + self.logit_flops * len(part)
+            self.spent += self._counted[shape.width] * len(shape.filled)
+            self.spent += self.logit_flops * (len(found) + -len(found) % POSITIONS)
         edges = np.cumsum([0, *map(len, pieces)])
         nothing = np.zeros(0, dtype=np.float32)
         joined = [np.concatenate([nothing, *losses[a:b]]) for a, b in itertools.pairwise(edges)]

@@ -53,4 +53,5 @@ def check(tiny: Tiny, out: Path, benchmark: dict[str, Any], workspace: Workspace
     assert line.measured_flops == pytest.approx(whole, rel=0.1)
     assert again.metrics == result.metrics
     # A bound on answers that may end early, heads and attention counted in full: never below, not far above.
-    assert 0.9 < line.predicted_flops / whole < 2.5
+    # Losses of a handful of texts are read in batches of fixed shapes, whose filling rows outweigh them.
+    assert (0.9 if "data" in benchmark else 0.4) < line.predicted_flops / whole < 2.5
