@@ -16,7 +16,7 @@ test: $(READY) lint
 
 # The tests that touch no model: seconds, for the inner loop.
 quick: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/contract tests/data tests/targets tests/cost tests/analysis
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/contract tests/data tests/tasks tests/cost tests/analysis
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -32,9 +32,9 @@ def main() -> None:
     from rank_bm25 import BM25Okapi
 
     from paydirt.data.pool import PoolConfig, open_pool
-    from paydirt.scorers.base import Job
     from paydirt.scorers.bm25 import BM25, words
-    from paydirt.targets import TargetConfig, load_target
+    from paydirt.scoring.base import Job
+    from paydirt.tasks import TargetConfig, load_target
 
     with tempfile.TemporaryDirectory() as folder:
         pool = open_pool(PoolConfig(files=str(SHARED / "data/train/*.jsonl.gz")), Path(folder))

@@ -23,9 +23,9 @@ from paydirt.analysis.breakeven import DEFINITIONS, crossing
 from paydirt.analysis.front import SAME_COST
 from paydirt.analysis.loading import load_results
 from paydirt.analysis.results import panels
-from paydirt.config import parse
+from paydirt.core.config import parse
+from paydirt.core.progress import results_console
 from paydirt.demo import GRADIENT, prepare_world, recipe
-from paydirt.progress import results_console
 from paydirt.study.recipe import Study
 from paydirt.study.run import run_study
 
@@ -140,7 +140,7 @@ def front_table(paths: dict[int, Path]) -> Table:
 
 def counted_of(out: Path, row: dict[str, Any]) -> float:
     """Counted FLOPs of the selection behind a result row."""
-    from paydirt.artifacts import open_artifact
+    from paydirt.core.artifacts import open_artifact
     from paydirt.cost.ledger import Ledger
 
     if row["method"] == "zero-shot":

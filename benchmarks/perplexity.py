@@ -36,7 +36,7 @@ def one_at_a_time(model, encoded, which: str) -> np.ndarray:
 
 def batched(model, encoded, which: str, budget: int) -> np.ndarray:
     from paydirt.data.encoding import Encoded
-    from paydirt.evaluation.loss import mean_losses, token_losses
+    from paydirt.tasks.loss import mean_losses, token_losses
 
     if which == "all":
         encoded = [Encoded(e.ids, np.ones(len(e.ids), dtype=bool)) for e in encoded]

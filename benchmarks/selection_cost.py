@@ -25,21 +25,21 @@ from typing import Any
 
 import numpy as np
 
-from paydirt.artifacts import write_atomic
-from paydirt.config import parse
+from paydirt.core.artifacts import write_atomic
+from paydirt.core.config import parse
+from paydirt.core.progress import say
 from paydirt.data.encoding import EncodingConfig
 from paydirt.data.pool import PoolConfig, open_pool
 from paydirt.data.subset import write_rows
 from paydirt.models.load import ModelConfig
 from paydirt.models.tiny import TinyConfig, tiny_model
+from paydirt.prediction.budget import closed_form
 from paydirt.prediction.diagnostics import recall_of_top, spearman
-from paydirt.progress import say
-from paydirt.scorers.base import Job, make_scorer
+from paydirt.prediction.passes import learn, one_score
 from paydirt.scorers.cascade import run_part
-from paydirt.scorers.learned_budget import closed_form
-from paydirt.scorers.learned_passes import learn, one_score
-from paydirt.scores import Reduction, reduced
-from paydirt.targets import TargetConfig, load_target
+from paydirt.scoring.base import Job, make_scorer
+from paydirt.selection.scores import Reduction, reduced
+from paydirt.tasks import TargetConfig, load_target
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 FULL = {

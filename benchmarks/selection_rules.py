@@ -24,9 +24,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from paydirt.scores import Column, Reduction, Scores, write_columns, write_shard
 from paydirt.selection.budget import Budget
 from paydirt.selection.policies.base import POLICIES, make_policy
+from paydirt.selection.scores import Column, Reduction, Scores, write_columns, write_shard
 from paydirt.selection.select import SelectionConfig, choose
 
 SHARD = 4096

@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from paydirt.execution.local import Local as Local
     from paydirt.execution.ray import Ray as Ray
     from paydirt.models.load import ModelConfig as ModelConfig
-    from paydirt.scorers.base import Scorer as Scorer
     from paydirt.scorers.bm25 import BM25 as BM25
     from paydirt.scorers.cascade import Cascade as Cascade
     from paydirt.scorers.consensus import Consensus as Consensus
@@ -62,6 +61,7 @@ if TYPE_CHECKING:
     from paydirt.scorers.random import Random as Random
     from paydirt.scorers.rds import RDS as RDS
     from paydirt.scorers.tov import ToV as ToV
+    from paydirt.scoring.base import Scorer as Scorer
     from paydirt.selection.policies.base import Policy as Policy
     from paydirt.selection.policies.diverse import MMR as MMR
     from paydirt.selection.policies.diverse import Facility as Facility
@@ -93,12 +93,12 @@ GIVES = {
     "execution.local": ("Local",),
     "execution.ray": ("Ray",),
     "models.load": ("ModelConfig",),
-    "scorers.base": ("Scorer",),
+    "scoring.base": ("Scorer",),
     "selection.policies.base": ("Policy",),
     "training.config": ("TrainConfig",),
 }
 HOME = {name: f"paydirt.{module}" for module, names in GIVES.items() for name in names}
-FAMILIES = (("paydirt.scorers.base", "SCORERS"), ("paydirt.selection.policies.base", "POLICIES"))
+FAMILIES = (("paydirt.scoring.base", "SCORERS"), ("paydirt.selection.policies.base", "POLICIES"))
 VERBS = ("cost", "study")  # rooms that share their names with a verb
 
 

@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from paydirt.artifacts import cache_root, write_atomic
-from paydirt.config import dump_yaml, parse
-from paydirt.progress import say
+from paydirt.core.artifacts import cache_root, write_atomic
+from paydirt.core.config import dump_yaml, parse
+from paydirt.core.progress import say
 from paydirt.study.recipe import Study
 from paydirt.study.run import run_study
 

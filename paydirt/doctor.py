@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from paydirt.artifacts import MANIFEST, cache_root, open_artifact, versions
+from paydirt.core.artifacts import MANIFEST, cache_root, open_artifact, versions
 
 EXAMPLES = (
     ("What is the capital of France?", "Paris."),
@@ -55,9 +55,9 @@ def check_artifact(path: Path) -> list[str]:
 
 def check_gradients(model: str, lora: bool, dtypes: list[str], attentions: Sequence[str | None]) -> Iterator[str]:
     """One line a combination of precision and attention backend: the largest relative error against the loop."""
+    from paydirt.core.types import Message
     from paydirt.data.encoding import Encoder, EncodingConfig
     from paydirt.models.load import LoraSpec, ModelConfig, attach_lora, is_adapter, load_model, load_tokenizer
-    from paydirt.types import Message
 
     encoder = Encoder(load_tokenizer(ModelConfig(path=model)), EncodingConfig(max_length=256))
     encoded = encoder.encode_batch([[Message("user", q), Message("assistant", a)] for q, a in EXAMPLES])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 
-from paydirt.interrupt import leave
+from paydirt.core.interrupt import leave
 
 
 def main() -> None:

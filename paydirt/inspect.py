@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from paydirt.artifacts import MANIFEST, Artifact, open_artifact, read_json, reading
+from paydirt.core.artifacts import MANIFEST, Artifact, open_artifact, read_json, reading
+from paydirt.core.units import lines_of_notes, number
 from paydirt.cost.ledger import Entry, Ledger
 from paydirt.data.tally import lines_of
-from paydirt.units import lines_of_notes, number
 
 
 def describe(
@@ -93,7 +93,7 @@ def _study(path: Path) -> list[str]:
 
 
 def _data(path: Path, how: dict[str, Any], cache: Path | None) -> list[str]:
-    from paydirt.config import parse
+    from paydirt.core.config import parse
     from paydirt.data.pool import PoolConfig, open_pool
 
     pool = open_pool(parse(PoolConfig, {"files": [str(path)], **how}, where=str(path)), cache)

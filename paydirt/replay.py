@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from paydirt import stages_data as data
-from paydirt.artifacts import Artifact
-from paydirt.config import Config
-from paydirt.evaluation.responses import GradeStage
+from paydirt.core.artifacts import Artifact
+from paydirt.core.config import Config
 from paydirt.interop.export import ExportStage, run_export
 from paydirt.interop.gradient_folders import GradientsStage, run_gradients
 from paydirt.interop.published import ImportStage, run_import
 from paydirt.stages import STAGES as PIPELINE
 from paydirt.stages import Workspace
+from paydirt.tasks.responses import GradeStage
 
 STAGES: dict[str, tuple[type[Config], Callable[[Any, Path, Workspace], Artifact]]] = {
     **PIPELINE,

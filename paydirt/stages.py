@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
-from paydirt.artifacts import (
+from paydirt.core.artifacts import (
     Artifact,
     Replace,
     again,
@@ -27,15 +27,16 @@ from paydirt.artifacts import (
     reading,
     write_atomic,
 )
-from paydirt.config import Aside, Config, PathText, deciding
+from paydirt.core.config import Aside, Config, PathText, deciding
+from paydirt.core.progress import say
+from paydirt.core.source import code_digest
+from paydirt.core.types import Cost, EvalResult, Target
 from paydirt.data.encoding import Encoder, EncodingConfig
 from paydirt.data.pool import Pool, PoolConfig, open_pool
 from paydirt.data.tokens import TokenStore, token_store
-from paydirt.evaluation.base import Benchmark, BenchmarkField, make_benchmark
 from paydirt.execution import Executor, Local
 from paydirt.models.load import ModelConfig, load_tokenizer, model_fingerprint, model_identity
-from paydirt.progress import say
-from paydirt.scorers.base import (
+from paydirt.scoring.base import (
     MODEL_LIBRARIES,
     Job,
     Method,
@@ -46,15 +47,14 @@ from paydirt.scorers.base import (
     score_libraries,
     target_fingerprint,
 )
-from paydirt.scores import Scores
 from paydirt.selection.budget import Budget
 from paydirt.selection.combine import OtherScores, Weighted
+from paydirt.selection.scores import Scores
 from paydirt.selection.select import SelectionConfig, choose, requested_fraction, taken_ids, write_selection
-from paydirt.source import code_digest
-from paydirt.targets import TargetConfig, load_target
+from paydirt.tasks import TargetConfig, load_target
+from paydirt.tasks.benchmark import Benchmark, BenchmarkField, make_benchmark
 from paydirt.training.config import VERSION as TRAINING_VERSION
 from paydirt.training.config import TrainConfig
-from paydirt.types import Cost, EvalResult, Target
 
 T = TypeVar("T")
 
@@ -121,7 +121,7 @@ class ScoreStage(Config):
 
 
 def score(config: ScoreStage, out: Path, workspace: Workspace) -> Artifact:
-    """Pool and target to similarities on disk (see `paydirt.scores`)."""
+    """Pool and target to similarities on disk (see `paydirt.selection.scores`)."""
     pool, target = workspace.pool(config.pool), workspace.target(config.target)
     job = Job(pool, target, out, workspace.shared, config.model, config.encoding, config.seed, config.convention)
     job.executor = workspace.executor

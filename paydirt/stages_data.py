@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from paydirt.artifacts import Artifact
-from paydirt.config import Config, PathText
-from paydirt.data.decontaminate import DecontaminationConfig, decontaminate, reference_items
-from paydirt.data.dedup import DedupConfig, dedup
+from paydirt.core.artifacts import Artifact
+from paydirt.core.config import Config, PathText
+from paydirt.core.types import Item
+from paydirt.data.curate.decontaminate import DecontaminationConfig, decontaminate, reference_items
+from paydirt.data.curate.dedup import DedupConfig, dedup
+from paydirt.data.curate.split import SplitConfig, split
 from paydirt.data.pool import PoolConfig
-from paydirt.data.split import SplitConfig, split
-from paydirt.evaluation.base import BenchmarkField
-from paydirt.evaluation.contamination import items_against
 from paydirt.models.tiny import TinyConfig, tiny_model
 from paydirt.stages import Workspace
-from paydirt.targets import TargetConfig
-from paydirt.types import Item
+from paydirt.tasks import TargetConfig
+from paydirt.tasks.benchmark import BenchmarkField
+from paydirt.tasks.contamination import items_against
 
 if TYPE_CHECKING:
-    from paydirt.evaluation.responses import GradeStage
+    from paydirt.tasks.responses import GradeStage
 
 
 class DecontaminateStage(Config):
@@ -49,7 +49,7 @@ class DecontaminateStage(Config):
 
 
 def run_decontaminate(config: DecontaminateStage, out: Path, workspace: Workspace) -> Artifact:
-    """The clean pool and every match (see `paydirt.data.decontaminate`)."""
+    """The clean pool and every match (see `paydirt.data.curate.decontaminate`)."""
     pool, items = workspace.pool(config.pool), list(config.items(workspace).values())
     return decontaminate(pool, config.pool, items, config.settings, out, config.to_dict(), workspace.replace)
 
@@ -61,7 +61,7 @@ class DedupStage(DedupConfig):
 
 
 def run_dedup(config: DedupStage, out: Path, workspace: Workspace) -> Artifact:
-    """The pool that stays and what was removed for what (see `paydirt.data.dedup`)."""
+    """The pool that stays and what was removed for what (see `paydirt.data.curate.dedup`)."""
     how = DedupConfig(**config.model_dump(exclude={"pool"}))
     return dedup(workspace.pool(config.pool), config.pool, how, out, workspace.replace)
 
@@ -73,7 +73,7 @@ class SplitStage(SplitConfig):
 
 
 def run_split(config: SplitStage, out: Path, workspace: Workspace) -> Artifact:
-    """Both parts as files (see `paydirt.data.split`)."""
+    """Both parts as files (see `paydirt.data.curate.split`)."""
     how = SplitConfig(**config.model_dump(exclude={"pool"}))
     return split(workspace.pool(config.pool), how, out, config.to_dict(), workspace.replace)
 
@@ -92,7 +92,7 @@ def run_tiny(config: TinyStage, out: Path, workspace: Workspace) -> Artifact:
 
 
 def run_grade(config: GradeStage, out: Path, workspace: Workspace) -> Artifact:
-    """Recorded answers to a result (see `paydirt.evaluation.responses`)."""
-    from paydirt.evaluation.responses import grade
+    """Recorded answers to a result (see `paydirt.tasks.responses`)."""
+    from paydirt.tasks.responses import grade
 
     return grade(config, out, workspace.replace)

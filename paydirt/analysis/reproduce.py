@@ -26,7 +26,7 @@ from paydirt.analysis.statements import statements
 from paydirt.cost.facts import told
 from paydirt.cost.forms import forward_flops, training_flops
 from paydirt.cost.methods import selection_cost
-from paydirt.scorers.base import make_scorer
+from paydirt.scoring.base import make_scorer
 
 BEGIN, END = "<!-- generated: {name} -->", "<!-- end of generated part -->"
 PUBLISHED_LINE = ((1.14828e17, 45.75056), (9.18619e18, 47.65558))  # figure 4's dashed line, MMLU 7B

@@ -19,7 +19,7 @@ from paydirt.cost.facts import told
 from paydirt.cost.forms import training_flops
 from paydirt.cost.methods import ALIASES
 from paydirt.cost.methods import selection_cost as priced
-from paydirt.scorers.base import SCORERS, make_scorer
+from paydirt.scoring.base import SCORERS, make_scorer
 
 FRACTIONS = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 METHODS = ("Random", "BM25", "Embed", "PPL", "LESS")

@@ -16,8 +16,8 @@ from paydirt.api.pool import Pool
 from paydirt.api.study import Study
 from paydirt.api.tables import Tabular
 from paydirt.api.target import Target
-from paydirt.artifacts import cache_root
-from paydirt.config import parse
+from paydirt.core.artifacts import cache_root
+from paydirt.core.config import parse
 from paydirt.cost.architecture import Architecture
 from paydirt.cost.facts import EncoderFacts, Facts, told
 from paydirt.cost.forms import training_flops
@@ -25,7 +25,7 @@ from paydirt.cost.hardware import hours, money
 from paydirt.cost.lookup import within
 from paydirt.cost.methods import ALIASES, selection_cost
 from paydirt.models.load import ModelConfig
-from paydirt.scorers.base import Job, Scorer, make_scorer
+from paydirt.scoring.base import Job, Scorer, make_scorer
 from paydirt.stages import ScoreStage, Workspace
 
 

@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from paydirt.artifacts import Replace, cache_root
-from paydirt.boundary import WRONG, explain
-from paydirt.config import Config
+from paydirt.core.artifacts import Replace, cache_root
+from paydirt.core.boundary import WRONG, explain
+from paydirt.core.config import Config
+from paydirt.core.progress import say
 from paydirt.data.encoding import EncodingConfig
 from paydirt.data.tally import lines_of, opened
 from paydirt.execution import Executor, Local, Ray
-from paydirt.progress import say
 from paydirt.stages import Workspace
 
 P = ParamSpec("P")

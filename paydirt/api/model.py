@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from paydirt import stages
 from paydirt.api.calls import Encoding, PathLike, place, plain, spoken, workspace
-from paydirt.artifacts import Artifact, open_artifact
-from paydirt.config import parse
-from paydirt.evaluation.base import BENCHMARKS, Benchmark
+from paydirt.core.artifacts import Artifact, open_artifact
+from paydirt.core.config import parse
 from paydirt.models.load import ModelConfig
 from paydirt.stages import EvaluateStage, TrainStage
+from paydirt.tasks.benchmark import BENCHMARKS, Benchmark
 from paydirt.training.config import TrainConfig
 
 if TYPE_CHECKING:

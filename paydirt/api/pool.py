@@ -12,7 +12,7 @@ import numpy as np
 from paydirt.api import records as memory
 from paydirt.api.calls import spoken
 from paydirt.api.tables import BLOCK, dataset
-from paydirt.config import parse
+from paydirt.core.config import parse
 from paydirt.data.forms import FormName
 from paydirt.data.pool import PoolConfig, open_pool
 from paydirt.stages import Workspace

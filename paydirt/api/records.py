@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from paydirt.artifacts import cache_root
+from paydirt.core.artifacts import cache_root
 
 BATCH = 1024
 

@@ -10,20 +10,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from paydirt import scores as stored
 from paydirt import stages
 from paydirt.api.calls import Encoding, PathLike, place, plain, spoken, workspace
 from paydirt.api.model import ModelLike, model_values
 from paydirt.api.pool import Pool
 from paydirt.api.tables import Tabular
 from paydirt.api.target import Target
-from paydirt.artifacts import Artifact, again, open_artifact
-from paydirt.config import parse
+from paydirt.core.artifacts import Artifact, again, open_artifact
+from paydirt.core.config import parse
+from paydirt.core.registry import did_you_mean
 from paydirt.execution import Executor
-from paydirt.registry import did_you_mean
-from paydirt.scorers.base import Scorer, target_fingerprint
+from paydirt.scoring.base import Scorer, target_fingerprint
+from paydirt.selection import scores as stored
 from paydirt.stages import ScoreStage
-from paydirt.targets import TargetConfig, load_target
+from paydirt.tasks import TargetConfig, load_target
 
 
 class Nearest(NamedTuple):

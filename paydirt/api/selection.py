@@ -16,13 +16,13 @@ from paydirt.analysis.overlap import Overlap, overlaps
 from paydirt.api.calls import PathLike, place, plain, spoken, workspace
 from paydirt.api.scores import Scores
 from paydirt.api.tables import Tabular, dataset
-from paydirt.artifacts import Artifact, open_artifact, reading
-from paydirt.config import parse
+from paydirt.core.artifacts import Artifact, open_artifact, reading
+from paydirt.core.config import parse
 from paydirt.data.pool import PoolConfig
-from paydirt.scores import Across, Statistic
 from paydirt.selection.combine import Combine
 from paydirt.selection.curriculum import Curriculum
 from paydirt.selection.policies.base import POLICIES, Policy
+from paydirt.selection.scores import Across, Statistic
 from paydirt.selection.select import selected_ids
 from paydirt.stages import SelectStage
 

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from paydirt.api.calls import PathLike, checked, spoken
 from paydirt.api.tables import Tabular
-from paydirt.artifacts import cache_root, fingerprint, reading, refuse_artifact
-from paydirt.config import parse, read_yaml
+from paydirt.core.artifacts import cache_root, fingerprint, reading, refuse_artifact
+from paydirt.core.config import parse, read_yaml
 from paydirt.execution import Executor
 from paydirt.study import recipe as recipes
 from paydirt.study.results import RESULTS

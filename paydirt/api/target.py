@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from paydirt import types
 from paydirt.api import records as memory
 from paydirt.api.calls import PathLike, spoken
-from paydirt.config import parse
+from paydirt.core import types
+from paydirt.core.config import parse
 from paydirt.data.columns import check_columns, mapped
 from paydirt.data.lines import BadRecord
 from paydirt.data.readers import read_rows
-from paydirt.scorers.base import target_fingerprint
+from paydirt.scoring.base import target_fingerprint
 from paydirt.stages import Workspace
-from paydirt.targets import TargetConfig, load_target
+from paydirt.tasks import TargetConfig, load_target
 
 SUPERVISION = ("opening", "end")  # fields of a reference that say what of its answer is learnt
 

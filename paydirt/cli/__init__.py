@@ -2,7 +2,7 @@
 
 What enters: arguments. What leaves: an exit status, and what the verbs print. The shared options are in `flags`, those of
 configs are made in `options`, those of a pool in `pool`. Where the command begins (`paydirt.entry`) and what Ctrl-C does
-(`paydirt.interrupt`) stand outside of the room, since importing the room takes typer and pydantic with it.
+(`paydirt.core.interrupt`) stand outside of the room, since importing the room takes typer and pydantic with it.
 """
 
 from paydirt.cli.command import app, main

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from paydirt.cli.flags import Set
 from paydirt.cli.shown import console
-from paydirt.units import UNITS, number
+from paydirt.core.units import UNITS, number
 
 if TYPE_CHECKING:
     import pyarrow as pa

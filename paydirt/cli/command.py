@@ -1,7 +1,7 @@
 """The command itself: the verbs of every family under one root, called inside the boundary.
 
 Flags come from the configs themselves (`options`), so a new method or field needs no change here. Mistakes that a user
-can make are printed without a traceback, and exit with status 2 (`paydirt.boundary`).
+can make are printed without a traceback, and exit with status 2 (`paydirt.core.boundary`).
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Annotated
 import typer
 
 from paydirt import __version__
-from paydirt.artifacts import VERIFY
-from paydirt.boundary import guarded
 from paydirt.cli import analysis, data, evaluate, look, run, score, select, spend, train
 from paydirt.cli.groups import Pipeline
 from paydirt.cli.pool import say_pools
+from paydirt.core.artifacts import VERIFY
+from paydirt.core.boundary import guarded
 from paydirt.training.launcher import refuse_launcher
 
 FAMILIES = (look, data, score, select, train, evaluate, run, analysis, spend)

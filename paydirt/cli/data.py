@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from paydirt.artifacts import Artifact
 from paydirt.cli.flags import Cache, Force, Out, Seed, workspace
 from paydirt.cli.pool import PoolFiles, pool_config, reads_pool
 from paydirt.cli.shown import console, say_artifact
-from paydirt.config import parse
+from paydirt.core.artifacts import Artifact
+from paydirt.core.config import parse
 
 
 def register(app: typer.Typer) -> None:

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from paydirt.artifacts import Artifact
 from paydirt.cli.flags import Cache, Device, Force, MaxLength, Precision, Template, workspace
 from paydirt.cli.shown import console, say_artifact
-from paydirt.config import parse
-from paydirt.units import lines_of_notes
+from paydirt.core.artifacts import Artifact
+from paydirt.core.config import parse
+from paydirt.core.units import lines_of_notes
 
 
 def register(app: typer.Typer) -> None:
@@ -90,7 +90,7 @@ def evaluate(
 
 def benchmark_values(name: str, given: dict[str, Any]) -> dict[str, Any]:
     """A benchmark by its name, else a task of lm-eval; options that it does not have are left out unless given for it."""
-    from paydirt.evaluation.base import BENCHMARKS
+    from paydirt.tasks.benchmark import BENCHMARKS
 
     known = name in BENCHMARKS.names()
     fields = BENCHMARKS.get(name if known else "lm_eval").model_fields
@@ -110,7 +110,7 @@ def _evaluate(stage: dict[str, Any], out: Path, cache: Path | None, force: bool)
 
 
 def _grade(responses: Path, name: str, given: dict[str, Any], out: Path, force: bool) -> Artifact:
-    from paydirt.evaluation.responses import GradeStage, grade
+    from paydirt.tasks.responses import GradeStage, grade
 
     values = {"responses": str(responses), "benchmark": benchmark_values(name, given)}
     return grade(parse(GradeStage, values, where="evaluate"), out, "anything" if force else "nothing")

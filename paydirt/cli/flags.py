@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paydirt.artifacts import cache_root
+from paydirt.core.artifacts import cache_root
 
 if TYPE_CHECKING:
     from paydirt.stages import Workspace

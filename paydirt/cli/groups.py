@@ -60,7 +60,7 @@ class CheapToDear(TyperGroup):
 
 def expense(method: str) -> tuple[float, bool, str]:
     """What to sort a method by; one that cannot be priced without settings of the user's comes last."""
-    from paydirt.scorers.base import SCORERS
+    from paydirt.scoring.base import SCORERS
 
     scorer = SCORERS.get(method)
     try:

@@ -35,7 +35,7 @@ def inspect(
 
 def methods() -> None:
     """Every scoring method and policy: what it is, what it costs, when to use it. P parameters, T pool tokens."""
-    from paydirt.scorers.listing import methods_markdown
+    from paydirt.scoring.listing import methods_markdown
     from paydirt.selection.policies.base import policies_markdown
 
     for table in (methods_markdown(), "", policies_markdown()):

@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from paydirt.config import Config
+from paydirt.core.config import Config
 
 
 def options_of(cls: type[Config], skip: tuple[str, ...] = ()) -> list[inspect.Parameter]:

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from paydirt.config import parse
+from paydirt.core.config import parse
+from paydirt.core.progress import say
 from paydirt.data.columns import parse_columns
 from paydirt.data.pool import Pool, PoolConfig, open_pool
 from paydirt.data.tally import lines_of, opened
-from paydirt.progress import say
 
 PoolFiles = Annotated[list[str], typer.Option("--pool", help="pool file or NAME=FILE; repeat for several sources")]
 OPTIONS: dict[str, tuple[Any, Any]] = {

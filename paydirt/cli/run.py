@@ -9,8 +9,8 @@ import typer
 
 from paydirt.cli.flags import Address, Cache, Execution, Force, Gpus, Workers, workspace
 from paydirt.cli.shown import console, say_artifact
-from paydirt.config import parse
-from paydirt.progress import say
+from paydirt.core.config import parse
+from paydirt.core.progress import say
 from paydirt.training.launcher import refuse_launcher
 
 
@@ -35,9 +35,9 @@ def run(
 
     Relative paths in a recipe are relative to the current directory; a config.yaml holds absolute ones.
     """
-    from paydirt.artifacts import refuse_artifact
-    from paydirt.config import read_yaml
-    from paydirt.registry import did_you_mean
+    from paydirt.core.artifacts import refuse_artifact
+    from paydirt.core.config import read_yaml
+    from paydirt.core.registry import did_you_mean
     from paydirt.replay import STAGES
     from paydirt.study.recipe import Study
     from paydirt.study.run import plan_study, run_study

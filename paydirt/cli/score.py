@@ -35,8 +35,8 @@ from paydirt.cli.groups import CheapToDear
 from paydirt.cli.options import options_of, with_options, with_settings
 from paydirt.cli.pool import PoolFiles, pool_values, reads_pool
 from paydirt.cli.shown import console, say_artifact
-from paydirt.config import parse
-from paydirt.units import number
+from paydirt.core.config import parse
+from paydirt.core.units import number
 
 score_app = typer.Typer(
     cls=CheapToDear, no_args_is_help=True, help="Score every pool example for a target: one command a method."
@@ -45,7 +45,7 @@ score_app = typer.Typer(
 
 def register(app: typer.Typer) -> None:
     """One subcommand for each registered scorer, with its own flags."""
-    from paydirt.scorers.base import SCORERS
+    from paydirt.scoring.base import SCORERS
 
     app.add_typer(score_app, name="score")
     for name in SCORERS.names():

@@ -10,7 +10,7 @@ import typer
 from paydirt.cli.flags import Cache, Force, Out, Seed, workspace
 from paydirt.cli.options import with_settings
 from paydirt.cli.shown import say_artifact
-from paydirt.config import parse
+from paydirt.core.config import parse
 
 
 def register(app: typer.Typer) -> None:
@@ -50,7 +50,7 @@ def select(
     force: Force = False,
 ) -> None:
     """Choose a subset by finished scores; writes JSONL in the pool's own form, best first."""
-    from paydirt.artifacts import open_artifact
+    from paydirt.core.artifacts import open_artifact
     from paydirt.selection.policies.base import POLICIES
     from paydirt.stages import SelectStage
     from paydirt.stages import select as run

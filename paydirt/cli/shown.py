@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from paydirt.artifacts import Artifact
-from paydirt.progress import results_console
-from paydirt.units import lines_of_notes
+from paydirt.core.artifacts import Artifact
+from paydirt.core.progress import results_console
+from paydirt.core.units import lines_of_notes
 
 console = results_console()
 

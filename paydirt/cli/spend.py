@@ -29,8 +29,8 @@ def spend(
 ) -> None:
     """Spend a budget: zero-shot, pilots as long as they are worth their cost, then one selection and training."""
     from paydirt.analysis.advisor import budget_of
-    from paydirt.artifacts import refuse_artifact
-    from paydirt.config import parse, read_yaml
+    from paydirt.core.artifacts import refuse_artifact
+    from paydirt.core.config import parse, read_yaml
     from paydirt.study.recipe import Study
     from paydirt.study.spend import open_world, plan_text, run_spend
 

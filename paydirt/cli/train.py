@@ -24,8 +24,8 @@ from paydirt.cli.flags import (
 from paydirt.cli.options import options_of, with_options, with_settings
 from paydirt.cli.pool import pool_values, reads_pool
 from paydirt.cli.shown import say_artifact
-from paydirt.config import parse
-from paydirt.progress import say
+from paydirt.core.config import parse
+from paydirt.core.progress import say
 
 
 def register(app: typer.Typer) -> None:

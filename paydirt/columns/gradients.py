@@ -110,8 +110,8 @@ class Collector:
     """Features of examples at one checkpoint: the model, its moments and the projection, loaded for a `with` block."""
 
     def __init__(self, spec: GradientFeatures) -> None:
+        from paydirt.gradients.checkpoints import load_moments
         from paydirt.gradients.features import Features
-        from paydirt.gradients.moments import load_moments
         from paydirt.gradients.projection import Projection
 
         self.tokens, self.pool, self.max_tokens = spec.tokens.open(), spec.tokens.pool.open(), spec.max_tokens

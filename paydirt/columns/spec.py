@@ -18,12 +18,12 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from paydirt import __version__
-from paydirt.artifacts import Artifact, fingerprint, library_versions
-from paydirt.config import Config
+from paydirt.core.artifacts import Artifact, fingerprint, library_versions
+from paydirt.core.config import Config
+from paydirt.core.named import Named
+from paydirt.core.registry import Registry
 from paydirt.data.pool import Pool
 from paydirt.data.tokens import TokenStore, row_key
-from paydirt.named import Named
-from paydirt.registry import Registry
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from paydirt.artifacts import write_atomic
 from paydirt.columns.claims import SILENT, claimed, revoke
 from paydirt.columns.spec import Block, Ragged, Spec, Unit, Worker
-from paydirt.files import WRITING
-from paydirt.progress import track
+from paydirt.core.artifacts import write_atomic
+from paydirt.core.files import WRITING
+from paydirt.core.progress import track
 
 PIECE_ROWS = 1024  # rows on demand that a kill may cost
 POLL = 0.2  # seconds between two looks at shards that others work on

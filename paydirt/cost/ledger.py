@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from paydirt.artifacts import reading
-from paydirt.types import Cost
+from paydirt.core.artifacts import reading
+from paydirt.core.types import Cost
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
-from paydirt.registry import did_you_mean
+from paydirt.core.registry import did_you_mean
 
 V = TypeVar("V")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from paydirt.artifacts import Artifact
+from paydirt.core.artifacts import Artifact
 
 
 def count_flops(work: Callable[[], Any]) -> tuple[float, Any]:

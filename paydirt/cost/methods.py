@@ -10,10 +10,10 @@ import math
 from dataclasses import replace
 from typing import Protocol
 
+from paydirt.core.types import Cost
 from paydirt.cost.facts import Facts
 from paydirt.cost.forms import PER_TOKEN
 from paydirt.cost.lookup import find
-from paydirt.types import Cost
 
 SAFETY = 1.5
 """Count over closed form at most, both of matrix products: adapters over attention 1.43 (`tests/reference`), and padding."""

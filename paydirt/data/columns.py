@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from paydirt.core.registry import did_you_mean
 from paydirt.data.lines import BadRecord
-from paydirt.registry import did_you_mean
 
 # Our name: the key under which a form reads it.
 FIELDS = {

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from paydirt.artifacts import fingerprint
-from paydirt.config import Config
+from paydirt.core.artifacts import fingerprint
+from paydirt.core.config import Config
+from paydirt.core.progress import say
+from paydirt.core.types import Example, Message, Target
 from paydirt.data.templates import Segment, fold_system, render_llama2, render_tokenizer, render_tulu, shows_system
-from paydirt.progress import say
-from paydirt.types import Example, Message, Target
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

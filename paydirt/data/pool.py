@@ -17,14 +17,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from paydirt.artifacts import Artifact, build, cache_root, fingerprint
+from paydirt.core.artifacts import Artifact, build, cache_root, fingerprint
+from paydirt.core.types import Example, Message
 from paydirt.data.forms import FormName
 from paydirt.data.identity import content_id, hash_id
 from paydirt.data.importer import VERSION, Parsed, import_files, parse_file
 from paydirt.data.readers import stem, unit
 from paydirt.data.sources import PoolConfig, SourceFile, digest, source_files
 from paydirt.data.tally import Tally, account, opened
-from paydirt.types import Example, Message
 
 __all__ = ["Part", "Pool", "PoolConfig", "examples_from_file", "open_pool"]
 

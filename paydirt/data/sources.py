@@ -11,12 +11,12 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from paydirt.artifacts import file_digest, fingerprint, write_atomic
-from paydirt.config import Config, PathText
+from paydirt.core.artifacts import file_digest, fingerprint, write_atomic
+from paydirt.core.config import Config, PathText
+from paydirt.core.registry import did_you_mean
 from paydirt.data.columns import check_columns
 from paydirt.data.forms import FormName
 from paydirt.data.readers import READERS, file_kind, is_hub_id, load_hub, stem, unreadable
-from paydirt.registry import did_you_mean
 
 # A file changed less than this before we looked may change again within the clock's grain; its digest is not kept.
 SETTLED_SECONDS = 2.0

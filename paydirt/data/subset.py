@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from paydirt.artifacts import write_atomic
+from paydirt.core.artifacts import write_atomic
 from paydirt.data.pool import Pool, PoolConfig
 
 BLOCK = 4096

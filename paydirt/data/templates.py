@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from paydirt.types import Message
+from paydirt.core.types import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

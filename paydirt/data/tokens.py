@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from paydirt.artifacts import Artifact, build, cache_root
+from paydirt.core.artifacts import Artifact, build, cache_root
+from paydirt.core.progress import say, track
 from paydirt.data.encoding import Encoded, Encoder
 from paydirt.data.pool import Pool
 from paydirt.data.tally import note_encoding
-from paydirt.progress import say, track
 
 BLOCK = 4096
 

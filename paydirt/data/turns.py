@@ -12,8 +12,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from paydirt.core.types import ROLES
 from paydirt.data.lines import BadRecord
-from paydirt.types import ROLES
 
 Turn = tuple[str, str]
 TOOL_ROLES = ("tool", "function", "ipython", "observation", "function_response", "tool_response")

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from paydirt.files import fingerprint
-from paydirt.libraries import versions
+from paydirt.core.files import fingerprint
+from paydirt.core.libraries import versions
 
 ANSWERING = 10.0  # seconds that the head may take to be reached
 ANSWER = 120.0  # seconds that a node has for its answer, the start of a process included

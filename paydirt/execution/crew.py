@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from paydirt.progress import console, say
+from paydirt.core.progress import console, say
 
 DEATHS = 3  # workers that one item may cost before it is taken for the cause
 LATE = 4.0  # times the median that an item may take before an idle worker gets it too

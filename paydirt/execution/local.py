@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 from paydirt.columns import PoolColumn, Spec, Unit
 from paydirt.columns.store import POLL
-from paydirt.progress import console, track
+from paydirt.core.progress import console, track
 
 A = TypeVar("A")
 R = TypeVar("R")

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 from paydirt.columns import PoolColumn, Spec, Unit
 from paydirt.columns.store import POLL
+from paydirt.core.progress import track
 from paydirt.execution.cluster import check, connect, nodes
 from paydirt.execution.crew import Crew, Share
-from paydirt.progress import track
 
 A = TypeVar("A")
 R = TypeVar("R")

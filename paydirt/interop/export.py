@@ -14,14 +14,14 @@ from typing import Any
 
 from pydantic import Field
 
-from paydirt.artifacts import MANIFEST, Artifact, Replace, build, cache_root, open_artifact, reading, write_atomic
-from paydirt.config import Config, PathText, dump_yaml, parse
+from paydirt.core.artifacts import MANIFEST, Artifact, Replace, build, cache_root, open_artifact, reading, write_atomic
+from paydirt.core.config import Config, PathText, dump_yaml, parse
+from paydirt.core.files import locked
+from paydirt.core.types import Example
 from paydirt.data.pool import PoolConfig
-from paydirt.files import locked
 from paydirt.interop.naming import SEEDED, data_name, method_name
 from paydirt.selection.select import requested_fraction, selected_ids
 from paydirt.stages import Workspace
-from paydirt.types import Example
 
 
 class ExportStage(Config):

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from paydirt.artifacts import Artifact, build, file_digest
-from paydirt.config import Config, PathText
+from paydirt.core.artifacts import Artifact, build, file_digest
+from paydirt.core.config import Config, PathText
 from paydirt.data.pool import PoolConfig
 from paydirt.interop.published import read_tensor
 from paydirt.stages import Workspace

@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from paydirt.artifacts import Artifact, Replace, build, file_digest
-from paydirt.config import Config, PathText
+from paydirt.core.artifacts import Artifact, Replace, build, file_digest
+from paydirt.core.config import Config, PathText
+from paydirt.core.types import Example, Message, Target
 from paydirt.data.pool import Pool, PoolConfig
-from paydirt.scorers.base import Job, Scorer
-from paydirt.scores import Column
+from paydirt.scoring.base import Job, Scorer
+from paydirt.selection.scores import Column
 from paydirt.stages import Workspace
-from paydirt.types import Example, Message, Target
 
 REPLAY = "import-scores"  # its stage in `config.yaml`
 

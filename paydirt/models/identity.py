@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from paydirt.artifacts import cache_root, file_digest, fingerprint, write_atomic
+from paydirt.core.artifacts import cache_root, file_digest, fingerprint, write_atomic
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from paydirt.artifacts import library_versions
-from paydirt.config import Config, DeviceText, PathText, deciding
+from paydirt.core.artifacts import library_versions
+from paydirt.core.config import Config, DeviceText, PathText, deciding
 from paydirt.models.identity import adapter_config as adapter_config
 from paydirt.models.identity import base_of as base_of
 from paydirt.models.identity import is_adapter as is_adapter

@@ -14,8 +14,8 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from paydirt.artifacts import Artifact, Replace, build
-from paydirt.config import Config
+from paydirt.core.artifacts import Artifact, Replace, build
+from paydirt.core.config import Config
 from paydirt.data.pool import Pool
 from paydirt.data.tokens import row_key
 

@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from paydirt.core.registry import Registry
 from paydirt.prediction.diagnostics import levels_of
-from paydirt.registry import Registry
 
 Array = np.ndarray
 

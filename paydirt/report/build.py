@@ -14,7 +14,7 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from paydirt.artifacts import write_atomic
+from paydirt.core.artifacts import write_atomic
 from paydirt.report import page_numbers as show
 from paydirt.report.charts import Styles, performance
 from paydirt.report.examples import MethodExamples, examples

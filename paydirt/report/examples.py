@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from paydirt.artifacts import Artifact
+from paydirt.core.artifacts import Artifact
+from paydirt.core.types import Example, Target
 from paydirt.report.page_masks import Masks
 from paydirt.report.page_study import Panel, StudyFiles
-from paydirt.scores import Scores
-from paydirt.types import Example, Target
+from paydirt.selection.scores import Scores
 
 SHOWN = 3
 OPENING = 220  # characters before "more"

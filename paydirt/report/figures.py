@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from paydirt.analysis.overlap import Overlap
 from paydirt.analysis.results import Results, panels
 from paydirt.report import figures_advice, figures_law, figures_tables
-from paydirt.report.style import RC
+from paydirt.report.style import RC, NothingToDraw
 
 if False:  # typing only, keeps the advisor out of imports that just draw
     from paydirt.analysis.advisor import Advice
@@ -72,7 +72,7 @@ def draw(
             with mpl.rc_context(RC):
                 files = save(maker(), folder / name, formats)
             drawn.append(Drawn(name, CAPTIONS[name], files.get("svg"), files.get("png")))
-        except figures_tables.NothingToDraw as reason:
+        except NothingToDraw as reason:
             drawn.append(Drawn(name, CAPTIONS[name], missing=str(reason)))
     return drawn
 

@@ -16,8 +16,7 @@ from paydirt.analysis.front import cells, front, line, non_dominated
 from paydirt.analysis.law import fit
 from paydirt.analysis.points import family
 from paydirt.analysis.results import CEILINGS, Curve, Panel, Results, panels
-from paydirt.report.figures_tables import NothingToDraw
-from paydirt.report.style import BLACK, GREY, MethodStyle, method_styles
+from paydirt.report.style import BLACK, GREY, MethodStyle, NothingToDraw, method_styles
 
 MOST_PANELS = 12
 

@@ -11,11 +11,8 @@ from matplotlib.lines import Line2D
 from paydirt.analysis.overlap import Overlap, matrix
 from paydirt.analysis.results import Panel
 from paydirt.analysis.simulation import FLOPS_PER_TOKEN, METHODS, POOL_TOKENS, best_method, simulate
-from paydirt.report.style import BLACK, method_styles
-
-
-class NothingToDraw(ValueError):
-    """The results do not hold what a figure shows; the message says what is missing."""
+from paydirt.report.figures_law import all_methods, flops_axis, legend, scatter, tip
+from paydirt.report.style import BLACK, NothingToDraw, method_styles
 
 
 def simulation() -> Figure:
@@ -53,8 +50,6 @@ def _scientific(value: float) -> str:
 
 def budgets(study: Sequence[Panel], left: str = "", right: str = "") -> Figure:
     """Figure 5: the same runs by share of data (selection free) and by total compute (selection paid)."""
-    from paydirt.report.figures_law import all_methods, flops_axis, legend, scatter, tip
-
     usable = [p for p in study if len(p.curves) > 1 and any(len(c) > 1 for c in p.curves.values())]
     if not usable:
         raise NothingToDraw("no panel with two methods and two budgets")

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from paydirt.artifacts import Artifact, reading
+from paydirt.core.artifacts import Artifact, reading
 from paydirt.report.page_study import Panel, StudyFiles
 
 TABLE = "scores.parquet"

@@ -13,13 +13,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from paydirt.artifacts import MANIFEST, Artifact, open_artifact
-from paydirt.config import parse, read_yaml
+from paydirt.core.artifacts import MANIFEST, Artifact, open_artifact
+from paydirt.core.config import parse, read_yaml
+from paydirt.core.types import Target
 from paydirt.cost.ledger import Entry, Ledger
 from paydirt.data.pool import Pool, PoolConfig, open_pool
 from paydirt.study.schema import ZERO_SHOT, Group, Row, grouped, model_name, names_of, read_rows
-from paydirt.targets import TargetConfig, load_target
-from paydirt.types import Target
+from paydirt.tasks import TargetConfig, load_target
 
 T = TypeVar("T")
 CEILING = "oracle"  # the scorer that reads the true labels: shown, but never named as the best method

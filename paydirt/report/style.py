@@ -46,6 +46,10 @@ RC: dict[str, Any] = {
 }
 
 
+class NothingToDraw(ValueError):
+    """The results do not hold what a figure shows; the message says what is missing."""
+
+
 @dataclass(frozen=True, slots=True)
 class MethodStyle:
     """Colour and marker of one method."""

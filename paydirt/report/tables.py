@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from paydirt.artifacts import Artifact
+from paydirt.core.artifacts import Artifact
 from paydirt.cost.ledger import Entry, Ledger, spent
 from paydirt.report import page_numbers as show
 from paydirt.report.page_study import Cell, Panel, StudyFiles, run_name

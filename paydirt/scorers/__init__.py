@@ -1,1 +1,1 @@
-"""Scorers: one file a method. `paydirt.scorers.base` holds the contract."""
+"""Scorers: one file a method. `paydirt.scoring` holds the contract."""

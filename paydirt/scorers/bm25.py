@@ -23,11 +23,11 @@ import pyarrow.compute as pc
 import scipy.sparse as sp
 from pydantic import Field
 
-from paydirt.artifacts import write_atomic
-from paydirt.progress import track
-from paydirt.scorers.base import Job, Scorer
-from paydirt.scores import Column, Reduction
-from paydirt.types import Target
+from paydirt.core.artifacts import write_atomic
+from paydirt.core.progress import track
+from paydirt.core.types import Target
+from paydirt.scoring.base import Job, Scorer
+from paydirt.selection.scores import Column, Reduction
 
 Variant = Literal["okapi", "robertson", "lucene", "atire", "bm25l", "bm25+"]
 Split = Literal["whitespace", "spaces"]

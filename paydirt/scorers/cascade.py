@@ -2,7 +2,7 @@
 
 Every stage scores what the stage before it kept, and keeps its best share. The last stages are usually `learned` and
 `gradient`: true influence of random points, a predictor, then true influence of what it expects most of, round by round,
-until the budget is spent; everything else keeps its prediction (see `learned_passes`). Shares that the recipe leaves open
+until the budget is spent; everything else keeps its prediction (see `prediction.passes`). Shares that the recipe leaves open
 are chosen by what the stages will cost at most. What was dropped ranks below what was kept, stage by stage.
 
 `budget` is in FLOPs; without it, `share` of what gradients by the settings in `full` would cost over the whole pool by
@@ -20,19 +20,19 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import BeforeValidator, Field, field_validator
 
-from paydirt.artifacts import write_atomic
-from paydirt.config import Config
+from paydirt.core.artifacts import write_atomic
+from paydirt.core.config import Config
+from paydirt.core.progress import say
+from paydirt.core.types import Cost
 from paydirt.cost.facts import Facts
 from paydirt.cost.methods import selection_cost
-from paydirt.progress import say
-from paydirt.scorers.base import Job, Method, Scorer, make_scorer
+from paydirt.prediction.budget import LEAST, closed_form, feature_ceilings, least_allowance, require
+from paydirt.prediction.passes import learn
+from paydirt.prediction.truth import Truth
 from paydirt.scorers.gradient import Gradient
 from paydirt.scorers.learned import Learned
-from paydirt.scorers.learned_budget import LEAST, closed_form, feature_ceilings, least_allowance, require
-from paydirt.scorers.learned_passes import learn
-from paydirt.scorers.truth import Truth
-from paydirt.scores import reduced
-from paydirt.types import Cost
+from paydirt.scoring.base import Job, Method, Scorer, make_scorer
+from paydirt.selection.scores import reduced
 
 COMMON = 0.5  # part of what is left that the next stage may take where others follow it
 SMALLEST = 0.01  # share that a stage keeps at least

@@ -15,13 +15,13 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field, model_validator
 
+from paydirt.core.seeds import draws, varied
+from paydirt.core.types import Cost
 from paydirt.cost.facts import Facts
 from paydirt.cost.methods import selection_cost
-from paydirt.scorers.base import Job, Method, Scorer, is_stochastic
 from paydirt.scorers.drop import Drop
-from paydirt.scorers.seeds import draws, varied
-from paydirt.scores import reduced
-from paydirt.types import Cost
+from paydirt.scoring.base import Job, Method, Scorer, is_stochastic
+from paydirt.selection.scores import reduced
 
 
 class Consensus(Scorer):

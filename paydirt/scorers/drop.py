@@ -19,17 +19,17 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 from pydantic import Field, model_validator
 
-from paydirt.config import parse
+from paydirt.core.config import parse
+from paydirt.core.progress import say
+from paydirt.core.types import Cost
 from paydirt.cost.facts import Facts
 from paydirt.cost.forms import forward_flops, lora_flops
 from paydirt.cost.methods import SAFETY, as_counted, selection_cost
 from paydirt.models.load import LoraSpec, ModelConfig
-from paydirt.progress import say
-from paydirt.scorers.base import Job, Scorer
-from paydirt.scorers.perplexity import PoolLosses, pool_losses, tuned_on_references
+from paydirt.scoring.base import Job, Scorer
+from paydirt.scoring.losses import PoolLosses, pool_losses, tuned_on_references
 from paydirt.training.calibration import PASS, Grid, calibrated, calibration_flops
 from paydirt.training.config import TrainConfig, predict_training_cost
-from paydirt.types import Cost
 
 EPSILON = 1e-6  # nats: what a first loss counts as at least
 

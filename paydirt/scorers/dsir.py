@@ -18,8 +18,8 @@ import numpy as np
 import scipy.sparse as sp
 from pydantic import Field
 
-from paydirt.progress import track
-from paydirt.scorers.base import Job, Scorer
+from paydirt.core.progress import track
+from paydirt.scoring.base import Job, Scorer
 
 SMOOTHING = 1e-8
 PATTERN = r"\w+|[^\w\s]+"

@@ -16,14 +16,14 @@ from pydantic import AfterValidator, Field
 from paydirt.columns import PoolColumn, PoolRef
 from paydirt.columns.embeddings import Embeddings, load_encoder, resolve_encoder, token_lengths
 from paydirt.columns.products import products
-from paydirt.config import PLACE, DeviceText, absolute
+from paydirt.core.config import PLACE, DeviceText, absolute
+from paydirt.core.progress import say
+from paydirt.core.types import Cost, Example
 from paydirt.cost.facts import EncoderFacts, Facts, Lengths
 from paydirt.data.fitting import Keep, fit
 from paydirt.models.load import model_fingerprint
-from paydirt.progress import say
-from paydirt.scorers.base import Job, Scorer
-from paydirt.scores import Reduction
-from paydirt.types import Cost, Example
+from paydirt.scoring.base import Job, Scorer
+from paydirt.selection.scores import Reduction
 
 
 class Embed(Scorer):

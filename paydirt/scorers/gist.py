@@ -15,12 +15,12 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from pydantic import Field, model_validator
 
+from paydirt.core.types import Cost, Target
 from paydirt.cost.facts import Facts
 from paydirt.cost.methods import selection_cost
-from paydirt.scorers.base import Job, Scorer
 from paydirt.scorers.gradient import Gradient
-from paydirt.scores import Column, Reduction
-from paydirt.types import Cost, Target
+from paydirt.scoring.base import Job, Scorer
+from paydirt.selection.scores import Column, Reduction
 
 NEGLIGIBLE = 1e-10  # share of the largest eigenvalue (1e-5 of the singular value) below which a direction is rounding
 PLAIN = {"direction": "sgd", "checkpoints": 1}
@@ -74,7 +74,7 @@ class Gist(Scorer):
         return self.gradient.ceiling(facts) + self.price(facts).parts["directions"]
 
     def prepare(self, job: Job) -> _State:
-        from paydirt.scorers import gradient_passes as passes
+        from paydirt.scoring import gradient_passes as passes
 
         [step] = passes.checkpoints(self.gradient, job)
         gradients = passes.reference_features(self.gradient, job, step).numpy().astype(np.float64)

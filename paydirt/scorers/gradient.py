@@ -22,16 +22,16 @@ from pydantic import Field
 
 from paydirt.columns import PoolColumn
 from paydirt.columns.gradients import stored_rows
-from paydirt.config import parse
+from paydirt.core.config import parse
+from paydirt.core.types import Cost, Target
 from paydirt.cost.architecture import Architecture
 from paydirt.cost.facts import Facts, Lengths
 from paydirt.cost.forms import forward_flops, training_flops
 from paydirt.cost.methods import SAFETY, as_counted
 from paydirt.models.load import LoraSpec
-from paydirt.scorers.base import Job, Scorer
-from paydirt.scores import Column, Reduction
+from paydirt.scoring.base import Job, Scorer
+from paydirt.selection.scores import Column, Reduction
 from paydirt.training.config import MOST_EPOCHS, TrainConfig, predict_training_cost
-from paydirt.types import Cost, Target
 
 
 class Gradient(Scorer):
@@ -167,7 +167,7 @@ class Gradient(Scorer):
         return 2.0 * parameters * (1 if self.projection == "sketch" else self.k) * lengths.count
 
     def prepare(self, job: Job) -> _State:
-        from paydirt.scorers import gradient_passes as passes
+        from paydirt.scoring import gradient_passes as passes
 
         steps = list(passes.checkpoints(self, job))
         pairs = [(step, passes.reference_features(self, job, step)) for step in steps]
@@ -179,7 +179,7 @@ class Gradient(Scorer):
         import torch
 
         from paydirt.gradients.influence import match
-        from paydirt.scorers.gradient_passes import reference_columns, sum_of_steps
+        from paydirt.scoring.gradient_passes import reference_columns, sum_of_steps
 
         shard = start // job.shard_rows
         job.meter.add(2.0 * len(state.steps) * (stop - start) * self.k * len(self.columns(job.target)))  # matching

@@ -11,11 +11,11 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
+from paydirt.core.types import Cost
 from paydirt.cost.facts import Facts
 from paydirt.cost.forms import forward_flops
-from paydirt.scorers.base import Job, Scorer
-from paydirt.scorers.perplexity import PoolLosses, pool_losses
-from paydirt.types import Cost
+from paydirt.scoring.base import Job, Scorer
+from paydirt.scoring.losses import PoolLosses, pool_losses
 
 
 class IFD(Scorer):

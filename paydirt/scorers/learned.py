@@ -8,7 +8,7 @@ influence, and what is predicted may be the influence on every subtask or refere
 (`uncertain`); `verify` computes the true influence of the best predicted.
 
 Diagnostics on points that the predictor has not seen are written beside the scores, and a predictor that is no better
-than its cheapest feature is refused. The work is in `learned_passes`.
+than its cheapest feature is refused. The work is in `prediction.passes`.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import AfterValidator, Field
 
+from paydirt.core.registry import did_you_mean
+from paydirt.core.source import code_digest
+from paydirt.core.types import Cost, Target
 from paydirt.cost.facts import Facts
 from paydirt.prediction.learners import LEARNERS, Learner
-from paydirt.registry import did_you_mean
-from paydirt.scorers.base import Job, Scorer
 from paydirt.scorers.embed import Embed
 from paydirt.scorers.gradient import Gradient
 from paydirt.scorers.rds import RDS
-from paydirt.scores import Column, Reduction
-from paydirt.source import code_digest
-from paydirt.types import Cost, Target
+from paydirt.scoring.base import Job, Scorer
+from paydirt.selection.scores import Column, Reduction
 
 if TYPE_CHECKING:
-    from paydirt.scorers.learned_passes import Outcome
+    from paydirt.prediction.passes import Outcome
 
 BERT = "bert"  # the one learner that reads texts instead of features
 
@@ -123,12 +123,12 @@ class Learned(Scorer):
 
     def price(self, facts: Facts) -> Cost:
         """Gradients of the points and of what is verified, the features of the whole pool, and the learner."""
-        from paydirt.scorers.learned_budget import price
+        from paydirt.prediction.budget import price
 
         return price(self, facts)
 
     def prepare(self, job: Job) -> Outcome:
-        from paydirt.scorers.learned_passes import learn
+        from paydirt.prediction.passes import learn
 
         return learn(self, job)
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from paydirt.scorers.base import Job, Scorer
+from paydirt.scoring.base import Job, Scorer
 
 
 class Length(Scorer):

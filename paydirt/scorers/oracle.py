@@ -12,9 +12,9 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from paydirt.artifacts import file_digest
-from paydirt.config import PathText
-from paydirt.scorers.base import Job, Scorer
+from paydirt.core.artifacts import file_digest
+from paydirt.core.config import PathText
+from paydirt.scoring.base import Job, Scorer
 
 
 class Oracle(Scorer):

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from paydirt.scorers.base import Job, Scorer
+from paydirt.scoring.base import Job, Scorer
 
 
 class Random(Scorer):

@@ -14,12 +14,12 @@ from pydantic import Field
 from paydirt.columns import PoolColumn
 from paydirt.columns.hidden import Hidden
 from paydirt.columns.products import products
+from paydirt.core.types import Cost
 from paydirt.cost.facts import Facts
 from paydirt.cost.forms import forward_flops
 from paydirt.models.load import model_identity
-from paydirt.scorers.base import Job, Scorer
-from paydirt.scores import Reduction
-from paydirt.types import Cost
+from paydirt.scoring.base import Job, Scorer
+from paydirt.selection.scores import Reduction
 
 
 class RDS(Scorer):

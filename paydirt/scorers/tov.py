@@ -15,16 +15,16 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from paydirt.config import parse
+from paydirt.core.config import parse
+from paydirt.core.types import Cost
 from paydirt.cost.facts import Facts
 from paydirt.cost.forms import forward_flops, lora_flops
 from paydirt.cost.methods import SAFETY, as_counted, selection_cost
-from paydirt.scorers.base import Job, Scorer
 from paydirt.scorers.drop import Ends, LowRank
 from paydirt.scorers.gradient import Gradient
-from paydirt.scorers.perplexity import pool_losses, tuned_on_references
+from paydirt.scoring.base import Job, Scorer
+from paydirt.scoring.losses import pool_losses, tuned_on_references
 from paydirt.training.config import TrainConfig, predict_training_cost
-from paydirt.types import Cost
 
 
 class ToV(Scorer):
@@ -77,7 +77,7 @@ class ToV(Scorer):
 
     def prepare(self, job: Job) -> list[Ends]:
         """Losses before and after the tuning at each checkpoint."""
-        from paydirt.scorers.gradient_passes import checkpoints
+        from paydirt.scoring.gradient_passes import checkpoints
 
         ends = []
         for step in checkpoints(self.gradient, job):

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BeforeValidator, Field, model_validator
 
-from paydirt.config import Config
+from paydirt.core.config import Config
 
 MOST = 2**63 - 1  # what the integers of a table hold
 

@@ -15,9 +15,9 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from paydirt.config import Config, PathText
-from paydirt.scores import Scores
+from paydirt.core.config import Config, PathText
 from paydirt.selection.policies.base import Policy, Ranking
+from paydirt.selection.scores import Scores
 
 Combine = Literal["turns", "ranks"]
 

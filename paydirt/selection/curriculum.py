@@ -11,8 +11,8 @@ from typing import Literal
 
 import numpy as np
 
-from paydirt.artifacts import open_artifact
-from paydirt.scores import Scores
+from paydirt.core.artifacts import open_artifact
+from paydirt.selection.scores import Scores
 
 Curriculum = Literal["best_last", "short_first", "easy_first"]
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from paydirt.core.registry import did_you_mean
 from paydirt.data.pool import Pool
-from paydirt.registry import did_you_mean
 
 ROWS = 4096  # records read at a time
 

@@ -19,17 +19,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BeforeValidator, Field, model_validator
 
-from paydirt.artifacts import MANIFEST, Artifact, damaged, open_artifact, read_json, write_atomic
-from paydirt.config import Config, PathText
-from paydirt.data.dedup import exact_repeats
+from paydirt.core.artifacts import MANIFEST, Artifact, damaged, open_artifact, read_json, write_atomic
+from paydirt.core.config import Config, PathText
+from paydirt.core.progress import say
+from paydirt.data.curate.dedup import exact_repeats
 from paydirt.data.pool import Pool
-from paydirt.progress import say
-from paydirt.scores import Across, Reduction, Scores, Statistic
 from paydirt.selection.budget import Budget
 from paydirt.selection.combine import Combine, Weighted, combined, distinct_names
 from paydirt.selection.curriculum import Curriculum, check, positions
 from paydirt.selection.fields import field_values
 from paydirt.selection.policies.base import Policy, PolicyField, Ranking, make_policy, policy_inputs
+from paydirt.selection.scores import Across, Reduction, Scores, Statistic
 
 BLOCK = 4096
 

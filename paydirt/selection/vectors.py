@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from paydirt.artifacts import Artifact, fingerprint, open_artifact, reading
-from paydirt.files import file_digest
+from paydirt.core.artifacts import Artifact, fingerprint, open_artifact, reading
+from paydirt.core.files import file_digest
 
 if TYPE_CHECKING:
     from paydirt.columns import Block, Spec
@@ -139,7 +139,7 @@ def _of_table(path: Path) -> Blocks:
 
 def _of_column(path: Path) -> Blocks:
     from paydirt.columns import COLUMNS, PoolColumn
-    from paydirt.named import make
+    from paydirt.core.named import make
 
     with reading(path, "column.json"):
         layout = json.loads((path / "column.json").read_text(encoding="utf-8"))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from paydirt.artifacts import Artifact
-from paydirt.data.decontaminate import decontaminate, reference_items
+from paydirt.core.artifacts import Artifact
+from paydirt.core.progress import say
+from paydirt.core.types import Item
+from paydirt.data.curate.decontaminate import decontaminate, reference_items
 from paydirt.data.subset import read_config
-from paydirt.progress import say
 from paydirt.stages import Workspace
 from paydirt.stages_data import DecontaminateStage
 from paydirt.study.recipe import Study
-from paydirt.types import Item
 
 
 def without_leaks(study: Study, out: Path, workspace: Workspace) -> tuple[Study, Artifact | None]:

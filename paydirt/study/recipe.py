@@ -6,17 +6,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from paydirt.config import Config, PathText
-from paydirt.data.decontaminate import DecontaminationConfig
+from paydirt.core.config import Config, PathText
+from paydirt.core.seeds import draws, varied
+from paydirt.data.curate.decontaminate import DecontaminationConfig
 from paydirt.data.encoding import EncodingConfig
 from paydirt.data.pool import PoolConfig
-from paydirt.evaluation.base import BenchmarkField, make_benchmark
 from paydirt.models.load import ModelConfig
-from paydirt.scorers.base import Method, Scorer, is_stochastic, make_scorer
-from paydirt.scorers.seeds import draws, varied
+from paydirt.scoring.base import Method, Scorer, is_stochastic, make_scorer
 from paydirt.selection.policies.base import PolicyField, make_policy
 from paydirt.selection.select import ReductionField, SelectionConfig
-from paydirt.targets import TargetConfig
+from paydirt.tasks import TargetConfig
+from paydirt.tasks.benchmark import BenchmarkField, make_benchmark
 from paydirt.training.config import TrainConfig
 
 ENTRY_KEYS = ("policy", "reduction", "label")

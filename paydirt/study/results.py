@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from paydirt.artifacts import open_artifact
+from paydirt.core.artifacts import open_artifact
 from paydirt.selection.select import selected_ids
 from paydirt.stages import read_result
 from paydirt.study.recipe import MethodEntry, Study

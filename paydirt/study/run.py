@@ -16,14 +16,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from paydirt.artifacts import Artifact, fingerprint, write_atomic
-from paydirt.config import dump_yaml
+from paydirt.core.artifacts import Artifact, fingerprint, write_atomic
+from paydirt.core.config import dump_yaml
+from paydirt.core.progress import say
 from paydirt.cost.architecture import Architecture
 from paydirt.execution import Executor, executor
 from paydirt.execution.local import default_workers
 from paydirt.models.load import ModelConfig
-from paydirt.progress import say
-from paydirt.scorers.base import is_stochastic
+from paydirt.scoring.base import is_stochastic
 from paydirt.selection.budget import Budget
 from paydirt.selection.select import taken_ids
 from paydirt.stages import (
@@ -42,7 +42,7 @@ from paydirt.stages import (
 from paydirt.study.leaks import without_leaks
 from paydirt.study.recipe import MethodEntry, Study
 from paydirt.study.results import Run, write_results
-from paydirt.targets import TargetConfig
+from paydirt.tasks import TargetConfig
 from paydirt.training.launcher import refuse_launcher
 
 

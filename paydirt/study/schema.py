@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from paydirt.progress import say
+from paydirt.core.progress import say
 
 Row = dict[str, Any]
 ZERO_SHOT = "zero-shot"

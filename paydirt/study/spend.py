@@ -24,7 +24,7 @@ from paydirt.analysis.points import Points, ask
 from paydirt.analysis.prior import prior_model
 from paydirt.analysis.results import CEILINGS, ZERO_SHOT, Panel
 from paydirt.analysis.spending import Spent, Step, opening, spend
-from paydirt.artifacts import write_atomic
+from paydirt.core.artifacts import write_atomic
 from paydirt.cost.architecture import Architecture
 from paydirt.selection.budget import Budget
 from paydirt.selection.select import selected_ids
@@ -43,7 +43,7 @@ from paydirt.stages import (
 )  # fmt: skip
 from paydirt.study.leaks import without_leaks
 from paydirt.study.recipe import MethodEntry, Study
-from paydirt.targets import TargetConfig
+from paydirt.tasks import TargetConfig
 from paydirt.training.config import predict_training_cost
 
 FEWEST = 16  # examples of the smallest pilot

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from paydirt.artifacts import Artifact, build, fingerprint, write_atomic
+from paydirt.core.artifacts import Artifact, build, fingerprint, write_atomic
 from paydirt.cost.facts import Facts, Lengths
 from paydirt.cost.forms import training_flops
 from paydirt.cost.ledger import Ledger
@@ -31,7 +31,7 @@ from paydirt.training.shared import examples_fingerprint
 if TYPE_CHECKING:
     import torch
 
-    from paydirt.scorers.base import Job
+    from paydirt.scoring.base import Job
 
 FOLDS = 3
 MOST = 100  # examples in a mean gradient

@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from paydirt.config import Config
+from paydirt.core.config import Config
+from paydirt.core.registry import did_you_mean
+from paydirt.core.types import Cost
 from paydirt.cost.architecture import Architecture
 from paydirt.cost.forms import training_flops
 from paydirt.models.load import LoraSpec
-from paydirt.registry import did_you_mean
-from paydirt.types import Cost
 
 VERSION = 3  # raise when the same config, examples and seed train another model: tuned models are then stale
 

@@ -15,7 +15,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from transformers import Trainer
 
-from paydirt.artifacts import write_atomic
+from paydirt.core.artifacts import write_atomic
 from paydirt.models.load import is_adapter
 
 Shapes = dict[str, tuple[int, ...]]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from paydirt.artifacts import Artifact, build, fingerprint
+from paydirt.core.artifacts import Artifact, build, fingerprint
 from paydirt.data.encoding import Encoded, Encoder
 from paydirt.models.load import ModelConfig, model_identity
 from paydirt.training.config import VERSION, TrainConfig

@@ -210,6 +210,6 @@ def _checkpointing(wanted: bool) -> dict[str, bool]:
 
 
 def _on_terminal() -> bool:
-    from paydirt.progress import console
+    from paydirt.core.progress import console
 
     return console.is_terminal

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paydirt.artifacts import cache_root
+from paydirt.core.artifacts import cache_root
 from paydirt.world.generate import World, generate_world
 from paydirt.world.pretraining import pretraining_documents
 

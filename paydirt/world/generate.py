@@ -10,8 +10,9 @@ import hashlib
 from dataclasses import dataclass, field
 from random import Random
 
+from paydirt.world import catalogue_skills, everyday_skills
 from paydirt.world.facts import Facts, deal_facts
-from paydirt.world.skills import Problem, Skill, all_skills
+from paydirt.world.skills import Problem, Skill
 
 TARGETS = {"worded": "invoice", "paraphrased": "notation_numbered"}
 # How often each source answers wrongly, and its share of every skill: quality differs by source, skills do not, so a
@@ -76,7 +77,7 @@ class World:
 def generate_world(seed: int) -> World:
     """Draw the whole world of a seed."""
     facts = deal_facts(seed)
-    skills = {skill.name: skill for skill in all_skills()}
+    skills = {skill.name: skill for skill in (*catalogue_skills.SKILLS, *everyday_skills.SKILLS)}
     held_out: set[tuple[str, str]] = set()
     targets = {}
     for name, skill_name in TARGETS.items():

@@ -1,4 +1,4 @@
-"""What a skill is, and the list of all of them.
+"""What a skill is.
 
 A skill draws a problem (what is asked, the right answer, a wrong one of the same form) and words it in one of its
 wordings. Which skill made an example is the truth that scorers must find and never see.
@@ -39,10 +39,3 @@ class Skill:
         """The problem as a user would ask it."""
         text = rng.choice(self.wordings).format(**problem.slots)
         return text[0].upper() + text[1:]
-
-
-def all_skills() -> tuple[Skill, ...]:
-    """Every skill of the pool, in a fixed order."""
-    from paydirt.world import catalogue_skills, everyday_skills
-
-    return (*catalogue_skills.SKILLS, *everyday_skills.SKILLS)

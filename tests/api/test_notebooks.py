@@ -58,7 +58,7 @@ text = pool["sums-000"]["messages"]
 whole = "\\n".join(m["content"] for m in text)
 print(first.path == again.path, again.artifact.fresh, first.path == other.path)
 print(abs(table["score"][0].as_py() - whole.count("e") / 10) < 1e-6)
-from paydirt.scorers.listing import methods_markdown
+from paydirt.scoring.listing import methods_markdown
 print(methods_markdown().splitlines()[-1])
 try:
     pay.Vowels(leters="a")
@@ -108,7 +108,7 @@ def test_progress_in_a_notebook_without_widgets(tiny: Tiny) -> None:
     """A line that counts up to the end; no warning that asks for widgets, and none of a terminal's control codes."""
     code = """
 import time
-from paydirt.progress import console, track
+from paydirt.core.progress import console, track
 assert console.is_jupyter
 for _ in track(range(0, 60, 20), "scoring", 20, 60):
     time.sleep(0.3)

@@ -12,9 +12,9 @@ from support.data import pool_records, reference_records
 from support.stages import ENCODING, TRAINING, Tiny, files_of
 
 import paydirt as pay
-from paydirt.artifacts import cache_root
-from paydirt.scores import Scores
-from paydirt.units import number
+from paydirt.core.artifacts import cache_root
+from paydirt.core.units import number
+from paydirt.selection.scores import Scores
 
 CPU: dict[str, Any] = {"device": "cpu"}
 

@@ -12,8 +12,8 @@ from support.data import pool_records, record, reference_records, write_jsonl
 from support.stages import Tiny
 
 import paydirt as pay
-from paydirt.artifacts import cache_root
-from paydirt.scorers.base import target_fingerprint
+from paydirt.core.artifacts import cache_root
+from paydirt.scoring.base import target_fingerprint
 from paydirt.stages import Workspace
 
 datasets = pytest.importorskip("datasets")

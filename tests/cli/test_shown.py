@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support import data, models
 from support.command import call
 
-from paydirt.units import lines_of_notes, number
+from paydirt.core.units import lines_of_notes, number
 
 PYTHON = re.compile(
     r"[{}]|\['|\bNone\b|\bTrue\b|\bFalse\b|\b0\.0*[1-9]\d{3,}|[1-9]\d*\.\d{3,}"

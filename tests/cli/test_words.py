@@ -24,10 +24,10 @@ from transformers import TrainingArguments
 import paydirt
 from paydirt.cli import app
 from paydirt.cli.command import FAMILIES
-from paydirt.config import Config
-from paydirt.evaluation.base import BENCHMARKS
-from paydirt.scorers.base import SCORERS
+from paydirt.core.config import Config
+from paydirt.scoring.base import SCORERS
 from paydirt.selection.policies.base import POLICIES
+from paydirt.tasks.benchmark import BENCHMARKS
 
 PACKAGE = Path(paydirt.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))

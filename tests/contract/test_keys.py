@@ -19,15 +19,16 @@ import pytest
 from support.data import write_all
 from support.stages import ENCODING, TRAINING, Tiny
 
-from paydirt import artifacts, replay, stages
-from paydirt.artifacts import key_of
-from paydirt.config import parse
-from paydirt.data import decontaminate, dedup, split
-from paydirt.evaluation import responses
+from paydirt import replay, stages
+from paydirt.core import artifacts
+from paydirt.core.artifacts import key_of
+from paydirt.core.config import parse
+from paydirt.data.curate import decontaminate, dedup, split
 from paydirt.models import tiny as tiny_module
-from paydirt.scorers.base import SCORERS
+from paydirt.scoring.base import SCORERS
 from paydirt.selection.policies.base import POLICIES, make_policy
 from paydirt.stages import Workspace
+from paydirt.tasks import responses
 
 from .test_scorers import OPTIONS
 
@@ -303,7 +304,7 @@ class TestCode:
         """A method."""
         from typing import ClassVar
         import numpy as np
-        from paydirt.scorers.base import Scorer
+        from paydirt.scoring.base import Scorer
 
         FACTOR = 2.0
 
@@ -327,8 +328,8 @@ class TestCode:
         import importlib
         import sys
 
-        from paydirt.scorers.base import Scorer
-        from paydirt.source import code_digest
+        from paydirt.core.source import code_digest
+        from paydirt.scoring.base import Scorer
 
         text = textwrap.dedent(self.SOURCE).replace("{number}", "")
         assert old in text
@@ -363,9 +364,46 @@ class TestCode:
         before = self.digest(tmp_path, monkeypatch)
         assert (self.digest(tmp_path, monkeypatch, old, new) == before) is same
 
+    @pytest.mark.parametrize("how", ["from room.shared import helper", "from room import shared"])
+    def test_code_of_a_shared_room_counts(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+        """What a method names in its family's rooms counts, by name or as a module, and what that names in turn."""
+        import importlib
+        import linecache
+        import sys
+
+        from paydirt.core.source import code_digest
+
+        call = "helper()" if "helper" in how else "shared.helper()"
+        own = f"{how}\nfrom other import away\nfrom family import Base\n\n\n"
+        files = {
+            "family.py": "class Base:\n    code_rooms = ('room',)\n",
+            "method.py": f"{own}class Mine(Base):\n    def run(self):\n        return {call}, away()\n",
+            "room/__init__.py": "",
+            "room/shared.py": "from room.inner import deep\n\n\ndef helper():\n    return deep()\n",
+        }
+        (tmp_path / "room").mkdir()
+        for name, text in files.items():
+            (tmp_path / name).write_text(text)
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+        def digest(deep: int, away: int) -> str:
+            (tmp_path / "room" / "inner.py").write_text(f"def deep():\n    return {deep}\n")
+            (tmp_path / "other.py").write_text(f"def away():\n    return {away}\n")
+            for name in ("method", "family", "room", "room.shared", "room.inner", "other"):
+                sys.modules.pop(name, None)
+            importlib.invalidate_caches()
+            code_digest.cache_clear()
+            linecache.clearcache()
+            return code_digest(importlib.import_module("method").Mine, importlib.import_module("family").Base)
+
+        first = digest(1, 1)
+        assert digest(2, 1) != first
+        assert digest(1, 2) == first, "a module outside the rooms is a library, which has a version"
+
     def test_a_class_without_source_counts_by_its_bytecode(self) -> None:
-        from paydirt.scorers.base import Scorer
-        from paydirt.source import code_digest
+        from paydirt.core.source import code_digest
+        from paydirt.scoring.base import Scorer
 
         def typed(text: str) -> str:
             space: dict[str, Any] = {"__name__": "typed_at_a_prompt"}

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from paydirt.config import dump_yaml, parse
-from paydirt.scores import Column, Reduction, Scores, shard_path, write_columns, write_shard
+from paydirt.core.config import dump_yaml, parse
 from paydirt.selection.policies.base import POLICIES, Policy, Ranking, make_policy
+from paydirt.selection.scores import Column, Reduction, Scores, shard_path, write_columns, write_shard
 
 OPTIONS: dict[str, dict[str, Any]] = {"tsds": {"vectors": "similarities"}}  # what a policy must be told
 VARIANTS: dict[str, list[dict[str, Any]]] = {  # what else of a policy goes through the battery

@@ -6,10 +6,10 @@ import pytest
 import yaml
 from support.stages import ENCODING, Tiny
 
-from paydirt.config import dump_yaml, parse
-from paydirt.evaluation.base import BENCHMARKS, Benchmark, make_benchmark
+from paydirt.core.config import dump_yaml, parse
 from paydirt.stages import EvaluateStage, Workspace, evaluate, read_result
-from paydirt.targets import TARGETS, TargetConfig, load_target
+from paydirt.tasks import TARGETS, TargetConfig, load_target
+from paydirt.tasks.benchmark import BENCHMARKS, Benchmark, make_benchmark
 
 OPTIONS: dict[str, dict] = {}  # what a benchmark must be told
 NEEDS_OWN_DATA = {b for b in BENCHMARKS.names() if getattr(BENCHMARKS.get(b), "standard", False)}

@@ -11,12 +11,12 @@ import pytest
 import yaml
 from support.stages import Tiny, files_of, set_shard_rows
 
-from paydirt.artifacts import Artifact
-from paydirt.config import dump_yaml
+from paydirt.core.artifacts import Artifact
+from paydirt.core.config import dump_yaml
 from paydirt.cost.ledger import Ledger
-from paydirt.scorers import base
-from paydirt.scorers.base import SCORERS, make_scorer
-from paydirt.scores import Scores
+from paydirt.scoring import base
+from paydirt.scoring.base import SCORERS, make_scorer
+from paydirt.selection.scores import Scores
 from paydirt.stages import Workspace, predict_score
 
 # What a method must be told, or what makes it small enough for a test; `{root}` is the folder of the tiny files.

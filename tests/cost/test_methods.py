@@ -15,13 +15,13 @@ from support.stages import Tiny
 
 from paydirt.analysis.strategies import Job as Asked
 from paydirt.analysis.strategies import selection_cost as advised
+from paydirt.core.units import number
 from paydirt.cost.architecture import Architecture
 from paydirt.cost.facts import Facts, Lengths, told
 from paydirt.cost.forms import forward_flops, training_flops
 from paydirt.cost.methods import selection_cost
-from paydirt.scorers.base import SCORERS, make_scorer
+from paydirt.scoring.base import SCORERS, make_scorer
 from paydirt.stages import Workspace, predict_score
-from paydirt.units import number
 
 LLAMA_7B = Architecture(32, 4096, 11008, 32, 32, 128, 32000, max_sequence=4096)
 TINY = Architecture(2, 64, 96, 4, 2, 16, 50, max_sequence=32)
@@ -224,7 +224,7 @@ def test_what_a_method_needs_is_asked_for() -> None:
 
 
 def test_every_registered_method_is_priced_by_the_one_function() -> None:
-    from paydirt.scorers.base import Scorer
+    from paydirt.scoring.base import Scorer
 
     for name in SCORERS.names():
         assert SCORERS.get(name).predict_cost is Scorer.predict_cost, f"{name} must write `price`, not predict_cost"

@@ -11,11 +11,11 @@ from support.data import shared_data, write_jsonl
 
 pytest.importorskip("datasketch", reason="near-duplicates need the extra `dedup`")
 
-from paydirt.data.decontaminate import DecontaminationConfig, decontaminate
+from paydirt.core.types import Item
+from paydirt.data.curate.decontaminate import DecontaminationConfig, decontaminate
+from paydirt.data.curate.shingles import contained, jaccard, ngrams, shingles, word_hashes, words
 from paydirt.data.pool import Pool, PoolConfig, open_pool
-from paydirt.data.shingles import contained, jaccard, ngrams, shingles, word_hashes, words
 from paydirt.data.subset import read_config
-from paydirt.types import Item
 
 LONG = "the quick brown fox jumps over the lazy dog while a grey cat watches from the old stone wall near my house"
 SHORT = "name the seven hills on which rome was built"
@@ -110,7 +110,7 @@ def test_shingles_of_words() -> None:
 def test_the_real_references_are_found(tmp_path: Path, paydirt: Any) -> None:
     """A pool that holds one item of each benchmark loses exactly those, through the command."""
     data = shared_data()
-    from paydirt.evaluation.contamination import items_against
+    from paydirt.tasks.contamination import items_against
 
     items = {i.id.split("/")[0] + "/" + i.id.split("/")[1]: i for i in items_against(["mmlu", "bbh"], str(data))}
     leaks = [record(f"leak-{n}", items[key].text) for n, key in enumerate(("mmlu/test", "bbh/test", "mmlu/reference"))]

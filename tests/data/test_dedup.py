@@ -53,8 +53,8 @@ def test_prompts_alone_and_other_thresholds(paydirt: Any, tmp_path: Path) -> Non
 
 
 def test_the_remedy_is_named_where_datasketch_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from paydirt.data import minhash
-    from paydirt.data.dedup import DedupConfig, find_duplicates
+    from paydirt.data.curate import minhash
+    from paydirt.data.curate.dedup import DedupConfig, find_duplicates
 
     pool = open_pool(PoolConfig(files=str(write_jsonl(tmp_path / "p.jsonl", records()))), tmp_path / "cache")
     monkeypatch.setattr(minhash.importlib.util, "find_spec", lambda name: None)

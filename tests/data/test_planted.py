@@ -11,12 +11,12 @@ from support.data import write_jsonl
 
 pytest.importorskip("datasketch", reason="near-duplicates need the extra `dedup`")
 
-from paydirt.data.decontaminate import DecontaminationConfig, decontaminate, find_matches
-from paydirt.data.dedup import DedupConfig, find_duplicates
-from paydirt.data.minhash import MISS, banding, miss
+from paydirt.core.types import Item
+from paydirt.data.curate.decontaminate import DecontaminationConfig, decontaminate, find_matches
+from paydirt.data.curate.dedup import DedupConfig, find_duplicates
+from paydirt.data.curate.minhash import MISS, banding, miss
+from paydirt.data.curate.shingles import all_ngrams, jaccard, ngrams, shingles, unlabelled, word_hashes, words
 from paydirt.data.pool import Pool, PoolConfig, open_pool
-from paydirt.data.shingles import all_ngrams, jaccard, ngrams, shingles, unlabelled, word_hashes, words
-from paydirt.types import Item
 
 FORMS = ("lines", "parentheses", "sentence")
 
@@ -46,8 +46,8 @@ def test_real_questions_are_found_and_the_real_pool_is_left_alone(shared: Path, 
     import gzip
     import json
 
-    from paydirt.evaluation.contamination import items_against
-    from paydirt.evaluation.mmlu import read_questions
+    from paydirt.tasks.contamination import items_against
+    from paydirt.tasks.mmlu import read_questions
 
     files = sorted((shared / "eval" / "mmlu" / "test").glob("*.csv"))
     questions = [row for file in files for row in read_questions(file)][::20]

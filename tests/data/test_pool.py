@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from paydirt.artifacts import file_digest
-from paydirt.config import parse
+from paydirt.core.artifacts import file_digest
+from paydirt.core.config import parse
+from paydirt.core.types import Message
 from paydirt.data import importer
 from paydirt.data.pool import Pool, PoolConfig, examples_from_file, open_pool
-from paydirt.types import Message
 
 Write = Callable[..., str]
 
@@ -283,9 +283,7 @@ def test_a_datasets_directory_is_a_pool(tmp_path: Path, opened: Callable[..., Po
 
 
 def test_no_torch_is_loaded() -> None:
-    code = (
-        "import sys, paydirt.data.pool, paydirt.targets; sys.exit('torch' in sys.modules or 'datasets' in sys.modules)"
-    )
+    code = "import sys, paydirt.data.pool, paydirt.tasks; sys.exit('torch' in sys.modules or 'datasets' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

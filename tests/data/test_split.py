@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from paydirt.data.curate.split import SplitConfig, split
 from paydirt.data.pool import PoolConfig, open_pool
-from paydirt.data.split import SplitConfig, split
 
 
 def ids_of(path: Path) -> set[str]:

@@ -13,7 +13,7 @@ from support.data import record, write_jsonl
 from support.models import byte_tokenizer, save, tiny_llama
 from support.stages import Tiny
 
-from paydirt.config import dump_yaml
+from paydirt.core.config import dump_yaml
 
 
 @pytest.fixture

@@ -305,7 +305,7 @@ main()
 """
 WORKING = """
 import sys, time
-from paydirt import boundary
+from paydirt.core import boundary
 def work():
     print("working", flush=True)
     time.sleep(30)
@@ -313,7 +313,7 @@ boundary.guarded(work)
 """
 WORKERS = """
 import time
-from paydirt import boundary
+from paydirt.core import boundary
 from paydirt.execution.local import Local
 def slow(task):
     print("task", task, flush=True)

@@ -11,8 +11,8 @@ from support.command import start
 from support.data import CAPITALS
 from support.stages import Tiny, files_of
 
-from paydirt.artifacts import open_artifact
-from paydirt.config import dump_yaml, read_yaml
+from paydirt.core.artifacts import open_artifact
+from paydirt.core.config import dump_yaml, read_yaml
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def test_the_command_itself_answers() -> None:
 
 
 def test_help_lists_every_method_with_its_flags(paydirt) -> None:
-    from paydirt.scorers.base import SCORERS
+    from paydirt.scoring.base import SCORERS
 
     code, out, _ = paydirt("score", "--help")
     assert code == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from paydirt.scorers.listing import methods_markdown
+from paydirt.scoring.listing import methods_markdown
 from paydirt.selection.policies.base import policies_markdown
 
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -46,7 +46,7 @@ def test_the_example_of_a_new_method_works() -> None:
     """The class shown under "Add a method" is a scorer as it stands."""
     import numpy as np
 
-    from paydirt.scorers.base import SCORERS, Scorer
+    from paydirt.scoring.base import SCORERS, Scorer
 
     (code,) = re.findall(r"^```python\n(class .*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
     space: dict = {"Scorer": Scorer, "np": np, "__name__": "example"}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.stages import ENCODING, TRAINING, Tiny
 
-from paydirt.config import dump_yaml, parse
+from paydirt.core.config import dump_yaml, parse
 from paydirt.study.recipe import Study
 from paydirt.study.spend import open_world, plan_text, run_spend
 

@@ -134,7 +134,7 @@ for module in pkgutil.walk_packages(paydirt.__path__, "paydirt."):
 """
     missing = [line.split() for line in run(clean, tmp_path, "-c", code).splitlines()]
     assert {package for _, package in missing} <= {"lm_eval"}, missing
-    assert all(name.startswith("paydirt.evaluation.harness.") for name, _ in missing), missing
+    assert all(name.startswith("paydirt.tasks.harness.") for name, _ in missing), missing
 
 
 def test_the_papers_of_the_repository_agree() -> None:

@@ -9,7 +9,8 @@ from collections import OrderedDict
 import pytest
 import torch
 
-from paydirt.gradients.moments import checkpoint_weights, load_moments, moments_from_state
+from paydirt.gradients.checkpoints import checkpoint_weights, load_moments
+from paydirt.gradients.moments import moments_from_state
 from paydirt.gradients.per_example import clean_name, trainable
 
 from .tiny import tiny_model

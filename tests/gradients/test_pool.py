@@ -16,7 +16,7 @@ from paydirt.gradients import (
     write_similarity,
     write_store,
 )
-from paydirt.gradients.moments import load_moments
+from paydirt.gradients.checkpoints import load_moments
 
 from .test_features import random_moments
 from .tiny import random_examples, tiny_model

@@ -17,7 +17,7 @@ from paydirt.gradients.influence import score_stores
 from paydirt.gradients.store import Store
 from paydirt.interop.gradient_folders import GradientsStage, import_gradients
 from paydirt.interop.published import read_tensor
-from paydirt.scores import Scores
+from paydirt.selection.scores import Scores
 
 SOURCES = ("sums", "chat")
 

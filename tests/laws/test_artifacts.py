@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from paydirt import files
-from paydirt.artifacts import MANIFEST, build, open_artifact
+from paydirt.core import files
+from paydirt.core.artifacts import MANIFEST, build, open_artifact
 
 
 def make_file(text: str = "hello"):

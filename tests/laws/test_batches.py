@@ -9,10 +9,10 @@ import pytest
 from support.models import byte_tokenizer, tiny_gpt2, tiny_llama
 from support.stages import ENCODING, Tiny
 
+from paydirt.core.types import Example, Message, Target
 from paydirt.data.encoding import Encoder, EncodingConfig
-from paydirt.evaluation.base import make_benchmark
 from paydirt.stages import Workspace, read_result
-from paydirt.types import Example, Message, Target
+from paydirt.tasks.benchmark import make_benchmark
 
 
 def examples(n: int = 12) -> tuple[Example, ...]:

@@ -4,34 +4,58 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import pytest
 from support.command import python
 
 PACKAGE = Path(__file__).resolve().parents[2] / "paydirt"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-# DESIGN's direction: a layer may import those above it in this list, and its own.
-LAYERS = [
-    {"types", "registry", "config", "named", "files", "source", "interrupt", "boundary", "libraries", "artifacts"}
-    | {"progress", "units", "paydirt"},
-    {"cost", "prediction"},
-    {"data"},
-    {"models", "targets", "gradients"},
-    {"columns"},
-    {"scorers", "selection", "scores", "training", "evaluation", "world", "analysis", "execution"},
-    {"stages", "stages_data"},
-    {"study"},
-    {"report", "demo", "inspect", "doctor", "interop", "replay"},
-    {"api"},
-    {"cli", "entry", "__main__"},
-]
-LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
+# DESIGN's direction, a room a line: a room may import those above it, and itself without circles.
+ROOMS = {
+    "paydirt": "the version, and the public names, found when they are asked for",
+    "core": "artifacts, config, types, registries, keys of code, progress, errors",
+    "data": "pools, forms, encoding, batches; curate/",
+    "cost": "closed forms, hardware, ledger",
+    "models": "load, identify, forward passes",
+    "gradients": "per-example gradients, moments, projection, influence",
+    "columns": "what is computed for every example, and its store",
+    "execution": "who fills columns",
+    "training": "fine-tuning",
+    "tasks": "references, items, prompts, graders",
+    "selection": "scores on disk, reductions, policies, budgets",
+    "scoring": "the contract of a scorer, passes that several share",
+    "prediction": "what learned and cascade share",
+    "scorers": "one file a method",
+    "world": "the built-in world",
+    "stages": "the pipeline on one page",
+    "stages_data": "the stages of pools",
+    "interop": "other people's files, in and out",
+    "analysis": "law, front, advisor: tables in, tables out",
+    "study": "methods x fractions x seeds",
+    "replay": "every stage by its name",
+    "demo": "the built-in world's study",
+    "inspect": "what an artifact says of itself",
+    "doctor": "what this machine can do",
+    "report": "figures and one page",
+    "api": "what a notebook calls",
+    "cli": "what the command calls",
+    "entry": "the console script",
+    "__main__": "python -m paydirt",
+}
+PLACE = {name: number for number, name in enumerate(ROOMS)}
 
 
 def part_of(path: Path) -> str:
     """The first name below the package: `data`, `stages` ..."""
     relative = path.relative_to(PACKAGE)
     return "paydirt" if relative.name == "__init__.py" and len(relative.parts) == 1 else relative.parts[0].split(".")[0]
+
+
+def is_module(name: str) -> bool:
+    place = PACKAGE.parent.joinpath(*name.split("."))
+    return place.with_suffix(".py").is_file() or (place / "__init__.py").is_file()
 
 
 def imports(path: Path) -> Iterator[tuple[str, int]]:
@@ -50,24 +74,50 @@ def imports(path: Path) -> Iterator[tuple[str, int]]:
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             assert node.level == 0, f"{path}:{node.lineno}: relative import"
-            yield node.module, node.lineno
-            if node.module == "paydirt":
-                yield from ((f"paydirt.{alias.name}", node.lineno) for alias in node.names)
+            parts = [(f"{node.module}.{alias.name}", node.lineno) for alias in node.names]
+            modules = [(name, line) for name, line in parts if is_module(name)]
+            yield from modules
+            if len(modules) < len(parts):
+                yield node.module, node.lineno
 
 
-def test_every_part_has_a_layer() -> None:
+def test_every_room_has_a_place() -> None:
+    assert {part_of(path) for path in MODULES} == set(ROOMS)
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def graph() -> dict[str, set[str]]:
+    """Modules to the modules that they import, a package's `__init__` where no part of it is named."""
+    known = {name_of(path) for path in MODULES}
+    found: dict[str, set[str]] = {}
     for path in MODULES:
-        assert LAYER_OF[part_of(path)] >= 0
+        names = {name for name, _ in imports(path)}
+        found[name_of(path)] = {n for n in names if n in known and n != "paydirt"} - {name_of(path)}
+    return found
 
 
-def test_imports_run_one_way() -> None:
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_run_one_way(room: str) -> None:
+    """A room knows those before it and none after."""
     wrong = []
-    for path in MODULES:
+    for path in (path for path in MODULES if part_of(path) == room):
         for name, line in imports(path):
             other = name.split(".")[1] if name.startswith("paydirt.") else "paydirt"
-            if other != "__version__" and LAYER_OF[other] > LAYER_OF[part_of(path)]:
-                wrong.append(f"{path.relative_to(PACKAGE)}:{line} imports {name}, which is a later layer")
+            if other in PLACE and PLACE[other] > PLACE[room]:
+                wrong.append(f"{path.relative_to(PACKAGE)}:{line} imports {name}, which is a later room")
     assert not wrong, "\n".join(wrong)
+
+
+def test_there_is_no_circle_of_imports() -> None:
+    """Inside rooms neither; imports inside functions count."""
+    try:
+        TopologicalSorter(graph()).prepare()
+    except CycleError as error:
+        raise AssertionError(f"a circle: {' -> '.join(error.args[1])}") from None
 
 
 def test_every_module_says_what_it_is() -> None:
@@ -120,9 +170,9 @@ print(sorted(loaded & {"torch", "transformers", "peft", "sentence_transformers",
 def test_listing_methods_loads_no_torch() -> None:
     code = """
 import sys
-from paydirt.scorers.base import SCORERS
+from paydirt.scoring.base import SCORERS
 from paydirt.selection.policies.base import POLICIES
-from paydirt.targets import TARGETS
+from paydirt.tasks import TARGETS
 SCORERS.names(), POLICIES.names(), TARGETS.names()
 print(sorted({m.split(".")[0] for m in sys.modules} & {"torch", "transformers", "peft", "sentence_transformers"}))
 """

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from paydirt.config import parse
+from paydirt.core.config import parse
 from paydirt.models import identity
 from paydirt.models.load import ModelConfig, model_fingerprint, model_identity
 

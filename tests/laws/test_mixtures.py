@@ -14,7 +14,7 @@ import pytest
 from support.data import reference_records, write_jsonl
 from support.stages import Tiny
 
-from paydirt.artifacts import Artifact
+from paydirt.core.artifacts import Artifact
 from paydirt.selection.select import selected_ids, taken_ids
 from paydirt.stages import Workspace
 

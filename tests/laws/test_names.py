@@ -8,7 +8,7 @@ import inspect
 from support.command import python
 
 import paydirt
-from paydirt.scorers.base import SCORERS
+from paydirt.scoring.base import SCORERS
 from paydirt.selection.policies.base import POLICIES
 
 

@@ -19,8 +19,8 @@ from support.command import ROOT, environment
 from support.data import record, write_jsonl
 from support.stages import Tiny
 
-from paydirt.artifacts import Artifact
-from paydirt.config import dump_yaml
+from paydirt.core.artifacts import Artifact
+from paydirt.core.config import dump_yaml
 from paydirt.stages import Workspace
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="torchrun over gloo")

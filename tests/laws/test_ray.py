@@ -301,7 +301,7 @@ def test_a_score_by_the_command_is_that_of_one_process(
 def test_a_study_that_loses_a_node_ends_with_the_same_rows(
     two_nodes: Any, tiny: Tiny, tmp_path: Path, capsys: Any
 ) -> None:
-    from paydirt.config import parse
+    from paydirt.core.config import parse
     from paydirt.study.recipe import Study
     from paydirt.study.run import run_study
 

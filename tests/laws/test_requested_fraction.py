@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.stages import TRAINING, Tiny
 
-from paydirt.artifacts import MANIFEST, open_artifact
+from paydirt.core.artifacts import MANIFEST, open_artifact
 from paydirt.selection.select import fraction_beside, requested_fraction, selected_ids
 from paydirt.stages import Workspace
 

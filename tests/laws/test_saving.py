@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from support.stages import Tiny
 
-from paydirt.config import parse
-from paydirt.files import file_digest
+from paydirt.core.config import parse
+from paydirt.core.files import file_digest
 from paydirt.models.load import ModelConfig, load_model
 from paydirt.stages import Workspace
 from paydirt.training.saving import prove_whole

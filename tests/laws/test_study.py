@@ -14,8 +14,8 @@ import pytest
 from support.command import start
 from support.stages import ENCODING, TRAINING, Tiny, files_of
 
-from paydirt.artifacts import open_artifact
-from paydirt.config import dump_yaml, parse
+from paydirt.core.artifacts import open_artifact
+from paydirt.core.config import dump_yaml, parse
 from paydirt.study.recipe import Study
 from paydirt.study.run import run_study
 from paydirt.study.table import read_rows
@@ -173,7 +173,7 @@ def test_killed_and_continued_it_leaves_the_same_bytes(tiny: Tiny, whole: Path, 
 @pytest.mark.parametrize("folder", ["scores/any", "selections/sums_and_capitals", "models", "evaluations"])
 def test_every_artifact_replays_from_its_own_config(tiny: Tiny, whole: Path, tmp_path: Path, folder: str) -> None:
     """`paydirt run DIR/config.yaml` makes the same bytes again."""
-    from paydirt.config import read_yaml
+    from paydirt.core.config import read_yaml
     from paydirt.stages import STAGES, Workspace
 
     original = sorted((whole / folder).rglob("manifest.json"))[0].parent

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from support.stages import ENCODING, TRAINING, Tiny
 
-from paydirt.config import dump_yaml, parse, read_yaml
-from paydirt.scorers.base import SCORERS, make_scorer
-from paydirt.scorers.seeds import draws, varied
+from paydirt.core.config import dump_yaml, parse, read_yaml
+from paydirt.core.seeds import draws, varied
+from paydirt.scoring.base import SCORERS, make_scorer
 from paydirt.selection.select import selected_ids
 from paydirt.study.recipe import Study
 from paydirt.study.run import run_study

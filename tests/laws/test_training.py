@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from support.command import start
 from support.stages import Tiny, files_of
 
-from paydirt.artifacts import Artifact, build
-from paydirt.config import parse
+from paydirt.core.artifacts import Artifact, build
+from paydirt.core.config import parse
 from paydirt.stages import TrainStage, Workspace
 from paydirt.training.config import TrainConfig
 
@@ -87,7 +87,7 @@ def test_padding_and_neighbours_do_not_change_the_first_loss(tiny: Tiny, tmp_pat
 
     from paydirt.data.encoding import Encoder, EncodingConfig
     from paydirt.data.pool import PoolConfig, open_pool
-    from paydirt.evaluation.loss import token_losses
+    from paydirt.tasks.loss import token_losses
 
     trained = tiny.train(tmp_path / "t", Workspace(tmp_path / "shared"), {"batch_size": 64})
     encoder = Encoder(byte_tokenizer(), EncodingConfig(max_length=128))
@@ -231,7 +231,7 @@ class TestKilled:
 
     def config(self, tiny: Tiny, tmp_path: Path, changes: dict) -> Path:
         """A stage file for `paydirt run`: 30 steps, a checkpoint each 5."""
-        from paydirt.config import dump_yaml
+        from paydirt.core.config import dump_yaml
 
         training = changes | {
             "learning_rate": 1e-3,
@@ -275,7 +275,7 @@ class TestKilled:
         ids=["full", "lora", "grouped"],
     )
     def test_it_continues_and_ends_as_if_nothing_had_happened(self, tiny: Tiny, tmp_path: Path, changes: dict) -> None:
-        from paydirt.config import read_yaml
+        from paydirt.core.config import read_yaml
         from paydirt.stages import train
 
         assert torch.get_num_threads() == 1, "sums depend on the number of threads; the tests run on one"

@@ -13,12 +13,12 @@ import torch
 import yaml
 from support.stages import Tiny
 
-from paydirt.config import parse
+from paydirt.core.config import parse
 from paydirt.data.encoding import Encoder, EncodingConfig
-from paydirt.evaluation.loss import token_losses
 from paydirt.models.load import ModelConfig, load_model, load_tokenizer
-from paydirt.scorers.gradient_passes import warmup_rows
+from paydirt.scoring.gradient_passes import warmup_rows
 from paydirt.stages import Workspace
+from paydirt.tasks.loss import token_losses
 from paydirt.training import shared
 from paydirt.training.config import TrainConfig
 

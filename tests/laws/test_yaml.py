@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from paydirt.cli.options import with_settings
-from paydirt.config import dump_yaml, read_yaml
+from paydirt.core.config import dump_yaml, read_yaml
 
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 9)

@@ -39,14 +39,14 @@ FILES = {
     "__init__.py": "ANSWER = 42\n",
     "broken.py": "import a_library_that_nobody_has\n",
     "twin.py": """
-from paydirt.scorers.base import Scorer
+from paydirt.scoring.base import Scorer
 
 class BM25(Scorer):
     \"\"\"Another's bm25, which must not take the place of ours.\"\"\"
     name = "bm25"
 """,
     "unfinished.py": """
-from paydirt.scorers.base import Scorer
+from paydirt.scoring.base import Scorer
 
 class Unfinished(Scorer):
     \"\"\"A field without a type, which pydantic refuses.\"\"\"
@@ -55,7 +55,7 @@ class Unfinished(Scorer):
 """,
     "methods.py": """
 import numpy as np
-from paydirt.scorers.base import Scorer
+from paydirt.scoring.base import Scorer
 from paydirt.selection.policies.base import Policy
 
 class Vowels(Scorer):
@@ -75,9 +75,9 @@ class Alphabetical(Policy):
         return ranking.rows[np.argsort(ranking.ids[ranking.rows].astype(str), kind="stable")]
 """,
     "tasks.py": """
-from paydirt.evaluation.base import Benchmark
-from paydirt.targets.base import TargetLoader, reference
-from paydirt.types import EvalResult
+from paydirt.tasks.benchmark import Benchmark
+from paydirt.tasks.references import TargetLoader, reference
+from paydirt.core.types import EvalResult
 
 class Greetings(TargetLoader):
     \"\"\"One greeting.\"\"\"
@@ -146,11 +146,11 @@ def run(installed: Path, *arguments: str) -> tuple[str, str]:
 
 def test_every_family_finds_the_distribution(installed: Path) -> None:
     code = """
-from paydirt.evaluation.base import BENCHMARKS
+from paydirt.tasks.benchmark import BENCHMARKS
 from paydirt.prediction.learners import LEARNERS
-from paydirt.scorers.base import SCORERS
+from paydirt.scoring.base import SCORERS
 from paydirt.selection.policies.base import POLICIES
-from paydirt.targets import TARGETS, TargetConfig, load_target
+from paydirt.tasks import TARGETS, TargetConfig, load_target
 for family, name in ((SCORERS, "vowels"), (POLICIES, "alphabetical"), (TARGETS, "greetings"), (BENCHMARKS, "always"),
                      (LEARNERS, "average")):
     assert name in family.names()
@@ -207,7 +207,7 @@ import sys; sys.path.insert(0, {str(Path(__file__).resolve().parents[1])!r})
 from pathlib import Path
 import numpy as np
 from support.stages import Tiny
-from paydirt.scores import Scores
+from paydirt.selection.scores import Scores
 from paydirt.stages import Workspace
 tiny = Tiny(Path({str(tiny.root)!r}), Path({str(tiny.model)!r}))
 lora = {{"r": 2, "alpha": 4, "dropout": 0.0}}

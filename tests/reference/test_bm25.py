@@ -12,9 +12,9 @@ import pytest
 from support.data import record, shared_data, write_jsonl
 from support.stages import Tiny
 
-from paydirt.config import parse
+from paydirt.core.config import parse
 from paydirt.scorers.bm25 import count_words, words
-from paydirt.scores import Scores
+from paydirt.selection.scores import Scores
 from paydirt.stages import ScoreStage, Workspace, score
 
 VARIANTS = {"robertson": "robertson", "lucene": "lucene", "atire": "atire", "bm25l": "bm25l", "bm25+": "bm25+"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from paydirt.config import parse
+from paydirt.core.config import parse
 from paydirt.selection.budget import Budget
 
 TOKENS = np.asarray([10, 20, 5, 5, 60])  # in rank order; 100 in all

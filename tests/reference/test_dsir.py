@@ -12,7 +12,7 @@ from sklearn.utils import murmurhash3_32
 from support.stages import Tiny
 
 from paydirt.scorers.dsir import gumbel
-from paydirt.scores import Scores
+from paydirt.selection.scores import Scores
 from paydirt.stages import Workspace
 
 

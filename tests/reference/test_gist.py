@@ -9,10 +9,10 @@ import pytest
 from support.stages import Tiny
 
 from paydirt.columns.gradients import stored_rows
-from paydirt.scorers.base import make_scorer
 from paydirt.scorers.gist import Space
-from paydirt.scorers.gradient_passes import checkpoints, pool_features
-from paydirt.scores import Scores
+from paydirt.scoring.base import make_scorer
+from paydirt.scoring.gradient_passes import checkpoints, pool_features
+from paydirt.selection.scores import Scores
 from paydirt.stages import Workspace
 
 GROUPS = [[0, 3, 4], [1, 2], [5, 6]]

@@ -9,7 +9,7 @@ from support.models import tiny_gpt2, tiny_llama
 
 from paydirt.data.batches import IGNORED, collate, length_bucketed
 from paydirt.data.encoding import Encoded
-from paydirt.evaluation.loss import mean_losses, token_losses
+from paydirt.tasks.loss import mean_losses, token_losses
 
 
 def random_examples(n: int = 17, longest: int = 40, vocab: int = 340) -> list[Encoded]:

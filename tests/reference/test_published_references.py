@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from support.models import CHATML, EOS, byte_tokenizer
 
+from paydirt.core.types import Target
 from paydirt.data.encoding import Encoder, EncodingConfig
-from paydirt.targets import TargetConfig, load_target
-from paydirt.types import Target
+from paydirt.tasks import TargetConfig, load_target
 
 Pair = tuple[str, str]
 IM = ("<|im_start|>", "<|im_end|>")
@@ -207,7 +207,7 @@ def test_the_form_turn_is_todays_own(shared: Path) -> None:
 
 
 def test_forms_enter_the_key_and_unknown_ones_are_refused(shared: Path) -> None:
-    from paydirt.scorers.base import target_fingerprint
+    from paydirt.scoring.base import target_fingerprint
 
     for name in PUBLISHED:
         forms = [load(name, shared, **form) for form in ({}, {"form": "published"}, {"form": "turn"})]
@@ -221,8 +221,8 @@ def test_forms_enter_the_key_and_unknown_ones_are_refused(shared: Path) -> None:
 
 def test_targets_of_whole_turns_keep_their_keys(jsonl: Callable[..., str]) -> None:
     """A file without openings, such as the built-in world's, has the identity that it had before there were any."""
-    from paydirt.artifacts import fingerprint
-    from paydirt.scorers.base import target_fingerprint
+    from paydirt.core.artifacts import fingerprint
+    from paydirt.scoring.base import target_fingerprint
 
     path = jsonl("r.jsonl", {"id": "a", "prompt": "p", "completion": "c"})
     target = load_target(TargetConfig(name="mine", references=path))
@@ -233,7 +233,7 @@ def test_targets_of_whole_turns_keep_their_keys(jsonl: Callable[..., str]) -> No
 
 def test_the_newline_label_of_the_pool(shared: Path) -> None:
     """As open-instruct labels pool examples: the answer, its end and the newline after it; references have neither."""
-    from paydirt.types import Message
+    from paydirt.core.types import Message
 
     tokenizer = byte_tokenizer()
     plain, faithful = (Encoder(tokenizer, EncodingConfig(max_length=8192, newline_label=on)) for on in (False, True))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from paydirt.config import parse
+from paydirt.core.config import parse
 from paydirt.study.recipe import Study
 from paydirt.study.run import run_study
 from paydirt.world.tokenizer import build_tokenizer

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from support.stages import Tiny
 
-from paydirt.scorers.base import make_scorer
 from paydirt.scorers.cascade import run_part, tiers
-from paydirt.scores import Scores
+from paydirt.scoring.base import make_scorer
+from paydirt.selection.scores import Scores
 from paydirt.stages import Workspace
 from scorers.test_learned import CHEAP, LEARNED
 

@@ -12,7 +12,7 @@ import pytest
 from support.stages import Tiny
 
 from paydirt.cost.ledger import Ledger
-from paydirt.scorers.base import make_scorer
+from paydirt.scoring.base import make_scorer
 from paydirt.stages import Workspace
 from scorers.test_learned import CHEAP, LEARNED
 

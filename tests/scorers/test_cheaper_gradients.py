@@ -14,8 +14,8 @@ from paydirt.columns.gradients import Collector, cost_of, fit_cost, freeze_below
 from paydirt.data.encoding import Encoded
 from paydirt.gradients.projection import Projection
 from paydirt.models.load import ModelConfig, load_model
-from paydirt.scorers.base import Job, make_scorer
-from paydirt.scorers.gradient_passes import Step, checkpoints, features_of
+from paydirt.scoring.base import Job, make_scorer
+from paydirt.scoring.gradient_passes import Step, checkpoints, features_of
 from paydirt.stages import Workspace
 from scorers.test_gradient import loop_gradient, projected
 from scorers.test_learned import CHEAP

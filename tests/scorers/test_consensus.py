@@ -9,8 +9,8 @@ import pytest
 from scipy.stats import rankdata
 from support.stages import Tiny
 
-from paydirt.scorers.base import make_scorer
-from paydirt.scores import Scores
+from paydirt.scoring.base import make_scorer
+from paydirt.selection.scores import Scores
 from paydirt.stages import Workspace
 
 DROP = {"name": "drop", "depth": 1, "rate": 1e-2, "tune_batch_size": 2}

@@ -17,8 +17,8 @@ from paydirt.cost.forms import forward_flops
 from paydirt.cost.methods import as_counted, selection_cost
 from paydirt.data.encoding import Encoded
 from paydirt.models.load import ModelConfig, load_model
-from paydirt.scorers.base import make_scorer
-from paydirt.scores import Scores
+from paydirt.scoring.base import make_scorer
+from paydirt.selection.scores import Scores
 from paydirt.stages import Workspace, predict_score
 from paydirt.training.calibration import FOLDS, folds_of, mean_gradient
 

@@ -13,7 +13,7 @@ from support.stages import Tiny, files_of, set_shard_rows
 from paydirt.columns import PoolColumn
 from paydirt.gradients.projection import Projection
 from paydirt.models.load import ModelConfig, load_model
-from paydirt.scores import Scores
+from paydirt.selection.scores import Scores
 from paydirt.stages import Workspace
 
 METHOD = {

@@ -11,13 +11,13 @@ import pytest
 from support.stages import Tiny
 
 from paydirt.cost.ledger import Ledger
-from paydirt.scorers.base import Job, make_scorer
+from paydirt.prediction.budget import least_allowance
+from paydirt.prediction.features import open_feature
+from paydirt.prediction.passes import learn, rank
+from paydirt.prediction.truth import Truth
 from paydirt.scorers.cascade import run_part
-from paydirt.scorers.features import open_feature
-from paydirt.scorers.learned_budget import least_allowance
-from paydirt.scorers.learned_passes import learn, rank
-from paydirt.scorers.truth import Truth
-from paydirt.scores import Scores, reduced
+from paydirt.scoring.base import Job, make_scorer
+from paydirt.selection.scores import Scores, reduced
 from paydirt.stages import Workspace
 
 CHEAP = {

@@ -11,7 +11,7 @@ import torch
 from support.stages import Tiny
 from transformers import AutoModelForCausalLM
 
-from paydirt.scores import Scores
+from paydirt.selection.scores import Scores
 from paydirt.stages import Workspace
 
 ALONE = 1e-4  # batched against one at a time
@@ -70,7 +70,7 @@ def test_tuning_on_the_references_makes_them_likely(tiny: Tiny, tmp_path: Path) 
 def test_long_texts_are_read_in_windows_that_score_every_token_once(tiny: Tiny, model) -> None:
     """Windows of w tokens: each token but the first is scored once, with at most w - 1 tokens before it."""
     from paydirt.data.encoding import Encoded
-    from paydirt.evaluation.loss import token_losses
+    from paydirt.tasks.loss import token_losses
 
     generator = np.random.default_rng(0)
     ids = generator.integers(3, 300, 50).astype(np.int32)

@@ -11,7 +11,7 @@ from support.stages import Tiny
 
 from paydirt.models.load import LoraSpec, attach_lora, load_model, trainable
 from paydirt.models.stack import fold
-from paydirt.scores import Scores
+from paydirt.selection.scores import Scores
 from paydirt.stages import Workspace
 from paydirt.training.train import train_model
 
@@ -33,7 +33,7 @@ def test_it_is_the_sum_of_drops_over_the_checkpoints_of_a_warmup(tiny: Tiny, tmp
     for place in sorted((warmup / "checkpoints").iterdir()):
         config = job.selector.model_copy(update={"path": str(place), "tokenizer": None})
         before = load_model(config)
-        from paydirt.scorers.base import make_scorer
+        from paydirt.scoring.base import make_scorer
 
         out = tmp_path / place.name
         train_model(out, config, job.encoder, job.references, make_scorer(method).training(), seed=0)
@@ -91,7 +91,7 @@ class TestStack:
         assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == []
 
     def test_checkpoints_of_two_adapters_are_not_promised(self, tiny: Tiny, tmp_path: Path) -> None:
-        from paydirt.scorers.base import make_scorer
+        from paydirt.scoring.base import make_scorer
 
         job = tiny.job(METHOD, tmp_path / "job", Workspace(tmp_path / "shared"))
         first = tmp_path / "first"

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from paydirt import stages
-from paydirt.artifacts import Artifact
-from paydirt.config import parse
-from paydirt.scorers.base import Job, make_scorer
+from paydirt.core.artifacts import Artifact
+from paydirt.core.config import parse
+from paydirt.scoring.base import Job, make_scorer
 from paydirt.stages import (
     EvaluateStage,
     ScoreStage,
@@ -111,7 +111,7 @@ def set_shard_rows(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
 
 def files_of(directory: Path) -> dict[str, bytes]:
     """Content of every output file of an artifact, bookkeeping left out."""
-    from paydirt.artifacts import UNFINGERPRINTED
+    from paydirt.core.artifacts import UNFINGERPRINTED
 
     found = sorted(p for p in Path(directory).rglob("*") if p.is_file() and p.name not in UNFINGERPRINTED)
     return {str(p.relative_to(directory)): p.read_bytes() for p in found}

@@ -18,11 +18,11 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import BeforeValidator, SerializeAsAny
 
-from paydirt.named import Named, make
-from paydirt.registry import Registry
-from paydirt.scores import Reduction, Scores
+from paydirt.core.named import Named, make
+from paydirt.core.registry import Registry
+from paydirt.core.source import code_digest
+from paydirt.selection.scores import Reduction, Scores
 from paydirt.selection.vectors import ROWS, SIMILARITIES, Blocks, Vectors, open_vectors
-from paydirt.source import code_digest
 
 BLOCK = 1 << 22  # similarities held at a time, in numbers
 

@@ -17,7 +17,7 @@ from pydantic import Field
 from scipy.sparse import csr_matrix
 from scipy.stats import rankdata
 
-from paydirt.config import PathText
+from paydirt.core.config import PathText
 from paydirt.selection.neighbours import nearest_neighbours
 from paydirt.selection.policies.base import Policy, Ranking
 from paydirt.selection.policies.lazily import away_from_chosen, covering

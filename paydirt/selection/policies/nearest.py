@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from paydirt.config import PathText
+from paydirt.core.config import PathText
 from paydirt.selection.neighbours import densities
 from paydirt.selection.policies.base import Ranking
 from paydirt.selection.policies.mass import MassPolicy

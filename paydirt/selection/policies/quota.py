@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from paydirt.registry import did_you_mean
+from paydirt.core.registry import did_you_mean
 from paydirt.selection.policies.base import Policy, PolicyField, Ranking, make_policy
 
 

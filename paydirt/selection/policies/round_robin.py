@@ -10,8 +10,8 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from paydirt.scores import apply_statistic
 from paydirt.selection.policies.base import Policy, Ranking
+from paydirt.selection.scores import apply_statistic
 
 
 class RoundRobin(Policy):

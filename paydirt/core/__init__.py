@@ -1,0 +1,1 @@
+"""What every room stands on: artifacts (whole or absent), config, types, registries, keys of code, progress, errors."""

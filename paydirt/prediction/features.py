@@ -1,0 +1,170 @@
+"""Cheap features of pool examples, for predicting a score that is dear: each a block of columns, shard by shard.
+
+`words` (TF-IDF of prompts and of answers, reduced to their main directions), `length`, `source` and `bm25` use no
+accelerator; `embed` and `rds` give the vectors that those scorers compare, `loss` the selector's loss on the answer: a
+pass over the pool each. `proxy` is influence itself from a few tokens of every example, or from the last layers. All but
+`words`, `source` also have a score of their own, which a predictor has to beat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from paydirt.columns import PoolColumn, PoolRef
+from paydirt.columns.words import Words
+from paydirt.core.registry import did_you_mean
+from paydirt.core.types import Cost
+from paydirt.cost.facts import Facts
+from paydirt.cost.forms import forward_flops
+from paydirt.cost.methods import SAFETY, as_counted, selection_cost
+from paydirt.scoring.base import SCORERS, Job, Scorer
+from paydirt.selection.scores import reduced
+
+if TYPE_CHECKING:
+    from paydirt.scorers.gradient import Gradient
+
+Rows = Callable[[int, int], np.ndarray]
+LOSS_TOKENS = 4096  # padded tokens in a batch of the feature loss
+
+
+class Settings(Protocol):
+    """The scorers that features are made with, as the config of `learned` holds them."""
+
+    @property
+    def embed(self) -> Scorer: ...
+    @property
+    def rds(self) -> Scorer: ...
+    @property
+    def proxy(self) -> Gradient: ...
+
+
+@dataclass(frozen=True)
+class Feature:
+    """Columns [stop - start, F] of pool rows; `alone` [stop - start], what it would score by itself."""
+
+    rows: Rows
+    alone: Rows | None = None
+
+
+def open_feature(name: str, job: Job, config: Settings) -> Feature:
+    """Compute a feature of the whole pool, or find what it needs; ValueError for an unknown one."""
+    if name not in FEATURES:
+        raise ValueError(f"unknown feature {name!r}; {did_you_mean(name, FEATURES)}")
+    return FEATURES[name](job, config)
+
+
+def feature_price(name: str, facts: Facts, config: Settings) -> Cost:
+    """FLOPs of a feature by closed form; CPU work on words is not counted, as for BM25.
+
+    A proxy's warm-up is that of the true influence, where it is charged.
+    """
+    if name in ("embed", "rds"):
+        return selection_cost(config.embed if name == "embed" else config.rds, facts)
+    if name == "proxy":
+        cost = selection_cost(config.proxy, facts)
+        parts = {k: v for k, v in cost.parts.items() if k != "warm-up"}
+        return Cost(sum(parts.values()), cost.tokens, parts)
+    if name == "loss":
+        pool = facts.pool
+        return Cost(forward_flops(facts.model, pool.total, pool.mean, facts.convention), round(pool.total))
+    return Cost()
+
+
+def feature_ceiling(name: str, facts: Facts, config: Settings) -> float:
+    """FLOPs that a count of a feature will not exceed (see `Scorer.ceiling`)."""
+    if name in ("embed", "rds"):
+        return (config.embed if name == "embed" else config.rds).ceiling(facts)
+    cost = SAFETY * feature_price(name, as_counted(facts), config).flops
+    return cost * facts.pool.packed(LOSS_TOKENS) if name == "loss" else cost
+
+
+def _length(job: Job, config: Settings) -> Feature:
+    lengths, supervised = job.tokens.lengths, job.tokens.supervised_lengths
+
+    def rows(start: int, stop: int) -> np.ndarray:
+        whole = np.log1p(np.asarray(lengths[start:stop], dtype=np.float64))
+        answer = np.log1p(np.asarray(supervised[start:stop], dtype=np.float64))
+        return np.stack([whole, answer, whole * answer, answer**2, np.exp(-answer)], axis=1)
+
+    return Feature(rows, lambda start, stop: np.asarray(supervised[start:stop], dtype=np.float64))
+
+
+def _source(job: Job, config: Settings) -> Feature:
+    names = np.asarray(sorted(job.pool.source_counts(), key=lambda s: (-job.pool.source_counts()[s], s))[:32])
+
+    def rows(start: int, stop: int) -> np.ndarray:
+        return (np.asarray(job.pool.sources(start, stop))[:, None] == names[None]).astype(np.float64)
+
+    return Feature(rows)
+
+
+def _bm25(job: Job, config: Settings) -> Feature:
+    scorer = SCORERS.get("bm25")()
+    state = scorer.prepare(job)
+
+    def rows(start: int, stop: int) -> np.ndarray:
+        return np.asarray(scorer.score_rows(job, state, start, stop), dtype=np.float64)
+
+    return Feature(rows, lambda start, stop: rows(start, stop).mean(axis=1))
+
+
+def _vectors(scorer: Scorer, job: Job) -> Feature:
+    """Vectors of a scorer that keeps one a row (embed, rds), and its mean similarity to the references."""
+    column, references = scorer.prepare(job)
+
+    def rows(start: int, stop: int) -> np.ndarray:
+        return _stored(column, job, start, stop)
+
+    centre = references.mean(axis=0)
+    return Feature(rows, lambda start, stop: rows(start, stop) @ centre)
+
+
+def _proxy(job: Job, config: Settings) -> Feature:
+    """Influence on every subtask by cheap gradients."""
+    scorer = config.proxy
+    out = job.scratch / "proxy"
+    out.mkdir(exist_ok=True)
+    values = scorer.values(replace(job, out=out))
+    columns = scorer.columns(job.target)
+
+    def alone(start: int, stop: int) -> np.ndarray:
+        return reduced(values[start:stop], columns, scorer.reduction)
+
+    return Feature(lambda start, stop: np.asarray(values[start:stop], dtype=np.float64), alone)
+
+
+def _loss(job: Job, config: Settings) -> Feature:
+    from paydirt.scoring.losses import pool_losses
+
+    losses = pool_losses(job, job.selector, "supervised", LOSS_TOKENS)
+
+    def alone(start: int, stop: int) -> np.ndarray:
+        return losses.filled_means(job.rows(start, stop))
+
+    return Feature(lambda start, stop: np.stack([v := alone(start, stop), v**2, np.log1p(v)], axis=1), alone)
+
+
+def _words(job: Job, config: Settings) -> Feature:
+    column = job.filled(job.column(Words(pool=PoolRef.of(job.root.pool))))
+    return Feature(lambda start, stop: _stored(column, job, start, stop).astype(np.float64))
+
+
+def _stored(column: PoolColumn, job: Job, start: int, stop: int) -> np.ndarray:
+    """Vectors of the job's rows [start, stop)."""
+    return column.read(job.rows(start, stop)).array("vectors")
+
+
+FEATURES: dict[str, Callable[[Job, Settings], Feature]] = {
+    "words": _words,
+    "length": _length,
+    "source": _source,
+    "bm25": _bm25,
+    "embed": lambda job, config: _vectors(config.embed, job),
+    "rds": lambda job, config: _vectors(config.rds, job),
+    "loss": _loss,
+    "proxy": _proxy,
+}

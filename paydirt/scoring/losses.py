@@ -1,0 +1,84 @@
+"""Losses of a pool's tokens as methods read them, and a selector tuned on the references: what several methods share.
+
+One forward pass keeps the losses of single tokens as a column, so that perplexity, IFD, loss drop and the features of a
+learned score cost one pass between them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from paydirt.columns import PoolColumn
+from paydirt.columns.losses import Losses
+from paydirt.data.tokens import TokenStore
+from paydirt.models.load import ModelConfig, model_identity
+from paydirt.scoring.base import Job
+from paydirt.training.config import TrainConfig
+from paydirt.training.shared import tuned_model
+
+
+def tuned_on_references(job: Job, model: ModelConfig, config: TrainConfig, seed: int) -> ModelConfig:
+    """`model` tuned on the job's references; the tuning is shared, and charged in full whoever did it."""
+    ids = [e.id for e in job.target.references]
+    purpose = f"references-{job.target.name}"
+    tuned = tuned_model(job.shared, purpose, model, job.encoder, job.references, ids, config, seed, job.convention)
+    job.meter.charge(tuned)
+    return model.model_copy(update={"path": str(tuned.path / "model"), "tokenizer": None})
+
+
+@dataclass(frozen=True)
+class PoolLosses:
+    """Losses of single tokens of a pool, as a column; `narrow` where a column of all tokens serves the supervised ones."""
+
+    column: PoolColumn
+    tokens: TokenStore
+    narrow: bool
+    shard_rows: int
+
+    def means(self, rows: np.ndarray) -> np.ndarray:
+        """Mean loss [n] in nats over the tokens that count; NaN where an example has none."""
+        losses = self.column.read(rows).values["losses"]
+        means = np.full(len(rows), np.nan)
+        for i, row in enumerate(rows):
+            part = losses[i]
+            if self.narrow:
+                part = part[self.tokens[int(row)].supervised[1:]]
+            if len(part):
+                means[i] = part.mean(dtype=np.float64)
+        return means
+
+    def filled_means(self, rows: np.ndarray) -> np.ndarray:
+        """Mean losses; an example without a token that counts cannot be ranked by one, and gets the mean of `rows`.
+
+        Selection leaves it out anyway.
+        """
+        means = self.means(rows)
+        known = means[np.isfinite(means)]
+        return np.where(np.isfinite(means), means, known.mean() if len(known) else 0.0)
+
+
+def pool_losses(job: Job, model: ModelConfig, which: str, token_budget: int) -> PoolLosses:
+    """Losses of the job's rows, computed where they are missing and charged: "supervised", "all" or "answers".
+
+    Where all tokens' losses are there already, they serve the supervised ones, at the charge of the supervised alone.
+    """
+
+    def column(of: str) -> PoolColumn:
+        spec = Losses(
+            tokens=job.tokens_ref,
+            model=model,
+            identity=model_identity(model),
+            of=of,  # type: ignore[arg-type]
+            pad_id=job.encoder.pad_id,
+            token_budget=token_budget,
+        )
+        return job.column(spec)
+
+    rows = job.rows()
+    if which == "supervised" and (found := column("all")).present(rows).all():
+        flops = found.read(rows, only=["supervised_flops"]).array("supervised_flops")
+        job.meter.charge_rows(column("supervised").spec.folder, rows, flops, len(found))
+        return PoolLosses(found, job.root.tokens, True, job.shard_rows)
+    return PoolLosses(job.filled(column(which)), job.root.tokens, False, job.shard_rows)

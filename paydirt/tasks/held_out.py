@@ -1,0 +1,50 @@
+"""Held-out likelihood: how probable a model finds the right answers, where generation says too little.
+
+For targets without a test split the references serve: selection has seen them, training has not.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from paydirt.core.types import EvalResult, Target
+from paydirt.data.encoding import Encoder, truncation
+from paydirt.tasks.benchmark import Benchmark
+
+
+class Likelihood(Benchmark):
+    """exp(-mean loss) over the supervised tokens: the geometric mean of their probabilities, in (0, 1]."""
+
+    name: ClassVar[str] = "likelihood"
+    limit: int | None = Field(None, ge=1, description="examples to use, from the first")
+    token_budget: int = Field(4096, ge=1, description="padded tokens in a batch")
+
+    def evaluate(self, model: Any, encoder: Encoder, target: Target) -> EvalResult:
+        from paydirt.tasks.loss import mean_losses, token_losses
+        from paydirt.tasks.spending import Spending
+
+        examples = (target.test or target.references)[: self.limit]
+        subtasks = [e.subset or "all" for e in examples] if target.test else list(target.subtask_of[: self.limit])
+        encoded = encoder.encode_examples(examples)
+        spending = Spending(model)
+        spending.expect_reading([len(e.ids) for e in encoded])
+        spending.tokens = sum(len(e.ids) for e in encoded)
+        losses = mean_losses(token_losses(model, encoded, encoder.pad_id, self.token_budget, spending.reading))
+        known = np.isfinite(losses)
+        if not known.any():
+            raise ValueError(f"target {target.name!r}: no example has a supervised token within max_length")
+        names = np.asarray(subtasks, dtype=object)
+        by_subtask = {
+            s: float(np.exp(-losses[known & (names == s)].mean())) for s in dict.fromkeys(names[known].tolist())
+        }
+        loss = float(losses[known].mean())
+        metrics = {"likelihood": float(np.exp(-loss)), "loss": loss}
+        settings: dict[str, object] = {
+            "on": "test" if target.test else "references",
+            "dropped": int((~known).sum()),
+            "truncated": truncation(encoded)["truncated"],
+        }
+        return spending.on(EvalResult(target.name, "likelihood", metrics, int(known.sum()), by_subtask, settings))
