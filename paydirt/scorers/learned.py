@@ -7,6 +7,9 @@ influence, and what is predicted may be the influence on every subtask or refere
 `rounds` above 1 later points are chosen where the predictor expects most (`explore: high`) or its folds disagree
 (`uncertain`); `verify` computes the true influence of the best predicted.
 
+The landmark form of influence distillation (arXiv 2505.19051) is `learner: landmark` with `features: [jvp]`, `predict:
+references` and 4,096 points, selected by `round_robin` over references.
+
 Diagnostics on points that the predictor has not seen are written beside the scores, and a predictor that is no better
 than its cheapest feature is refused. The work is in `prediction.passes`.
 """
@@ -42,7 +45,7 @@ def _known_learner(name: str) -> str:
     return name
 
 
-FeatureName = Literal["words", "length", "source", "bm25", "embed", "rds", "loss", "proxy"]
+FeatureName = Literal["words", "length", "source", "bm25", "embed", "rds", "loss", "proxy", "jvp"]
 
 
 class Learned(Scorer):
@@ -73,11 +76,11 @@ class Learned(Scorer):
     )
     features: tuple[FeatureName, ...] = Field(
         ("words", "length", "source", "bm25", "proxy"),
-        description="words, length, source, bm25, embed, rds, loss, proxy",
+        description="words, length, source, bm25, embed, rds, loss, proxy, jvp",
     )
     learner: Annotated[str, AfterValidator(_known_learner)] = Field(
         "kernel",
-        description="kernel (ridge), ridge, boosting (trees), mlp (512 units), bert (a fine-tuned encoder), or a plugin's",
+        description="kernel (ridge), landmark, ridge, boosting (trees), mlp (512 units), bert (a fine-tuned encoder), or a plugin's",
     )
     folds: int = Field(5, ge=2, description="parts of the points for the diagnostics: each predicted by the others")
     refuse: bool = Field(True, description="stop where the predictor does not beat its cheapest feature")
@@ -85,6 +88,8 @@ class Learned(Scorer):
         None, ge=8, description="of each example, for the feature proxy; null: 64, or what a budget can pay for"
     )
     proxy_layers: int | None = Field(None, ge=1, description="last layers, for the feature proxy")
+    jvp_blocks: int = Field(4, ge=1, description="first blocks whose derivative is the feature jvp")
+    jvp_directions: int = Field(2, ge=1, description="random directions of the weights for the feature jvp")
     gradient: Gradient = Field(default_factory=Gradient, description="the true influence")
     embed: Embed = Field(default_factory=Embed, description="encoder of the feature embed, and of the learner bert")
     rds: RDS = Field(default_factory=RDS, description="settings of the feature rds")
