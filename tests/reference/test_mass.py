@@ -11,7 +11,7 @@ import pytest
 from contract.test_policies import ranking, scores_on_disk
 from scipy.optimize import linprog
 
-from paydirt.selection.neighbours import cosines, densities, nearest_neighbours
+from paydirt.selection.policies.neighbours import cosines, densities, nearest_neighbours
 from paydirt.selection.policies.base import Ranking, make_policy
 from paydirt.selection.policies.nearest import nearest_candidates, spread
 
