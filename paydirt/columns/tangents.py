@@ -40,8 +40,8 @@ class TangentWorker:
     """The first blocks, read once."""
 
     def __init__(self, spec: Tangents) -> None:
-        from paydirt.models.load import load_model
         from paydirt.gradients.tangents import LastTangents
+        from paydirt.models.load import load_model
 
         self.tokens = spec.tokens.open()
         eager = spec.model.model_copy(update={"attention": "eager"})  # fused attention has no forward mode

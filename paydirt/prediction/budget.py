@@ -91,7 +91,9 @@ def learner_flops(config: Learned, facts: Facts, points: float) -> float:
 
 def least_allowance(config: Learned, facts: Facts) -> float:
     """FLOPs that are sure to pay for the fewest points, whichever they are, and the cheapest learner; free features."""
-    cheapest = config.model_copy(update={"learner": "ridge"}) if config.learner in ("kernel", "landmark", "mlp") else config
+    cheapest = (
+        config.model_copy(update={"learner": "ridge"}) if config.learner in ("kernel", "landmark", "mlp") else config
+    )
     points = min(LEAST, round(facts.pool.count))
     return true_gradient(config).ceiling(facts.longest(points)) + learner_flops(cheapest, facts, points)
 

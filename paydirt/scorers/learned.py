@@ -80,7 +80,7 @@ class Learned(Scorer):
     )
     learner: Annotated[str, AfterValidator(_known_learner)] = Field(
         "kernel",
-        description="kernel (ridge), landmark, ridge, boosting (trees), mlp (512 units), bert (a fine-tuned encoder), or a plugin's",
+        description="kernel (ridge), landmark, ridge, boosting (trees), mlp (512 units), bert (fine-tuned), or a plugin's",
     )
     folds: int = Field(5, ge=2, description="parts of the points for the diagnostics: each predicted by the others")
     refuse: bool = Field(True, description="stop where the predictor does not beat its cheapest feature")

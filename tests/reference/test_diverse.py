@@ -7,10 +7,10 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from paydirt.selection.policies.neighbours import cosines
 from paydirt.selection.policies.base import make_policy
 from paydirt.selection.policies.diverse import neighbour_graph
 from paydirt.selection.policies.lazily import away_from_chosen, covering
+from paydirt.selection.policies.neighbours import cosines
 
 
 def some(seed: int, n: int, d: int = 4, copies: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -37,7 +37,9 @@ def test_novelty_is_the_distance_to_the_nearest_chosen_before(tiny: Tiny, tmp_pa
     made = tiny.score(METHOD, tmp_path / "novelty", workspace)
     scores = Scores(made.path)
     [place] = (tmp_path / "shared" / "embeddings").iterdir()
-    ids, vectors = zip(*[(id, row) for names, block in open_vectors(str(place)).blocks() for id, row in zip(names, block)])
+    ids, vectors = zip(
+        *[(id, row) for names, block in open_vectors(str(place)).blocks() for id, row in zip(names, block)]
+    )
     expected = plainly(list(ids), np.stack(vectors))
     score = dict(zip(scores.ids.tolist(), scores.reduce()[0].tolist()))
     np.testing.assert_allclose([score[id] for id in ids], [expected[id] for id in ids], atol=2e-3)

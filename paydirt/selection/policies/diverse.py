@@ -19,9 +19,9 @@ from scipy.sparse import csr_matrix
 from scipy.stats import rankdata
 
 from paydirt.core.config import PathText
-from paydirt.selection.policies.neighbours import nearest_neighbours
 from paydirt.selection.policies.base import Policy, Ranking
 from paydirt.selection.policies.lazily import away_from_chosen, covering
+from paydirt.selection.policies.neighbours import nearest_neighbours
 from paydirt.selection.vectors import SIMILARITIES
 
 

@@ -2,7 +2,7 @@
 
 Every reference has the same mass to give (1 / M of M references), and a rule says where it goes; an example is worth the
 mass that it receives. Similarities are read as cosines of unit vectors, so a distance is sqrt(2 - 2 cos); a block of them is
-in memory at a time. The largest masses are taken, or examples are drawn by mass with replacement, each `repeat` times at most.
+in memory at a time. The largest masses are taken, or examples are drawn by mass with replacement, `repeat` times at most.
 """
 
 from __future__ import annotations
@@ -69,9 +69,8 @@ class MassPolicy(Policy):
         # Who receives nothing comes after all who do, nearest to any reference first.
         return np.concatenate([ranked, ranking.best_first(nearest[~held], rows[~held])])
 
-
     def _drawn(self, mass: np.ndarray, limit: int, seed: int) -> np.ndarray:
-        """Places drawn by mass, one after another; fewer than `limit` where all with mass were taken as often as they may."""
+        """Places drawn by mass, one after another; fewer than `limit` where no mass is left that may be drawn."""
         draw = np.random.default_rng(seed)
         if self.repeat is None:
             return draw.choice(len(mass), size=limit, p=mass / mass.sum())
