@@ -15,7 +15,9 @@ import numpy as np
 from paydirt.selection.policies.neighbours import cosines, load_faiss, rounded
 
 PASS = 4096  # vectors multiplied with at a time
-MISSED = 512  # chosen ones that a row is compared with one by one; who has missed more asks the index
+MISSED = (
+    8192  # chosen ones that a row is compared with in about the time of a search; who has missed more asks the index
+)
 LINKS, BREADTH = 32, 64  # of an entry of the graph; entries that a search keeps in view
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from paydirt.selection.policies.chosen import MISSED, PASS, Chosen
-from paydirt.selection.policies.neighbours import EXACT, cosines
+from paydirt.selection.policies.neighbours import EXACT, cosines, load_faiss
 
 BLOCK = 1024  # candidates whose values are brought up to date together
 
@@ -38,6 +38,8 @@ def away_from_chosen(
     """
     n = len(vectors)
     limit = min(limit, n)
+    if n > exact and limit > missed:
+        load_faiss()  # where it is missing, before the work and not in the midst of it
     first = int(np.argmax(quality))
     chosen, met = Chosen(vectors, n > exact, missed), [np.float32(-1)]
     chosen.places.append(first)
