@@ -30,14 +30,13 @@ LEAST = 20  # points to learn from
 FEATURE_SHARE = 0.4  # of an allowance, at most, for features
 PROXY_TOKENS = (512, 256, 128, 96, 64, 48, 32, 16)
 CHEAPER = "gradient: fewer warmup_epochs, a smaller warmup_fraction, one checkpoint; drop: less depth"
+TANGENTS = 4096  # numbers of the feature jvp, at most
 LEARNER_SHARE = 0.1  # of an allowance, at most, for the learner: a dearer one gives way to ridge
 
 
 def truth_of(config: Learned) -> Scorer:
     """The truth; influence on subtasks where their means are all that is asked for, else on references."""
-    from paydirt.scorers.gradient import Gradient
-
-    if not isinstance(config.truth, Gradient):
+    if "per" not in type(config.truth).model_fields:
         return config.truth
     coarse = config.predict != "references" and config.aggregation in ("own", "subtasks")
     return config.truth.model_copy(update={"per": "subtask" if coarse else "reference"})
@@ -83,6 +82,8 @@ def output_count(config: Learned, facts: Facts) -> int:
 def learner_flops(config: Learned, facts: Facts, points: float) -> float:
     """Of fitting and predicting, folds included: dense algebra by its closed form; trees are not counted."""
     width, outputs, n = 450, output_count(config, facts), facts.pool.count
+    if "jvp" in config.chosen:
+        width += min(TANGENTS, config.jvp_directions * facts.model.hidden)
     if config.learner == "bert":
         from paydirt.prediction.encoder import EPOCHS
 
@@ -94,7 +95,9 @@ def learner_flops(config: Learned, facts: Facts, points: float) -> float:
 
 def least_allowance(config: Learned, facts: Facts) -> float:
     """FLOPs that are sure to pay for the fewest points, whichever they are, and the cheapest learner; free features."""
-    cheapest = config.model_copy(update={"learner": "ridge"}) if config.learner in ("kernel", "mlp") else config
+    cheapest = (
+        config.model_copy(update={"learner": "ridge"}) if config.learner in ("kernel", "landmark", "mlp") else config
+    )
     points = min(LEAST, round(facts.pool.count))
     return truth_of(config).ceiling(facts.longest(points)) + learner_flops(cheapest, facts, points)
 
@@ -125,7 +128,7 @@ def affordable_features(config: Learned, facts: Facts, allowance: float) -> Lear
         else:
             say(f"learned: the feature {name!r} would cost {cost:.3g} of {allowance:.3g} FLOPs, so it is left out")
     config = config.model_copy(update={"features": tuple(kept)})
-    if config.learner in ("kernel", "mlp"):
+    if config.learner in ("kernel", "landmark", "mlp"):
         cost = learner_flops(config, facts, expected_points(config, facts, allowance - (given - most)))
         if cost > LEARNER_SHARE * allowance or learner_flops(config, facts, LEAST) > spare - (given - most):
             say(

@@ -8,6 +8,9 @@ be the score for every subtask or reference, not only its aggregate. With
 `rounds` above 1 later points are chosen where the predictor expects most (`explore: high`) or its folds disagree
 (`uncertain`); `verify` computes the truth of the best predicted.
 
+The landmark form of influence distillation (arXiv 2505.19051) is `learner: landmark` with `features: [jvp]`, `predict:
+references` and 4,096 points, selected by `round_robin` over references.
+
 Diagnostics on points that the predictor has not seen are written beside the scores, and a predictor that is no better
 than its cheapest feature is refused. The work is in `prediction.passes`.
 """
@@ -43,7 +46,7 @@ def _known_learner(name: str) -> str:
     return name
 
 
-FeatureName = Literal["words", "length", "source", "bm25", "embed", "rds", "loss", "proxy"]
+FeatureName = Literal["words", "length", "source", "bm25", "embed", "rds", "loss", "proxy", "jvp"]
 FREE: tuple[FeatureName, ...] = ("words", "length", "source", "bm25")  # features that cost no FLOPs
 
 
@@ -77,12 +80,13 @@ class Learned(Scorer):
     )
     features: tuple[FeatureName, ...] | None = Field(
         None,
-        description="words, length, source, bm25, embed, rds, loss, proxy (of the truth gradient alone); null: the free "
-        "ones, and the proxy where there is one",
+        description="words, length, source, bm25, embed, rds, loss, jvp, proxy (of the truth gradient alone); null: the "
+        "free ones, and the proxy where there is one",
     )
     learner: Annotated[str, AfterValidator(_known_learner)] = Field(
         "kernel",
-        description="kernel (ridge), ridge, boosting (trees), mlp (512 units), bert (a fine-tuned encoder), or a plugin's",
+        description="kernel (ridge), landmark, ridge, boosting (trees), mlp (512 units), bert (a fine-tuned encoder), or a "
+        "plugin's",
     )
     folds: int = Field(5, ge=2, description="parts of the points for the diagnostics: each predicted by the others")
     refuse: bool = Field(True, description="stop where the predictor does not beat its cheapest feature")
@@ -90,6 +94,8 @@ class Learned(Scorer):
         None, ge=8, description="of each example, for the feature proxy; null: 64, or what a budget can pay for"
     )
     proxy_layers: int | None = Field(None, ge=1, description="last layers, for the feature proxy")
+    jvp_blocks: int = Field(4, ge=1, description="first blocks whose derivative is the feature jvp")
+    jvp_directions: int = Field(2, ge=1, description="random directions of the weights for the feature jvp")
     truth: Method = Field(default_factory=Gradient, description="what is predicted: any method, with its options")
     embed: Embed = Field(default_factory=Embed, description="encoder of the feature embed, and of the learner bert")
     rds: RDS = Field(default_factory=RDS, description="settings of the feature rds")
