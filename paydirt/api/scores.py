@@ -20,7 +20,8 @@ from paydirt.core.artifacts import Artifact, again
 from paydirt.core.config import parse
 from paydirt.core.registry import did_you_mean
 from paydirt.execution import Executor
-from paydirt.scoring.base import Scorer, target_fingerprint
+from paydirt.scoring.base import Scorer
+from paydirt.scoring.inputs import target_fingerprint
 from paydirt.selection import scores as stored
 from paydirt.stages import ScoreStage
 from paydirt.tasks import TargetConfig, load_target

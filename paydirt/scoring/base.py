@@ -8,7 +8,7 @@ shards, resume, progress, the ledger and the registry; a new file in this packag
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,12 +20,9 @@ import pyarrow.parquet as pq
 from pydantic import BeforeValidator, SerializeAsAny
 
 from paydirt.columns import PoolColumn, Spec, TokensRef
-from paydirt.core.artifacts import fingerprint
-from paydirt.core.config import Config
 from paydirt.core.named import Named, make
 from paydirt.core.progress import track
 from paydirt.core.registry import Registry
-from paydirt.core.source import code_digest
 from paydirt.core.types import Cost, Target
 from paydirt.cost.architecture import Architecture
 from paydirt.cost.facts import EncoderFacts, Facts, Lengths
@@ -36,7 +33,7 @@ from paydirt.data.encoding import Encoded, Encoder, EncodingConfig, truncation
 from paydirt.data.pool import Pool, PoolPart
 from paydirt.data.tokens import TokenPart, TokenStore, token_store
 from paydirt.execution import Executor, Local
-from paydirt.models.load import ModelConfig, load_tokenizer, model_fingerprint
+from paydirt.models.load import ModelConfig, load_tokenizer
 from paydirt.selection.scores import ROWS, Column, Reduction, shard_path, write_columns, write_shard
 
 SHARD_ROWS = 4096
@@ -365,52 +362,3 @@ Method = Annotated[SerializeAsAny[Scorer], BeforeValidator(make_scorer)]
 def default_policy(method: str) -> str:
     """The policy that a method's scores are selected by unless another is named; `top` for imported scores."""
     return SCORERS.get(method).default_policy if method in SCORERS.names() else Scorer.default_policy
-
-
-def target_fingerprint(target: Target) -> str:
-    """Identity of what scorers see of a target: its references and their subtasks, not its test split."""
-    rows = [[e.id, s, [m.identity for m in e.messages]] for e, s in zip(target.references, target.subtask_of)]
-    return fingerprint(rows)
-
-
-def nested(config: Config, place: str = "") -> Iterator[tuple[str, Scorer]]:
-    """A scorer and all that its fields hold, however deep, each with its place: "" for itself, "stages.0.method." ..."""
-    if isinstance(config, Scorer):
-        yield place, config
-    for name in type(config).model_fields:
-        value = getattr(config, name)
-        for number, inner in enumerate(value if isinstance(value, list | tuple) else [value]):
-            if isinstance(inner, Config):
-                at = f"{place}{name}.{number}." if isinstance(value, list | tuple) else f"{place}{name}."
-                yield from nested(inner, at)
-
-
-def is_stochastic(scorer: Scorer) -> bool:
-    """Whether the scores depend on the job's seed: by the method itself or one that it uses."""
-    return any(inner.stochastic for _, inner in nested(scorer))
-
-
-def score_libraries(scorer: Scorer, job: Job) -> set[str]:
-    """Distributions whose numbers enter the scores, or the lengths beside them."""
-    used = {library for _, inner in nested(scorer) for library in inner.libraries}
-    if any(inner.needs_model for _, inner in nested(scorer)):
-        used |= {*MODEL_LIBRARIES}
-    return used | ({"transformers", "tokenizers"} if job.model is not None else set())
-
-
-def score_inputs(scorer: Scorer, job: Job) -> dict[str, str]:
-    """Everything the scores depend on beside config: these decide whether a finished score is current.
-
-    Of every nested scorer too: its own inputs, its version and the digest of its code.
-    """
-    inputs = {"pool": job.pool.fingerprint}
-    for place, inner in nested(scorer):
-        inputs |= {f"{place}{name}": value for name, value in inner.inputs(job).items()}
-        inputs[f"{place}code"] = f"{inner.name} {inner.version} {code_digest(type(inner), Scorer)}"
-    if any(inner.uses_target for _, inner in nested(scorer)):
-        inputs["target"] = target_fingerprint(job.target)
-    if job.model is not None:
-        inputs["encoder"] = job.encoder.fingerprint
-    if scorer.needs_model:
-        inputs["model"] = model_fingerprint(job.selector.path)
-    return inputs

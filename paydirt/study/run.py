@@ -22,7 +22,7 @@ from paydirt.core.progress import say
 from paydirt.cost.architecture import Architecture
 from paydirt.execution import Executor, executor
 from paydirt.execution.local import default_workers
-from paydirt.scoring.base import is_stochastic
+from paydirt.scoring.inputs import is_stochastic
 from paydirt.selection.budget import Budget
 from paydirt.selection.select import taken_ids
 from paydirt.stages import (
