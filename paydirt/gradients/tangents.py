@@ -24,10 +24,7 @@ from paydirt.models.forward import Pass
 
 
 class LastTangents(Pass):
-    """Vectors float32 [n, min(k, directions x hidden)]; a row depends on its own example alone.
-
-    The model given loses its other blocks.
-    """
+    """Vectors float32 [n, min(k, directions x hidden)], each of its own example alone; the model loses its other blocks."""
 
     def __init__(
         self, model: Any, pad_id: int, blocks: int, directions: int, k: int, seed: int, token_budget: int = 4096
