@@ -1,9 +1,9 @@
 """Novelty: how far an example is from all that would be chosen before it, where the farthest is always chosen next.
 
 The order of greedy k-centre (Gonzalez 1985) over sentence embeddings, kept as a score: distances between unit vectors, 0 for
-a copy, 2 at most. References are not read. It begins with the example of the first id; outliers come early, so noise does
-too: as a second judge (`quota`, `cascade`, `combine: ranks`) it does more than alone. The policy `k_centre` at weight 0 has
-the same order over any vectors; its search, exact up to 20,000 examples, is what is used here.
+a copy, 2 at most. References are not read. It begins with the example of the first id; outliers come early, and noise with
+them. The policy `k_centre` at weight 0 has the same order over any vectors, and its search, exact up to 20,000 examples, is
+what is used here.
 """
 
 from __future__ import annotations
