@@ -54,8 +54,9 @@ def test_bought_rows_have_the_truths_own_values(name: str, tiny: Tiny, workspace
         own = run_part(part, method)
     else:
         own = run_part(part, method)[rows]
-    np.testing.assert_allclose(reduced(found, truth.columns, method.reduction), own, atol=1e-5)
-    assert np.ptp(own) > 1e-3, "this test needs values"
+    spread = np.ptp(own)
+    assert spread > 1e-4, "this test needs values"
+    np.testing.assert_allclose(reduced(found, truth.columns, method.reduction), own, rtol=0, atol=1e-2 * spread)
 
 
 @pytest.mark.parametrize("name", sorted(TRUTHS))
