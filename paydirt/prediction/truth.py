@@ -1,7 +1,7 @@
 """True influence of some rows of a pool, computed when asked for and never twice; and what it has cost.
 
-The gradients of a part are a shared artifact (see `gradient_passes`), so a killed run finds what it had computed, and a
-second target finds the pool side of equal parts. How many rows a budget buys is told from lengths alone, by the closed
+The gradients are rows of a shared column (see `gradient_passes`), so a killed run finds what it had computed, and a
+second target finds the pool side of the same rows. How many rows a budget buys is told from lengths alone, by the closed
 form of matrix products; once some rows are computed, by their count over it.
 """
 
@@ -70,7 +70,7 @@ class Truth:
             total = np.concatenate([[0], np.cumsum(known)])
             return ranked[: longest_prefix(total, flops, lambda some: some.total + more(int(some.count)))]
         most = self.gradient.max_tokens
-        lengths = self.job.facts.pool.at(ranked).capped(most).each
+        lengths = self.job.pool_facts.pool.at(ranked).capped(most).each
         assert lengths is not None
         total = np.concatenate([[0], np.cumsum(lengths)])
         return ranked[: longest_prefix(total, flops, lambda some: self.expected(some) + more(int(some.count)))]
@@ -82,10 +82,10 @@ class Truth:
 
         if not self._values or not self.gradient.store:
             return None
-        root, gradient = self.job.rows()[rows], self.gradient
+        gradient = self.gradient
         each = np.zeros(len(rows))
         for step in passes.checkpoints(gradient, self.job):
-            found = known_costs(self.job.column(passes.features_of(gradient, self.job, step, gradient.direction)), root)
+            found = known_costs(self.job.column(passes.features_of(gradient, self.job, step, gradient.direction)), rows)
             if found is None:
                 return None
             each += found + 2.0 * gradient.k * len(self.columns)
@@ -95,11 +95,11 @@ class Truth:
         """Influence [n, C] of `rows`, computed where it is not known."""
         new = np.sort([int(row) for row in rows if int(row) not in self._values]).astype(np.int64)
         if len(new):
-            facts, lengths = self.job.facts, self.job.facts.pool.at(new)
+            facts, lengths = self.job.facts, self.job.pool_facts.pool.at(new)
             first = 0.0 if self._values else self.fixed
             out = self.job.scratch / f"truth-{self._calls}"
             out.mkdir(exist_ok=True)
-            part = self.job.part(new, out)
+            part = self.job.asking(new, out)
             self._values.update(zip(new.tolist(), self.gradient.values(part)))
             self._calls += 1
             self.predicted += first + self.gradient.variable_price(facts, lengths).flops
