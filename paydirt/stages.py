@@ -36,17 +36,8 @@ from paydirt.data.encoding import Encoder, EncodingConfig
 from paydirt.data.pool import Pool, PoolConfig, open_pool
 from paydirt.execution import Executor, Local
 from paydirt.models.load import ModelConfig, load_tokenizer, model_fingerprint, model_identity
-from paydirt.scoring.base import (
-    MODEL_LIBRARIES,
-    Job,
-    Method,
-    default_policy,
-    is_stochastic,
-    nested,
-    score_inputs,
-    score_libraries,
-    target_fingerprint,
-)
+from paydirt.scoring.base import MODEL_LIBRARIES, Job, Method, default_policy
+from paydirt.scoring.inputs import is_stochastic, nested, score_inputs, score_libraries, target_fingerprint
 from paydirt.selection.budget import Budget
 from paydirt.selection.combine import OtherScores, Weighted
 from paydirt.selection.scores import Scores
@@ -126,7 +117,7 @@ def score(config: ScoreStage, out: Path, workspace: Workspace) -> Artifact:
     """Pool and target to similarities on disk (see `paydirt.selection.scores`)."""
     pool, target = workspace.pool(config.pool), workspace.target(config.target)
     job = Job(pool, target, out, workspace.shared, config.model, config.encoding, config.seed, config.convention)
-    job.executor = workspace.executor
+    job.executor, job.inputs = workspace.executor, score_inputs(config.method, job)
     identity: dict[str, Any] = {"method": deciding(config.method)}
     if is_stochastic(config.method):
         identity["seed"] = config.seed
@@ -143,7 +134,7 @@ def score(config: ScoreStage, out: Path, workspace: Workspace) -> Artifact:
         out,
         "score",
         config.to_dict(),
-        score_inputs(config.method, job),
+        job.inputs,
         make,
         identity,
         version=SCORE_VERSION,

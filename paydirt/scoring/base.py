@@ -8,7 +8,7 @@ shards, resume, progress, the ledger and the registry; a new file in this packag
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -17,35 +17,20 @@ import pyarrow.parquet as pq
 from pydantic import BeforeValidator, SerializeAsAny
 
 from paydirt.columns import PoolColumn
-from paydirt.core.artifacts import fingerprint
-from paydirt.core.config import Config
 from paydirt.core.named import Named, make
 from paydirt.core.registry import Registry
-from paydirt.core.source import code_digest
 from paydirt.core.types import Cost, Target
 from paydirt.cost.facts import Facts
 from paydirt.cost.methods import SAFETY, as_counted, selection_cost
 from paydirt.data.encoding import truncation
-from paydirt.models.load import model_fingerprint
 from paydirt.scoring.column import ScoreColumn, Scored, ScoreWorker
 from paydirt.scoring.job import Job
 from paydirt.selection.scores import ROWS, Column, Reduction, reduced, write_columns
 
-__all__ = [
-    "MODEL_LIBRARIES",
-    "SCORERS",
-    "Job",
-    "Method",
-    "Scorer",
-    "default_policy",
-    "is_stochastic",
-    "make_scorer",
-    "nested",
-    "score_inputs",
-    "score_libraries",
-    "target_fingerprint",
-]
+__all__ = ["MODEL_LIBRARIES", "OWN", "SCORERS", "Job", "Method", "Scorer", "default_policy", "make_scorer"]
 
+NONE = np.zeros(0, dtype=np.int64)  # no rows
+OWN = "own"  # place of FLOPs that no artifact or column is charged with
 # Libraries whose numbers enter what a model computes: arithmetic, architecture, tokens, adapters.
 MODEL_LIBRARIES = ("torch", "transformers", "tokenizers", "peft")
 BATCH_TOKENS = 1 << 14  # padded tokens in a batch of a method that has no option for it
@@ -113,6 +98,30 @@ class Scorer(Named):
         """FLOPs that a count of this selection will not exceed: what a budget must hold ready for it."""
         return SAFETY * self.padding(facts) * selection_cost(self, as_counted(facts)).flops
 
+    # ---- for who buys scores row by row: see `paydirt.prediction.truth` ------------------------------------------
+    def fixed_price(self, facts: Facts) -> Cost:
+        """What is paid however few examples are scored (a tuning, the references' vectors): the price of none."""
+        return selection_cost(self, facts.part(NONE))
+
+    def fixed_ceiling(self, facts: Facts, warmup: bool = True) -> float:
+        """What the count of that will not exceed; without the `warmup` where it is paid already."""
+        return self.ceiling(facts.part(NONE))
+
+    def row_charges(self, job: Job, rows: np.ndarray) -> Mapping[str, np.ndarray] | None:
+        """What `rows` of the pool will be counted at [n] each, by the place that is charged (`OWN`: the job itself).
+
+        None where only the ceiling is known; asked for after some rows were scored.
+        """
+        return None
+
+    def raw_values(self, job: Job) -> np.ndarray:
+        """What is known of each row alone [N, ...], which `among` makes values of."""
+        return self.values(job)
+
+    def among(self, raw: np.ndarray) -> np.ndarray:
+        """Values [N, C] of rows among each other, for a method whose values are ranks."""
+        return raw
+
     def padding(self, facts: Facts) -> float:
         """Padded tokens over tokens of a pass over pool and references, in batches of like lengths."""
         most = getattr(self, "token_budget", BATCH_TOKENS)
@@ -127,8 +136,7 @@ class Scorer(Named):
         unit = self._write_rows(job)
         write_columns(job.out, self.columns(job.target), self.pairwise, job.shard_rows, self.reduction)
         predicted = self.predict_cost(job)
-        inputs = score_inputs(self, job) if self.spread else {}  # else it does not travel, and nobody asks for its key
-        column = ScoreColumn(Scored.of(self, job, inputs), job.out, job.shard_rows)
+        column = ScoreColumn(Scored.of(self, job), job.out, job.shard_rows)
         units = column.plan()
         if units or not any(e.finished for e in job.ledger.entries() if e.stage == "score"):
             with job.ledger.record("score", self.label, predicted) as entry:
@@ -198,52 +206,3 @@ Method = Annotated[SerializeAsAny[Scorer], BeforeValidator(make_scorer)]
 def default_policy(method: str) -> str:
     """The policy that a method's scores are selected by unless another is named; `top` for imported scores."""
     return SCORERS.get(method).default_policy if method in SCORERS.names() else Scorer.default_policy
-
-
-def target_fingerprint(target: Target) -> str:
-    """Identity of what scorers see of a target: its references and their subtasks, not its test split."""
-    rows = [[e.id, s, [m.identity for m in e.messages]] for e, s in zip(target.references, target.subtask_of)]
-    return fingerprint(rows)
-
-
-def nested(config: Config, place: str = "") -> Iterator[tuple[str, Scorer]]:
-    """A scorer and all that its fields hold, however deep, each with its place: "" for itself, "stages.0.method." ..."""
-    if isinstance(config, Scorer):
-        yield place, config
-    for name in type(config).model_fields:
-        value = getattr(config, name)
-        for number, inner in enumerate(value if isinstance(value, list | tuple) else [value]):
-            if isinstance(inner, Config):
-                at = f"{place}{name}.{number}." if isinstance(value, list | tuple) else f"{place}{name}."
-                yield from nested(inner, at)
-
-
-def is_stochastic(scorer: Scorer) -> bool:
-    """Whether the scores depend on the job's seed: by the method itself or one that it uses."""
-    return any(inner.stochastic for _, inner in nested(scorer))
-
-
-def score_libraries(scorer: Scorer, job: Job) -> set[str]:
-    """Distributions whose numbers enter the scores, or the lengths beside them."""
-    used = {library for _, inner in nested(scorer) for library in inner.libraries}
-    if any(inner.needs_model for _, inner in nested(scorer)):
-        used |= {*MODEL_LIBRARIES}
-    return used | ({"transformers", "tokenizers"} if job.model is not None else set())
-
-
-def score_inputs(scorer: Scorer, job: Job) -> dict[str, str]:
-    """Everything the scores depend on beside config: these decide whether a finished score is current.
-
-    Of every nested scorer too: its own inputs, its version and the digest of its code.
-    """
-    inputs = {"pool": job.pool.fingerprint}
-    for place, inner in nested(scorer):
-        inputs |= {f"{place}{name}": value for name, value in inner.inputs(job).items()}
-        inputs[f"{place}code"] = f"{inner.name} {inner.version} {code_digest(type(inner), Scorer)}"
-    if any(inner.uses_target for _, inner in nested(scorer)):
-        inputs["target"] = target_fingerprint(job.target)
-    if job.model is not None:
-        inputs["encoder"] = job.encoder.fingerprint
-    if scorer.needs_model:
-        inputs["model"] = model_fingerprint(job.selector.path)
-    return inputs

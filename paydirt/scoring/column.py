@@ -52,13 +52,13 @@ class Scored(Spec):
     shard_rows: int
 
     @classmethod
-    def of(cls, method: Scorer, job: Job, inputs: dict[str, Any]) -> Scored:
+    def of(cls, method: Scorer, job: Job) -> Scored:
         path = job.scratch / "target.json"
         write_atomic(path, json.dumps(asdict(replace(job.target, test=())), ensure_ascii=False))
         return cls(
             method=method,
             pool=PoolRef.of(job.pool),
-            inputs=inputs,
+            inputs=job.inputs,
             references=str(path),
             selector=job.model,
             encoding=job.encoding,

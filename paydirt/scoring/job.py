@@ -54,6 +54,7 @@ class Job:
     meter: FlopMeter = field(default_factory=FlopMeter)
     shard_rows: int = SHARD_ROWS
     executor: Executor = field(default_factory=Local)
+    inputs: dict[str, str] = field(default_factory=dict)  # fingerprints of all that the scores depend on
     chosen: np.ndarray | None = None  # rows that are asked for, ascending; None: all
     remarks: dict[str, Any] = field(default_factory=dict)  # what a method found worth noting in the manifest
 

