@@ -251,6 +251,8 @@ class PoolColumn:
             "seconds": round(seconds, 4),
             "device": str(self.worker.device) if "worker" in self.__dict__ else "",
         }
+        if "worker" in self.__dict__:
+            line |= getattr(self.worker, "remarks", {})
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, save(tensors, metadata={"line": json.dumps(line)}))
 
