@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -69,6 +70,10 @@ class Workspace:
     replace: Replace = "nothing"
     executor: Executor = field(default_factory=Local)
     _open: dict[str, Any] = field(default_factory=dict)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To another process goes where things lie, not what is open."""
+        return Workspace, (self.shared, self.replace)
 
     def _once(self, kind: str, config: Config, make: Callable[[], T]) -> T:
         key = f"{kind}:{fingerprint(config.to_dict())}"
@@ -266,11 +271,12 @@ class TrainStage(Config):
 
 
 def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
-    """Model and data to a tuned model in `out/model` (see `paydirt.training.train`)."""
-    from paydirt.training.train import Rows, train_model
+    """Model and data to a tuned model in `out/model` (see `paydirt.training.train`).
 
+    By the workspace's executor: in this process (which may be one of a launcher's), or by several on a Ray cluster.
+    """
     pool = workspace.pool(config.pool)
-    ids = taken_ids(open_artifact(Path(config.selection), "select").path) if config.selection else pool.ids()
+    ids = _chosen_ids(config, pool)
     encoder = workspace.encoder(config.model, config.encoding)
     inputs = train_inputs(config, pool, ids, encoder, workspace)
     identity = {
@@ -281,18 +287,10 @@ def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
     }
 
     def make(part: Path) -> dict[str, Any]:
-        tokens = workspace.tokens(config.pool, config.model, config.encoding)
-        rows = pool.rows_of(sorted(ids))
-        notes = train_model(
-            part,
-            config.model,
-            encoder,
-            Rows(tokens, rows),
-            config.training,
-            seed=config.seed,
-            fraction=config.share,
-            convention=config.convention,
-        )
+        workspace.tokens(config.pool, config.model, config.encoding)  # once, before several processes ask for them
+        work = partial(_tune, config, part, workspace)
+        read = [path for path in (config.model.path, config.model.tokenizer, config.selection, str(pool.path)) if path]
+        notes = workspace.executor.together(work, config.model.device, part, workspace.shared, inputs=read)
         return {**notes, "pool": pool.account()}
 
     return build(
@@ -306,6 +304,30 @@ def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
         version=TRAINING_VERSION,
         libraries=TRAIN_LIBRARIES,
         replace=workspace.replace,
+    )
+
+
+def _chosen_ids(config: TrainStage, pool: Pool) -> list[str]:
+    return taken_ids(open_artifact(Path(config.selection), "select").path) if config.selection else pool.ids()
+
+
+def _tune(config: TrainStage, part: Path, workspace: Workspace) -> dict[str, Any]:
+    """The training itself, in every process that shares it; its notes."""
+    from paydirt.training.train import Rows, train_model
+
+    pool = workspace.pool(config.pool)
+    return train_model(
+        part,
+        config.model,
+        workspace.encoder(config.model, config.encoding),
+        Rows(
+            workspace.tokens(config.pool, config.model, config.encoding),
+            pool.rows_of(sorted(_chosen_ids(config, pool))),
+        ),
+        config.training,
+        seed=config.seed,
+        fraction=config.share,
+        convention=config.convention,
     )
 
 

@@ -94,6 +94,11 @@ class GradientWorker:
             part.unlink()
         self.weights = json.loads(path.read_text())
 
+    @property
+    def remarks(self) -> dict[str, str]:
+        """How this process found that batches fit its memory, for the cost line of a file."""
+        return {"activations": "recomputed" if self.collect.features.recomputed else "kept"}
+
     def __call__(self, rows: np.ndarray) -> Block:
         tokens = self.collect.lengths(rows)[0]
         flops = self.collect.row_flops(rows, self.weights)

@@ -259,6 +259,7 @@ class PoolColumn:
             "tokens": int(block.tokens.sum()),
             "seconds": round(seconds, 4),
             "device": str(self.worker.device) if "worker" in self.__dict__ else "",
+            **(getattr(self.worker, "remarks", {}) if "worker" in self.__dict__ else {}),
         }
 
     def _write(self, path: Path, rows: np.ndarray, block: Block, seconds: float) -> None:

@@ -76,6 +76,16 @@ class Local:
                 out[futures[future]] = future.result()
         return out
 
+    def together(self, work: Callable[[], R], device: str, *places: Path, inputs: Sequence[str] = ()) -> R:
+        """`work()` in this process, which may be one of a launcher's; ValueError where several are asked for."""
+        several = self.workers or len(self.gpus or ())
+        if several > 1:
+            raise ValueError(
+                f"one training in {several} processes needs who starts them together: --execution ray, which may be this "
+                f"machine alone, or torchrun --nproc-per-node {several} -m paydirt train ..."
+            )
+        return work()
+
     def check(self, *places: Path) -> None:
         """One machine sees what it sees."""
 
