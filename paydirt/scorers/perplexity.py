@@ -51,6 +51,11 @@ class Perplexity(Scorer):
     tune_seed: int = Field(0, description="of the references' order and fresh LoRA parameters")
     token_budget: int = Field(4096, ge=1, description="padded tokens in a batch")
 
+    @property
+    def uses_target(self) -> bool:  # type: ignore[override]
+        """Without tuning no reference is read."""
+        return self.tune_epochs > 0
+
     def training(self) -> TrainConfig:
         return parse(
             TrainConfig,

