@@ -12,8 +12,8 @@ from paydirt.api.calls import Encoding, PathLike, place, plain, spoken, workspac
 from paydirt.api.made import Made
 from paydirt.core.artifacts import Artifact
 from paydirt.core.config import parse
-from paydirt.models.load import ModelConfig
 from paydirt.execution import Executor
+from paydirt.models.load import ModelConfig
 from paydirt.stages import EvaluateStage, TrainStage
 from paydirt.tasks.benchmark import BENCHMARKS, Benchmark
 from paydirt.training.config import TrainConfig

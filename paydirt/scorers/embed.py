@@ -30,7 +30,7 @@ class Embed(Scorer):
     """Cosine similarity of sentence embeddings to the references."""
 
     name: ClassVar[str] = "embed"
-    libraries: ClassVar = ("numpy", "torch", "transformers", "tokenizers", "sentence-transformers")
+    libraries: ClassVar[tuple[str, ...]] = ("numpy", "torch", "transformers", "tokenizers", "sentence-transformers")
     pairwise: ClassVar[bool] = True
     cost_note: ClassVar[str] = "2 P_embed T"
     use_when: ClassVar[str] = "paraphrased targets; one cheap pass over the pool"
