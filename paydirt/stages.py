@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
+from paydirt.columns import TokenStore, token_store
 from paydirt.core.artifacts import (
     Artifact,
     Replace,
@@ -33,7 +35,6 @@ from paydirt.core.source import code_digest
 from paydirt.core.types import Cost, EvalResult, Target
 from paydirt.data.encoding import Encoder, EncodingConfig
 from paydirt.data.pool import Pool, PoolConfig, open_pool
-from paydirt.data.tokens import TokenStore, token_store
 from paydirt.execution import Executor, Local
 from paydirt.models.load import ModelConfig, load_tokenizer, model_fingerprint, model_identity
 from paydirt.scoring.base import MODEL_LIBRARIES, Job, Method, default_policy
@@ -70,6 +71,10 @@ class Workspace:
     executor: Executor = field(default_factory=Local)
     _open: dict[str, Any] = field(default_factory=dict)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To another process goes where things lie, not what is open."""
+        return Workspace, (self.shared, self.replace)
+
     def _once(self, kind: str, config: Config, make: Callable[[], T]) -> T:
         key = f"{kind}:{fingerprint(config.to_dict())}"
         if key not in self._open:
@@ -88,9 +93,11 @@ class Workspace:
 
     def tokens(self, pool: PoolConfig, model: ModelConfig, encoding: EncodingConfig) -> TokenStore:
         encoder = self.encoder(model, encoding)
-        return self._once(
-            f"tokens {encoder.fingerprint}", pool, lambda: token_store(self.pool(pool), encoder, self.shared)
-        )
+
+        def encode() -> TokenStore:
+            return token_store(self.pool(pool), encoder, self.shared, model, self.executor.fill)
+
+        return self._once(f"tokens {encoder.fingerprint}", pool, encode)
 
     def model_fingerprint(self, model: ModelConfig) -> str:
         return self._once("model", model, lambda: model_fingerprint(model.path, model.revision))
@@ -115,7 +122,7 @@ def score(config: ScoreStage, out: Path, workspace: Workspace) -> Artifact:
     """Pool and target to similarities on disk (see `paydirt.selection.scores`)."""
     pool, target = workspace.pool(config.pool), workspace.target(config.target)
     job = Job(pool, target, out, workspace.shared, config.model, config.encoding, config.seed, config.convention)
-    job.executor = workspace.executor
+    job.executor, job.inputs = workspace.executor, score_inputs(config.method, job)
     identity: dict[str, Any] = {"method": deciding(config.method)}
     if is_stochastic(config.method):
         identity["seed"] = config.seed
@@ -132,7 +139,7 @@ def score(config: ScoreStage, out: Path, workspace: Workspace) -> Artifact:
         out,
         "score",
         config.to_dict(),
-        score_inputs(config.method, job),
+        job.inputs,
         make,
         identity,
         version=SCORE_VERSION,
@@ -264,11 +271,12 @@ class TrainStage(Config):
 
 
 def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
-    """Model and data to a tuned model in `out/model` (see `paydirt.training.train`)."""
-    from paydirt.training.train import Rows, train_model
+    """Model and data to a tuned model in `out/model` (see `paydirt.training.train`).
 
+    By the workspace's executor: in this process (which may be one of a launcher's), or by several on a Ray cluster.
+    """
     pool = workspace.pool(config.pool)
-    ids = taken_ids(open_artifact(Path(config.selection), "select").path) if config.selection else pool.ids()
+    ids = _chosen_ids(config, pool)
     encoder = workspace.encoder(config.model, config.encoding)
     inputs = train_inputs(config, pool, ids, encoder, workspace)
     identity = {
@@ -279,18 +287,10 @@ def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
     }
 
     def make(part: Path) -> dict[str, Any]:
-        tokens = workspace.tokens(config.pool, config.model, config.encoding)
-        rows = pool.rows_of(sorted(ids))
-        notes = train_model(
-            part,
-            config.model,
-            encoder,
-            Rows(tokens, rows),
-            config.training,
-            seed=config.seed,
-            fraction=config.share,
-            convention=config.convention,
-        )
+        workspace.tokens(config.pool, config.model, config.encoding)  # once, before several processes ask for them
+        work = partial(_tune, config, part, workspace)
+        read = [path for path in (config.model.path, config.model.tokenizer, config.selection, str(pool.path)) if path]
+        notes = workspace.executor.together(work, config.model.device, part, workspace.shared, inputs=read)
         return {**notes, "pool": pool.account()}
 
     return build(
@@ -304,6 +304,30 @@ def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
         version=TRAINING_VERSION,
         libraries=TRAIN_LIBRARIES,
         replace=workspace.replace,
+    )
+
+
+def _chosen_ids(config: TrainStage, pool: Pool) -> list[str]:
+    return taken_ids(open_artifact(Path(config.selection), "select").path) if config.selection else pool.ids()
+
+
+def _tune(config: TrainStage, part: Path, workspace: Workspace) -> dict[str, Any]:
+    """The training itself, in every process that shares it; its notes."""
+    from paydirt.training.train import Rows, train_model
+
+    pool = workspace.pool(config.pool)
+    return train_model(
+        part,
+        config.model,
+        workspace.encoder(config.model, config.encoding),
+        Rows(
+            workspace.tokens(config.pool, config.model, config.encoding),
+            pool.rows_of(sorted(_chosen_ids(config, pool))),
+        ),
+        config.training,
+        seed=config.seed,
+        fraction=config.share,
+        convention=config.convention,
     )
 
 

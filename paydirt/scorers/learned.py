@@ -180,5 +180,5 @@ class Learned(Scorer):
 
         return learn(self, job)
 
-    def score_rows(self, job: Job, state: Any, start: int, stop: int) -> np.ndarray:
-        return state.values(start, stop)
+    def score_rows(self, job: Job, state: Any, rows: np.ndarray) -> np.ndarray:
+        return state.values(rows)

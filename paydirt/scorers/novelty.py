@@ -25,7 +25,7 @@ class Novelty(Embed):
     """Distance to the nearest example chosen before, the farthest chosen next; copies come last."""
 
     name: ClassVar[str] = "novelty"
-    libraries: ClassVar = (*Embed.libraries, "faiss-cpu")
+    libraries: ClassVar[tuple[str, ...]] = (*Embed.libraries, "faiss-cpu")
     pairwise: ClassVar[bool] = False
     uses_target: ClassVar[bool] = False
     cost_note: ClassVar[str] = "2 P_embed T; CPU seconds as the policy k_centre over the whole pool"
@@ -39,25 +39,27 @@ class Novelty(Embed):
         return Cost(forward, round(encoder.pool.total), {"forward": forward})
 
     def prepare(self, job: Job) -> np.ndarray:  # type: ignore[override]
-        """Distance [N] of each example to the nearest chosen before it."""
+        """Distance of each example that is asked for to the nearest of them chosen before it."""
         column = job.filled(self.column(job))
-        ids = np.concatenate([np.asarray(job.pool.ids(start, stop), dtype=object) for start, stop in job.shards()])
+        ids = np.concatenate([np.asarray(job.pool.ids(start, stop), dtype=str) for start, stop in job.shards()])[
+            job.rows
+        ]
         place = np.empty(len(ids), dtype=np.int64)
-        place[np.argsort(ids.astype(str), kind="stable")] = np.arange(len(ids))
+        place[np.argsort(ids, kind="stable")] = np.arange(len(ids))
         path, vectors = job.scratch / "unit.npy", None
-        for start, stop in job.shards():
-            block = column.read(job.rows(start, stop)).array("vectors")
+        for rows in job.blocks():
+            block = column.read(rows).array("vectors")
             if vectors is None:
                 vectors = _empty(path, (len(ids), block.shape[1]))
-            vectors[place[start:stop]] = block
+            vectors[place[job.places(rows)]] = block
         assert vectors is not None
         order, nearest = away_from_chosen(vectors, np.zeros(len(ids)), _distance, len(ids))
         out = np.empty(len(ids))
         out[order] = _distance(np.zeros(len(ids)), nearest)
-        return out[place]
+        return np.asarray(out[place])
 
-    def score_rows(self, job: Job, state: np.ndarray, start: int, stop: int) -> np.ndarray:  # type: ignore[override]
-        return state[start:stop]
+    def score_rows(self, job: Job, state: np.ndarray, rows: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        return np.asarray(state[job.places(rows)])
 
 
 def _distance(quality: np.ndarray, nearest: np.ndarray) -> np.ndarray:

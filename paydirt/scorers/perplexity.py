@@ -95,5 +95,5 @@ class Perplexity(Scorer):
             model = tuned_on_references(job, model, self.training(), self.tune_seed)
         return pool_losses(job, model, self.tokens, self.token_budget)
 
-    def score_rows(self, job: Job, state: PoolLosses, start: int, stop: int) -> np.ndarray:
-        return np.exp(np.minimum(state.filled_means(job.rows(start, stop)), MAX_LOG))
+    def score_rows(self, job: Job, state: PoolLosses, rows: np.ndarray) -> np.ndarray:
+        return np.exp(np.minimum(state.filled_means(rows), MAX_LOG))

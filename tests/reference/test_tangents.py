@@ -122,7 +122,9 @@ def test_learned_can_be_influence_distillation(tiny: Tiny, tmp_path: Path) -> No
     gradient = {**cheap, "lora": {"r": 4, "alpha": 8}, "token_budget": 256}
     workspace = Workspace(tmp_path / "shared")
     method = {"name": "learned", "learner": "landmark", "features": ["jvp"], "predict": "references", "points": 30}
-    made = tiny.score({**method, "folds": 2, "gradient": gradient}, tmp_path / "learned", workspace)
+    made = tiny.score(
+        {**method, "folds": 2, "truth": {"name": "gradient", **gradient}}, tmp_path / "learned", workspace
+    )
     true = np.concatenate(
         [b for _, b in Scores(tiny.score({"name": "gradient", **gradient}, tmp_path / "g", workspace).path).blocks()]
     )
