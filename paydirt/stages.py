@@ -2,27 +2,24 @@
 
 Each stage is a plain function: a typed config in, one artifact directory out. The config is complete, so the
 `config.yaml` that every artifact holds runs the stage again (`paydirt run DIR/config.yaml`). A stage whose inputs have not
-changed does nothing. `Workspace` remembers what is open, so that a study opens its pool once.
+changed does nothing.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from paydirt.columns import TokenStore, token_store
 from paydirt.core.artifacts import (
     Artifact,
-    Replace,
     again,
     build,
-    cache_root,
     fingerprint,
     open_artifact,
     read_json,
@@ -32,23 +29,21 @@ from paydirt.core.artifacts import (
 from paydirt.core.config import Aside, Config, PathText, deciding
 from paydirt.core.progress import say
 from paydirt.core.source import code_digest
-from paydirt.core.types import Cost, EvalResult, Target
+from paydirt.core.types import Cost, EvalResult
 from paydirt.data.encoding import Encoder, EncodingConfig
-from paydirt.data.pool import Pool, PoolConfig, open_pool
-from paydirt.execution import Executor, Local
-from paydirt.models.load import ModelConfig, load_tokenizer, model_fingerprint, model_identity
+from paydirt.data.pool import Pool, PoolConfig
+from paydirt.models.load import ModelConfig
 from paydirt.scoring.base import MODEL_LIBRARIES, Job, Method, default_policy
 from paydirt.scoring.inputs import is_stochastic, nested, score_inputs, score_libraries, target_fingerprint
 from paydirt.selection.budget import Budget
 from paydirt.selection.combine import OtherScores, Weighted
 from paydirt.selection.scores import Scores
 from paydirt.selection.select import SelectionConfig, choose, requested_fraction, taken_ids, write_selection
-from paydirt.tasks import TargetConfig, load_target
+from paydirt.tasks import TargetConfig
 from paydirt.tasks.benchmark import Benchmark, BenchmarkField, make_benchmark
 from paydirt.training.config import VERSION as TRAINING_VERSION
 from paydirt.training.config import TrainConfig
-
-T = TypeVar("T")
+from paydirt.workspace import Workspace as Workspace
 
 # Raised when a stage's own code gives other bytes for the same config and inputs: what older code made is then stale.
 # (Scorers, policies and benchmarks count by their own code, encoders and columns by versions of their own.)
@@ -57,53 +52,6 @@ SELECT_VERSION = 2
 EVALUATE_VERSION = 1
 # Beside a model's libraries: peft and accelerate hold the training loop's arithmetic, numpy its order of examples.
 TRAIN_LIBRARIES = (*MODEL_LIBRARIES, "accelerate", "numpy")
-
-
-@dataclass
-class Workspace:
-    """Where shared artifacts live, and what is already open: pools, targets, encoders.
-
-    `replace` says what a stage may put its output in the place of: a study owns its folder, a person is asked.
-    """
-
-    shared: Path = field(default_factory=cache_root)
-    replace: Replace = "nothing"
-    executor: Executor = field(default_factory=Local)
-    _open: dict[str, Any] = field(default_factory=dict)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """To another process goes where things lie, not what is open."""
-        return Workspace, (self.shared, self.replace)
-
-    def _once(self, kind: str, config: Config, make: Callable[[], T]) -> T:
-        key = f"{kind}:{fingerprint(config.to_dict())}"
-        if key not in self._open:
-            self._open[key] = make()
-        return self._open[key]
-
-    def pool(self, config: PoolConfig) -> Pool:
-        return self._once("pool", config, lambda: open_pool(config, self.shared))
-
-    def target(self, config: TargetConfig) -> Target:
-        return self._once("target", config, lambda: load_target(config))
-
-    def encoder(self, model: ModelConfig, encoding: EncodingConfig) -> Encoder:
-        tokenizer = self._once("tokenizer", model, lambda: load_tokenizer(model))
-        return self._once(f"encoder {fingerprint(encoding.to_dict())}", model, lambda: Encoder(tokenizer, encoding))
-
-    def tokens(self, pool: PoolConfig, model: ModelConfig, encoding: EncodingConfig) -> TokenStore:
-        encoder = self.encoder(model, encoding)
-
-        def encode() -> TokenStore:
-            return token_store(self.pool(pool), encoder, self.shared, model, self.executor.fill)
-
-        return self._once(f"tokens {encoder.fingerprint}", pool, encode)
-
-    def model_fingerprint(self, model: ModelConfig) -> str:
-        return self._once("model", model, lambda: model_fingerprint(model.path, model.revision))
-
-    def model_identity(self, model: ModelConfig) -> dict[str, Any]:
-        return self._once("identity", model, lambda: model_identity(model))
 
 
 class ScoreStage(Config):
