@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from paydirt.demo import DROP as TUNING
 from paydirt.demo import GRADIENT as SHAPE
 from paydirt.demo import PERPLEXITY
 
@@ -23,7 +24,7 @@ FRACTIONS = (0.025, 0.1, 0.25)  # beside 5 %, for the methods in MORE
 FULL: dict[str, Any] = {"name": "gradient", **SHAPE, "warmup_epochs": 4, "k": 8192}  # LESS: four checkpoints
 ONE = FULL | {"checkpoints": 1}
 SHORT = FULL | {"warmup_epochs": 1, "checkpoints": 1}  # what a small budget can pay for
-DROP: dict[str, Any] = {"name": "drop", "method": "full", "rate": 1e-3, "depth": 5, "tune_batch_size": 8}
+DROP: dict[str, Any] = {"name": "drop", **TUNING}
 GRID = {"calibrate": True, "depths": [2, 5, 10], "rates": [3e-4, 1e-3, 3e-3]}
 TRUTHS = {"drop": DROP, "gradient": SHORT}
 SHARES = (0.02, 0.05, 0.1, 0.25)

@@ -27,7 +27,7 @@ TRUTHS: dict[str, dict[str, Any]] = {
     "consensus": CONSENSUS,
     "gradient": {"name": "gradient", **CHEAP},
     "gradient, no store": {"name": "gradient", **CHEAP, "store": False},
-    "tov": {"name": "tov", "gradient": CHEAP, "token_budget": 256},
+    "tov": {"name": "tov", "gradient": CHEAP, "rate": 1e-2, "token_budget": 256},
     "rds": {"name": "rds", "token_budget": 256},
     "ppl": {"name": "ppl", "tune_epochs": 1, "token_budget": 256},
     "length": {"name": "length"},
