@@ -49,8 +49,8 @@ class Stage(Config):
 
 def make_stage(values: Any) -> Any:
     """`bm25`, or `{name: bm25, <options>, keep: 0.5}`."""
-    if isinstance(values, Stage) or (isinstance(values, dict) and "method" in values):
-        return values
+    if isinstance(values, Stage) or (isinstance(values, dict) and "name" not in values and "method" in values):
+        return values  # a method may have an option called `method`
     if isinstance(values, dict):
         return {"method": make_scorer({k: v for k, v in values.items() if k != "keep"}), "keep": values.get("keep")}
     return {"method": make_scorer(values)}
