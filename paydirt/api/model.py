@@ -11,8 +11,8 @@ from paydirt import stages
 from paydirt.api.calls import Encoding, PathLike, place, plain, spoken, workspace
 from paydirt.core.artifacts import Artifact, open_artifact
 from paydirt.core.config import parse
-from paydirt.models.load import ModelConfig
 from paydirt.execution import Executor
+from paydirt.models.load import ModelConfig
 from paydirt.stages import EvaluateStage, TrainStage
 from paydirt.tasks.benchmark import BENCHMARKS, Benchmark
 from paydirt.training.config import TrainConfig

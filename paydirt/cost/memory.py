@@ -72,7 +72,10 @@ def training_memory(
     Full training keeps float32 weights, gradients and two moments, and a copy of `size` bytes that products are made of.
     """
     if rank is None:
-        held = {"weights, gradients, moments": 16.0 * model.parameters, "weights to compute with": size * model.parameters}
+        held = {
+            "weights, gradients, moments": 16.0 * model.parameters,
+            "weights to compute with": size * model.parameters,
+        }
         layer = kept_by_training(model, size)
     else:
         trainable = model.lora_parameters(rank, targets)

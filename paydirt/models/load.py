@@ -176,7 +176,9 @@ def load_model(config: ModelConfig, train_adapter: bool = False) -> PreTrainedMo
 def _say_float32(device: str, precision: str) -> None:
     """Once for each device: what float32 means there."""
     how = "in full (TF32 is off)" if precision == "highest" else f"in TF32 (matmul precision {precision})"
-    say(f"models in float32 on {device}: products {how}; --dtype bfloat16 takes half the memory and is several times faster")
+    say(
+        f"models in float32 on {device}: products {how}; --dtype bfloat16 takes half the memory and is several times faster"
+    )
 
 
 def missing_weights(path: str) -> list[str]:

@@ -85,7 +85,9 @@ def kept_a_layer(dtype: torch.dtype, lora: bool) -> tuple[float, Architecture]:
         with PerExample(model) as runner:
             merged = {id(tap.merged) for tap in runner.taps if getattr(tap, "merged", None) is not None}
             kept = Kept(model)
-            kept.weights |= {t.merged.untyped_storage().data_ptr() for t in runner.taps if id(getattr(t, "merged", 0)) in merged}
+            kept.weights |= {
+                t.merged.untyped_storage().data_ptr() for t in runner.taps if id(getattr(t, "merged", 0)) in merged
+            }
             with kept:
                 if lora:
                     runner.run(batch(), lambda name, lo, hi, gradient: None)

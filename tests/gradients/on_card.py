@@ -27,7 +27,14 @@ from paydirt.models.forward import HiddenMeans, TokenLosses
 
 from .tiny import random_examples, tiny_model
 
-FAMILIES = [("llama", True), ("llama", False), ("qwen2_tied", False), ("gemma2", True), ("gpt_neox", True), ("gpt2", True)]
+FAMILIES = [
+    ("llama", True),
+    ("llama", False),
+    ("qwen2_tied", False),
+    ("gemma2", True),
+    ("gpt_neox", True),
+    ("gpt2", True),
+]
 
 
 def texts(n: int) -> list[Encoded]:
@@ -94,7 +101,7 @@ def test_gradients_directions_and_projections_stay_on_the_card(family: str, lora
             assert all(type(each) is Tensor for each in found)
             for mine, theirs in zip(found, expected[direction]):
                 torch.testing.assert_close(mine, theirs, rtol=2e-3, atol=1e-4)
-    assert NEEDS_MOMENTS <= expected.keys()
+    assert expected.keys() >= NEEDS_MOMENTS
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
@@ -110,7 +117,9 @@ def test_forward_passes_stay_on_the_card(family: str) -> None:
             each(examples)  # widths are counted
             card.waits.clear()
             found, spent = each(examples)
-            read = len(fixed_shapes([min(20, len(e.ids)) if kind is TokenLosses else len(e.ids) for e in examples], 256))
+            read = len(
+                fixed_shapes([min(20, len(e.ids)) if kind is TokenLosses else len(e.ids) for e in examples], 256)
+            )
             assert set(card.waits) == {"to the host"}, card.waits
             assert card.waits["to the host"] <= read
             assert spent.tolist() == flops.tolist()

@@ -13,6 +13,8 @@ from support.command import ROOT, environment
 def test_nothing_meets_another_device_or_waits_for_it() -> None:
     file = Path(__file__).with_name("on_card.py")
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(file)]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), text=True, capture_output=True, check=False, timeout=300)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(), text=True, capture_output=True, check=False, timeout=300
+    )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert " passed" in done.stdout or done.stdout.startswith("."), done.stdout

@@ -26,7 +26,9 @@ def limited(model: nn.Module, tokens: int) -> Iterator[list[int]]:
         nonlocal held
         hidden = args[0] if args else kwargs["hidden_states"]
         recomputed = module.training  # how transformers' layers know that they are checkpointed
-        held = hidden.shape[0] * hidden.shape[1] if recomputed or module is layers[0] else held + hidden.shape[:2].numel()
+        held = (
+            hidden.shape[0] * hidden.shape[1] if recomputed or module is layers[0] else held + hidden.shape[:2].numel()
+        )
         if held > tokens:
             refused.append(held)
             raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {held} tokens")

@@ -25,7 +25,11 @@ from paydirt.execution import Local
 from paydirt.stages import Workspace
 from paydirt.stages_data import DecontaminateStage, DedupStage, run_decontaminate, run_dedup
 
-WORDS = [f"{a}{b}" for a in "ba be bi bo bu da de di do du".split() for b in "k l m n r s t".split()]
+WORDS = [
+    f"{a}{b}"
+    for a in ["ba", "be", "bi", "bo", "bu", "da", "de", "di", "do", "du"]
+    for b in ["k", "l", "m", "n", "r", "s", "t"]
+]
 
 
 def planted(tmp_path: Path, count: int = 240) -> tuple[Pool, Path]:
@@ -60,9 +64,7 @@ def one_pass(pool: Pool, config: DedupConfig) -> list[tuple[int, int, float]]:
 
 
 @pytest.mark.parametrize("config", [DedupConfig(), DedupConfig(threshold=0.5, ngram=3, part="prompt")])
-def test_duplicates_are_those_of_one_pass(
-    config: DedupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_duplicates_are_those_of_one_pass(config: DedupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pool, _ = planted(tmp_path)
     expected = one_pass(pool, config)
     assert len(expected) > 40

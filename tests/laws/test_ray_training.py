@@ -1,4 +1,4 @@
-"""Laws of one training on a Ray cluster: Ray Train's ranks train the model that torchrun's do, a lost node changes no weight.
+"""Laws of one training on a Ray cluster: the ranks of Ray Train train the model of torchrun, a lost node changes no weight.
 
 Two nodes of one core each, over gloo.
 """
@@ -96,7 +96,7 @@ def test_what_the_training_refuses_is_said_as_on_one_machine(cluster: Any, tiny:
     workspace = Workspace(tmp_path / "shared", executor=Ray(cluster.address, 3))
     with pytest.raises(ValueError, match="--workers 3: the Ray cluster has 2 CPU cores"):
         train(odd, tmp_path / "odd", workspace)
-    with pytest.raises(ValueError, match="one training in 2 processes needs .*--execution ray.*torchrun"):
+    with pytest.raises(ValueError, match=r"one training in 2 processes needs .*--execution ray.*torchrun"):
         train(odd, tmp_path / "odd", Workspace(tmp_path / "shared", executor=Local(2)))
 
 

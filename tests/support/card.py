@@ -18,7 +18,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 NAME = "card"
-BY_HOST = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"}  # CUDA takes a host's index, and waits
+BY_HOST = {
+    "index",
+    "index_put",
+    "index_put_",
+    "_index_put_impl_",
+    "_unsafe_index",
+}  # CUDA takes a host's index, and waits
 READS = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "_unique2", "unique_consecutive"}
 MASKS = (torch.bool, torch.uint8)
 

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from paydirt.data.curate.minhash import NearIndex, banding
 from paydirt.data.curate import ranges
+from paydirt.data.curate.minhash import NearIndex, banding
 from paydirt.data.curate.ranges import Range, Spread, open_pool, over_ranges, texts_at
 from paydirt.data.curate.shingles import BASE, Hashes, jaccard, shingles
 from paydirt.data.pool import Pool
@@ -77,9 +77,7 @@ def _column(files: Sequence[Path], band: int) -> Hashes:
     return np.concatenate([np.load(file, mmap_mode="r")[:, band] for file in files])
 
 
-def _components(
-    files: Sequence[Path], bands: int, size: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _components(files: Sequence[Path], bands: int, size: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Rows that share a band with another, ascending, and the component of each."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
