@@ -16,6 +16,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
+from paydirt.columns import TokenStore, token_store
 from paydirt.core.artifacts import (
     Artifact,
     Replace,
@@ -34,20 +35,10 @@ from paydirt.core.source import code_digest
 from paydirt.core.types import Cost, EvalResult, Target
 from paydirt.data.encoding import Encoder, EncodingConfig
 from paydirt.data.pool import Pool, PoolConfig, open_pool
-from paydirt.data.tokens import TokenStore, token_store
 from paydirt.execution import Executor, Local
 from paydirt.models.load import ModelConfig, load_tokenizer, model_fingerprint, model_identity
-from paydirt.scoring.base import (
-    MODEL_LIBRARIES,
-    Job,
-    Method,
-    default_policy,
-    is_stochastic,
-    nested,
-    score_inputs,
-    score_libraries,
-    target_fingerprint,
-)
+from paydirt.scoring.base import MODEL_LIBRARIES, Job, Method, default_policy
+from paydirt.scoring.inputs import is_stochastic, nested, score_inputs, score_libraries, target_fingerprint
 from paydirt.selection.budget import Budget
 from paydirt.selection.combine import OtherScores, Weighted
 from paydirt.selection.scores import Scores
@@ -102,9 +93,11 @@ class Workspace:
 
     def tokens(self, pool: PoolConfig, model: ModelConfig, encoding: EncodingConfig) -> TokenStore:
         encoder = self.encoder(model, encoding)
-        return self._once(
-            f"tokens {encoder.fingerprint}", pool, lambda: token_store(self.pool(pool), encoder, self.shared)
-        )
+
+        def encode() -> TokenStore:
+            return token_store(self.pool(pool), encoder, self.shared, model, self.executor.fill)
+
+        return self._once(f"tokens {encoder.fingerprint}", pool, encode)
 
     def model_fingerprint(self, model: ModelConfig) -> str:
         return self._once("model", model, lambda: model_fingerprint(model.path, model.revision))
@@ -129,7 +122,7 @@ def score(config: ScoreStage, out: Path, workspace: Workspace) -> Artifact:
     """Pool and target to similarities on disk (see `paydirt.selection.scores`)."""
     pool, target = workspace.pool(config.pool), workspace.target(config.target)
     job = Job(pool, target, out, workspace.shared, config.model, config.encoding, config.seed, config.convention)
-    job.executor = workspace.executor
+    job.executor, job.inputs = workspace.executor, score_inputs(config.method, job)
     identity: dict[str, Any] = {"method": deciding(config.method)}
     if is_stochastic(config.method):
         identity["seed"] = config.seed
@@ -146,7 +139,7 @@ def score(config: ScoreStage, out: Path, workspace: Workspace) -> Artifact:
         out,
         "score",
         config.to_dict(),
-        score_inputs(config.method, job),
+        job.inputs,
         make,
         identity,
         version=SCORE_VERSION,

@@ -46,9 +46,10 @@ class Ray:
                 "ask for cpu"
             )
         column.begin()
-        opened = (column.spec.placed("cuda" if share.gpu else "cpu"), column.shared, column.shard_rows, column.spec.key)
+        spec = column.spec.placed("cuda" if share.gpu else "cpu")
+        opened = (type(column), spec, column.shared, column.shard_rows, column.spec.key)
         crew = Crew(share, _open_column, opened, _do, again=_undone, lost=column.release)
-        for _ in track(crew.run(units), column.spec.name, column.shard_rows, len(units) * column.shard_rows):
+        for _ in track(crew.run(units), column.spec.title, column.shard_rows, len(units) * column.shard_rows):
             pass
         column.sweep()
 
@@ -141,11 +142,11 @@ def _nothing() -> None:
     pass
 
 
-def _open_column(spec: Spec, shared: Path, shard_rows: int, key: str) -> None:
+def _open_column(kind: type[PoolColumn], spec: Spec, shared: Path, shard_rows: int, key: str) -> None:
     global _column
     if spec.key != key:
         raise ValueError(f"column {spec.name} is {key} here and {spec.key} on a node: install the same versions there")
-    _column = PoolColumn(spec, shared, shard_rows)
+    _column = kind(spec, shared, shard_rows)
 
 
 def _do(unit: Unit) -> bool:

@@ -48,7 +48,8 @@ class Batch:
         scored = labels != IGNORED
         supervised, places = scored.sum(1), scored.flatten().nonzero()[:, 0]
         counts = tuple(supervised.tolist())
-        return cls(*(sent(t, device) for t in (input_ids, labels, supervised)), counts, sent(places, device))
+        ids, targets, numbers = (sent(t, device) for t in (input_ids, labels, supervised))
+        return cls(ids, targets, numbers, counts, sent(places, device))
 
     @property
     def size(self) -> int:

@@ -205,8 +205,8 @@ class _Published(Scorer):
         width = self.given.shape[1]
         return [Column("score", "all")] if width == 1 else [Column(f"column-{i}", f"column-{i}") for i in range(width)]
 
-    def score_rows(self, job: Job, state: Any, start: int, stop: int) -> np.ndarray:
-        return np.asarray(self.given[start:stop])
+    def score_rows(self, job: Job, state: Any, rows: np.ndarray) -> np.ndarray:
+        return np.asarray(self.given[rows])
 
 
 def in_pool_order(pool: Pool, files: Mapping[str, Path]) -> np.ndarray:

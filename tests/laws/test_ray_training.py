@@ -1,4 +1,4 @@
-"""Laws of one training on a Ray cluster: the ranks of Ray Train train the model of torchrun, a lost node changes no weight.
+"""Laws of one training on a Ray cluster: Ray Train's ranks train torchrun's model, and a lost node changes no weight.
 
 Two nodes of one core each, over gloo.
 """

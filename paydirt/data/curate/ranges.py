@@ -1,8 +1,8 @@
 """A pool cut into ranges of rows, each worked on by whoever is free, each leaving one file: host steps over an executor.
 
-Enters: a pool by its path, a function of a `Range` that pickles, and `spread`, which is an executor's `map` (data knows no
-executors); without one, this process does all. Leaves: the ranges' files in order. A file that is there is not
-made again, so a killed run continues; nothing of the pool but one range is held at a time.
+Enters: a pool by its path, a function of a `Range` that pickles, and `spread`, which is an executor's `map` (data knows
+no executors); without one, this process does all. Leaves: the ranges' files in order. A file that is there is not made
+again, so a killed run continues; nothing of the pool but one range is held at a time.
 """
 
 from __future__ import annotations
