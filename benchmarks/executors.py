@@ -28,12 +28,11 @@ def specs(place: Path, rows: int) -> dict[str, Any]:
     """The columns, over the first `rows` of the pool."""
     import gzip
 
-    from paydirt.columns import TokensRef
+    from paydirt.columns import TokensRef, token_store
     from paydirt.columns.gradients import GradientFeatures
     from paydirt.columns.losses import Losses
     from paydirt.data.encoding import Encoder, EncodingConfig
     from paydirt.data.pool import PoolConfig, open_pool
-    from paydirt.data.tokens import token_store
     from paydirt.models.load import LoraSpec, ModelConfig, load_tokenizer, model_identity
     from paydirt.models.tiny import TinyConfig, tiny_model
 
