@@ -5,7 +5,8 @@
 
 Synthetic conversations of 40 to 80 words, one in twenty a near-repeat of an earlier one; 20 references. `matching` reads a
 store of int8 features (k 1024) against 57 columns; the policies choose 5 % by scores of 20 references. What a step needs is
-made outside of its time. Peak memory is the process's own, mapped files that it touched included.
+made outside of its time. Growth is that of CPU seconds, which neighbours change least. Memory is what the step adds to the
+process's peak, mapped files that it touched included.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ class Step:
         pool = workspace.pool(scores.pool)
         if name == "tokens":
             assert scores.model is not None
+            workspace.encoder(scores.model, scores.encoding)
             return lambda: workspace.tokens(scores.pool, scores.model, scores.encoding)
         if name == "bm25":
             workspace.tokens(scores.pool, scores.model, scores.encoding)  # type: ignore[arg-type]
@@ -119,11 +121,15 @@ def made(place: Path, rows: int) -> Path:
 def one(place: Path, rows: int, workers: int, step: str) -> None:
     """In a process of its own: seconds and peak MB as JSON."""
     work = Step(place, rows, workers).prepare(step)
-    start = time.perf_counter()
+    held = peak_mb()
+    start, before = time.perf_counter(), sum(os.times()[:4])
     work()
-    took = time.perf_counter() - start
-    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
-    print(json.dumps({"seconds": took, "peak": peak}))
+    took, cpu = time.perf_counter() - start, sum(os.times()[:4]) - before
+    print(json.dumps({"seconds": took, "cpu": cpu, "memory": peak_mb() - held}))
+
+
+def peak_mb() -> float:
+    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
 
 
 def main() -> None:
@@ -151,10 +157,10 @@ def main() -> None:
                 found = json.loads(done.stdout.splitlines()[-1])
                 last, grew = before.get(step), ""
                 if last:
-                    time_grew, memory_grew = (found[what] / last[what] for what in ("seconds", "peak"))
-                    grew = f"; {time_grew:.1f}x the time, {memory_grew:.2f}x the memory"
+                    grew = f"; {found['cpu'] / last['cpu']:.1f}x the CPU time"
                 before[step] = found
-                print(f"{rows:>9} {step:12} {found['seconds']:8.2f} s  {found['peak']:7.0f} MB{grew}", flush=True)
+                numbers = f"{found['seconds']:8.2f} s {found['cpu']:8.2f} s of CPU {found['memory']:+7.0f} MB"
+                print(f"{rows:>9} {step:12} {numbers}{grew}", flush=True)
 
 
 if __name__ == "__main__":
