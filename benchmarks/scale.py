@@ -113,7 +113,8 @@ def made(place: Path, rows: int) -> Path:
     lines = (place / "pool.jsonl").open(encoding="utf-8")
     few = [line for line, _ in zip(lines, range(500))]
     (place / "few.jsonl").write_text("".join(few), encoding="utf-8")
-    (place / "references.jsonl").write_text("".join(few[:20]), encoding="utf-8")
+    asked = [json.loads(line) | {"subtask": f"subtask {row % 5}"} for row, line in enumerate(few[:20])]
+    (place / "references.jsonl").write_text("".join(json.dumps(r) + "\n" for r in asked), encoding="utf-8")
     tiny_model(open_pool(PoolConfig(files=str(place / "few.jsonl")), place / "few"), place / "tiny")
     return place
 
