@@ -53,8 +53,10 @@ from paydirt.selection.scores import Scores
 from paydirt.selection.select import SelectionConfig, choose, requested_fraction, taken_ids, write_selection
 from paydirt.tasks import TargetConfig, load_target
 from paydirt.tasks.benchmark import Benchmark, BenchmarkField, make_benchmark
+from paydirt.tasks.references import examples_with_form
 from paydirt.training.config import VERSION as TRAINING_VERSION
 from paydirt.training.config import TrainConfig
+from paydirt.training.shared import examples_fingerprint
 
 T = TypeVar("T")
 
@@ -259,6 +261,9 @@ class TrainStage(Config):
         le=1,
         description="share of its pool that the data was chosen as; null: as the selection says, else 1",
     )
+    references: PathText | None = Field(
+        None, description="file of examples whose loss is measured while training, for people and for early_stop"
+    )
     seed: int = 0
     convention: Annotated[str, Aside("of the ledger's prediction alone; the notes state every convention")] = (
         "architectural"
@@ -280,6 +285,10 @@ def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
     ids = taken_ids(open_artifact(Path(config.selection), "select").path) if config.selection else pool.ids()
     encoder = workspace.encoder(config.model, config.encoding)
     inputs = train_inputs(config, pool, ids, encoder, workspace)
+    shown = [example for example, _ in examples_with_form(config.references)] if config.references else []
+    references = [one for one in encoder.encode_examples(shown) if one.n_supervised]
+    if shown:
+        inputs["references"] = examples_fingerprint(references, [str(n) for n in range(len(references))])
     identity = {
         "training": deciding(config.training),
         "learning_rate": config.training.rate_for(config.share),
@@ -299,6 +308,7 @@ def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
             seed=config.seed,
             fraction=config.share,
             convention=config.convention,
+            references=references,
         )
         return {**notes, "pool": pool.account()}
 
@@ -340,7 +350,7 @@ class EvaluateStage(Config):
 def evaluate(config: EvaluateStage, out: Path, workspace: Workspace) -> Artifact:
     """Model and benchmark to `result.json`; standard benchmarks also leave every item with its verdict."""
     from paydirt.cost.ledger import Ledger
-    from paydirt.models.load import resolve_device
+    from paydirt.models.load import prove_adapter, resolve_device
 
     benchmark = config.benchmark.resolved(config.target)
     target = workspace.target(config.target) if config.target else None
@@ -363,7 +373,9 @@ def evaluate(config: EvaluateStage, out: Path, workspace: Workspace) -> Artifact
 
     def make(part: Path) -> dict[str, Any]:
         with Ledger(part).record("evaluate", name, device=resolve_device(config.model.device)) as entry:
-            result = benchmark.run(benchmark.load(config.model), encoder, target, part)
+            model = benchmark.load(config.model)
+            prove_adapter(model, config.model.path)
+            result = benchmark.run(model, encoder, target, part)
             entry.predicted_flops, entry.measured_flops = result.predicted_flops, result.measured_flops
             entry.tokens = result.tokens
         write_atomic(part / "result.json", json.dumps(asdict(result), indent=1, ensure_ascii=False))
