@@ -126,7 +126,7 @@ def method_page(name: str, cls: Any) -> str:
             [
                 f"# {name}",
                 f"**{own.splitlines()[0]}**",
-                table(["", ""], facts),
+                table(["in short", ""], facts),
                 "## Definition",
                 prose(module),
                 prose(rest),
@@ -157,7 +157,7 @@ def _policies() -> dict[str, str]:
         module = prose(inspect.getdoc(sys.modules[cls.__module__]) or "")
         rest = prose(own.split("\n", 1)[1].strip()) if "\n" in own else ""
         use = f"`paydirt select SCORES --policy {name} --set KEY=VALUE`, in a recipe `policy: {name}`."
-        head = [f"# {name}", f"**{own.splitlines()[0]}**", table(["", ""], facts), rest]
+        head = [f"# {name}", f"**{own.splitlines()[0]}**", table(["in short", ""], facts), rest]
         parts = [*head, "## Definition", module, "## Options", fields_table(cls), use]
         pages[f"policies/{name}.md"] = "\n\n".join(filter(None, parts))
     return pages

@@ -52,7 +52,8 @@ class Browser:
         said: dict[str, Any] = json.loads(line)
         inside = said.get("params", {})
         if said.get("method") == "Runtime.exceptionThrown":
-            self.errors.append(str(inside["exceptionDetails"]["exception"].get("description")))
+            fault = inside["exceptionDetails"]
+            self.errors.append(str(fault.get("exception", {}).get("description") or fault["text"]))
         if said.get("method") == "Log.entryAdded" and inside["entry"]["level"] in ("error", "warning"):
             self.errors.append(f"{inside['entry']['text']} {inside['entry'].get('url', '')}")
         if said.get("method") == "Network.requestWillBeSent":
