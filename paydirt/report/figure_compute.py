@@ -32,10 +32,10 @@ def compute_figure(panel: Panel, styles: Styles, chosen: Cell | None, size: tupl
                       textcoords="offset points", ha="right", fontsize=7.5, color=SOFT)  # fmt: skip
     for method in panel.methods:
         _series(axes, panel, [c for c in panel.of(method) if c.total_flops > 0], styles[method])
-    if chosen is not None and chosen.total_flops > 0:
-        _ring(axes, chosen, panel)
     axes.set_ylabel(panel.metric)
     axes.set_xlabel("selecting + training, total FLOPs")
+    if chosen is not None and chosen.total_flops > 0:
+        _ring(axes, chosen, cells)
     return figure
 
 
@@ -70,15 +70,33 @@ def _series(axes: Axes, panel: Panel, cells: list[Cell], style: MethodStyle) -> 
         mark(point, method, tooltip(panel, cell))
 
 
-def _ring(axes: Axes, cell: Cell, panel: Panel) -> None:
+def _ring(axes: Axes, cell: Cell, cells: list[Cell]) -> None:
+    """A ring around the chosen point, and its name where it covers the fewest points."""
     axes.plot(cell.total_flops, cell.mean, marker="o", markersize=17, markerfacecolor="none", markeredgecolor=BLACK,
               markeredgewidth=1.8, linestyle="none", zorder=4)  # fmt: skip
-    name = "the whole pool" if cell.fraction >= 1 else f"{cell.method} at {show.percent(cell.fraction)}"
-    low, high = axes.get_xlim()
-    right = cell.total_flops > (low * high) ** 0.5
-    axes.annotate(f"chosen: {name}", (cell.total_flops, cell.mean), xytext=(-12 if right else 12, -17),
-                  textcoords="offset points", ha="right" if right else "left", fontsize=9, fontweight="bold",
-                  color=BLACK, zorder=5, annotation_clip=False)  # fmt: skip
+    name = f"chosen: {'the whole pool' if cell.fraction >= 1 else f'{cell.method} at {show.percent(cell.fraction)}'}"
+    axes.figure.draw_without_rendering()  # type: ignore[union-attr] # now places are known
+    points = axes.transData.transform([(c.total_flops, c.mean) for c in cells])
+    x, y = axes.transData.transform((cell.total_flops, cell.mean))
+    scale, frame = axes.figure.dpi / 72, axes.bbox  # pixels a point
+
+    def covered(dx: float, dy: float) -> float:
+        """Points under the name at that offset; more where it would leave the picture."""
+        width, height = 5.6 * len(name) * scale, 11 * scale
+        left, low = x + dx * scale - (width if dx < 0 else 0), y + dy * scale - height / 3
+        inside = (
+            (points[:, 0] > left)
+            & (points[:, 0] < left + width)
+            & (points[:, 1] > low - 4)
+            & (points[:, 1] < low + height)
+        )
+        outside = left < frame.x0 or left + width > frame.x1 or low < frame.y0 or low + height > frame.y1 + 12 * scale
+        return float(inside.sum()) + 100 * outside
+
+    dx, dy = min(((a, b) for b in (-18, 12, -32, -46, -60) for a in (13, -13)), key=lambda at: covered(*at))
+    axes.annotate(name, (cell.total_flops, cell.mean), xytext=(dx, dy), textcoords="offset points", fontsize=9,
+                  ha="right" if dx < 0 else "left", fontweight="bold", color=BLACK, zorder=5, annotation_clip=False,
+                  bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1})  # fmt: skip
 
 
 def tooltip(panel: Panel, cell: Cell) -> str:

@@ -47,7 +47,7 @@
   if (!held) return;
   const data = JSON.parse(held.textContent);
   const PAGE = 25;
-  const state = { task: 0, method: 0, status: "chosen", source: -1, query: "", column: "rank", down: false, page: 0 };
+  const state = { task: 0, method: -1, status: "chosen", source: -1, query: "", column: "rank", down: false, page: 0 };
   const words = data.rows.map((row) => (row[0] + "\n" + row[3].map((turn) => turn[1]).join("\n")).toLowerCase());
   const number = (value) => value === null ? "–" : Number(value.toPrecision(4)).toString();
   const task = () => data.tasks[state.task];
@@ -62,7 +62,8 @@
   };
   const fillMethods = () => {
     fill(by("browse-method"), task().methods.map((one, i) => [i, one.name]));
-    state.method = Math.min(state.method, task().methods.length - 1);
+    const first = task().methods.findIndex((one) => one.style !== "control");
+    if (!task().methods[state.method]) state.method = Math.max(0, first);
     by("browse-method").value = state.method;
   };
 
@@ -162,7 +163,7 @@
         opener.setAttribute("aria-expanded", String(!isOpen));
         if (isOpen) { line.nextSibling.remove(); return; }
         const under = make("tr", "opened"), wide = make("td");
-        wide.colSpan = 5;
+        wide.colSpan = [...document.querySelectorAll("#browse-table > thead th")].filter((head) => head.offsetWidth > 0).length;
         wide.append(details(i));
         under.append(wide);
         line.after(under);

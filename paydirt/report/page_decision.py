@@ -29,6 +29,7 @@ class Decision:
     sure: str
     cell: Cell | None
     commands: list[str]
+    model: str = ""
 
 
 def decide(study: StudyFiles, panel: Panel) -> Decision | None:
@@ -50,6 +51,7 @@ def decide(study: StudyFiles, panel: Panel) -> Decision | None:
         sure,
         cell,
         commands(study, cell),
+        tuned(study, cell),
     )
 
 
@@ -113,17 +115,19 @@ def _reasons(panel: Panel, cell: Cell, best: Cell, cells: Sequence[Cell]) -> lis
     return out
 
 
+def tuned(study: StudyFiles, cell: Cell) -> str:
+    """Where the model of the cell's first seed is, if the study still has it; else empty."""
+    place = study.root.absolute() / str(cell.rows[0].get("tuned_model") or "none") / "model"
+    return str(place) if place.is_dir() else ""
+
+
 def commands(study: StudyFiles, cell: Cell) -> list[str]:
-    """What to type: the selection to other trainers, or the tuned model that the study already has."""
+    """What to type to hand the selection on."""
     row = cell.rows[0]
     out = []
     root = study.root.absolute()
     if row.get("selection") and (root / row["selection"]).is_dir():
         out.append(
             f"paydirt export {shlex.quote(str(root / row['selection']))} --study {shlex.quote(str(root))} --out export"
-        )
-    if row.get("tuned_model") and (root / row["tuned_model"] / "model").is_dir():
-        out.append(
-            f"ls {shlex.quote(str(root / row['tuned_model'] / 'model'))}   # tuned already, seed {row.get('seed')}"
         )
     return out

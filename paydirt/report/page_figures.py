@@ -29,6 +29,7 @@ class PageFigure(NamedTuple):
     missing: str
 
 
+PIXELS = 1.4  # of the widest window to a point of a figure
 ON_THE_PAGE = ("figure1_simulation", "figure3_fits", "figure4_break_even", "figure5_budgets")
 
 
@@ -69,8 +70,9 @@ def _inline(path: Path | None, name: str, about: str) -> Markup:
     text = re.sub(r'href="#', f'href="#{name}-', text)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)  # addresses of vocabularies, of no use on a page
     text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text).replace("xlink:href", "href")  # HTML needs no namespaces
-    # Its own size in points would not shrink with the window.
-    text = re.sub(r'^<svg width="[^"]*" height="[^"]*"|^<svg', "<svg", text)
+    # Its own size in points would not shrink with the window; a limit keeps letters of one size in all pictures.
+    wide = re.search(r'viewBox="0 0 ([\d.]+)', text)
     text = re.sub(r'^<svg([^>]*?) (?:width|height)="[^"]*"', r"<svg\1", text)
     text = re.sub(r'^<svg([^>]*?) (?:width|height)="[^"]*"', r"<svg\1", text)
-    return Markup(themed(text).replace("<svg", f'<svg role="img" aria-label="{escape(about)}"', 1))
+    limit = f' style="max-width: {PIXELS * float(wide[1]):.0f}px"' if wide else ""
+    return Markup(themed(text).replace("<svg", f'<svg role="img" aria-label="{escape(about)}"{limit}', 1))
