@@ -16,7 +16,7 @@ from paydirt.analysis.overlap import Overlap, overlaps
 from paydirt.api.calls import PathLike, place, plain, spoken, workspace
 from paydirt.api.scores import Scores
 from paydirt.api.tables import Tabular, dataset
-from paydirt.core.artifacts import Artifact, open_artifact, reading
+from paydirt.core.artifacts import Artifact, Replace, open_artifact, reading
 from paydirt.core.config import parse
 from paydirt.data.pool import PoolConfig
 from paydirt.interop.order import Turns
@@ -107,7 +107,7 @@ class Selection(Tabular):
         from paydirt.interop.export import export
         from paydirt.interop.hub import push
 
-        kept = "anything" if force else "nothing"
+        kept: Replace = "anything" if force else "nothing"
         made = export(self.path, Path(out), name, None, kept, weight, turns, Path(study) if study else None)
         if to_hub:
             push(made.path, to_hub, public)

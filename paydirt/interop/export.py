@@ -240,7 +240,8 @@ def rows_of(chosen: Artifact, pool: Pool, how: Turns) -> tuple[list[ExportedRow]
         table = pq.read_table(chosen.path / "scores.parquet", columns=names)
         table = table.filter(pc.is_valid(table["rank"])).sort_by("order")
     columns = {name: table[name].to_pylist() for name in names}
-    places, turns = pool.rows_of(columns["id"]), {}
+    places = pool.rows_of(columns["id"])
+    turns: dict[str, dict[str, Any]] = {}
     out: list[ExportedRow] = []
     for start in range(0, len(places), BLOCK):
         for number, example in enumerate(pool.take(places[start : start + BLOCK]), start):

@@ -163,7 +163,7 @@ def _target(one: Artifact) -> Target | None:
 def dropped(chosen: Artifact, scored: Sequence[Artifact | None]) -> dict[str, Any]:
     """Counts with first places: at import, in encoding, in selecting, and in the pools that this pool was made of."""
     notes = chosen.notes
-    encoding = next((one.notes["encoding"] for one in scored if one and one.notes.get("encoding")), {})
+    encoding: dict[str, Any] = next((one.notes["encoding"] for one in scored if one and one.notes.get("encoding")), {})
     return {
         "import": notes.get("pool", {}),
         "encoding": {k: encoding[k] for k in ("truncated", "without_supervised_tokens") if k in encoding},
@@ -271,7 +271,8 @@ def contamination(rows: Sequence[Row], scored: Sequence[Artifact | None], pool: 
     from paydirt.data.curate.decontaminate import DecontaminationConfig, find_matches, reference_items, tally
     from paydirt.tasks.contamination import items_against
 
-    items, sought = {}, []
+    items: dict[str, Any] = {}
+    sought: list[str] = []
     for one in filter(None, scored):
         if (target := _target(one)) is None:
             continue
