@@ -1,4 +1,4 @@
-"""How influence is learnt: choose points, compute their truth, fit, diagnose, verify.
+"""How a score is learnt: choose points, compute their truth, fit, diagnose, verify.
 
 `allowance` is what may be spent (see `prediction.budget`); without it the config's own numbers hold.
 """
@@ -23,7 +23,7 @@ from paydirt.prediction.budget import (
     learner_flops,
     least_allowance,
     require,
-    true_gradient,
+    truth_of,
 )
 from paydirt.prediction.truth import Truth
 from paydirt.scoring.base import Job
@@ -32,6 +32,8 @@ from paydirt.selection.scores import apply_statistic, by_subtask, reduced
 
 if TYPE_CHECKING:
     from paydirt.scorers.learned import Learned
+
+GOES = 3  # of verification: what a ceiling held back is spent after the count
 
 
 @dataclass
@@ -45,19 +47,17 @@ class Outcome:
     predictor: Any = None
     report: dict[str, Any] = field(default_factory=dict)
 
-    def values(self, start: int, stop: int) -> np.ndarray:
-        """Values [stop - start, C]: true where known, else predicted."""
-        out = self.predictor.predict(self.inputs.rows(start, stop))
-        known = self.truth.rows
-        here = known[(known >= start) & (known < stop)]
-        if len(here):
-            out[here - start] = as_predicted(self.config, self.truth, self.truth.known(here))
+    def values(self, rows: np.ndarray) -> np.ndarray:
+        """Values [n, C] of `rows`: true where known, else predicted."""
+        out = self.predictor.predict(self.inputs.at(rows))
+        known = np.isin(rows, self.truth.rows)
+        if known.any():
+            out[known] = as_predicted(self.config, self.truth, self.truth.known(rows[known]))
         return out
 
     def scores(self) -> np.ndarray:
-        """One score [N] of every row."""
-        parts = [one_score(self.config, self.truth, self.values(start, stop)) for start, stop in self.job.shards()]
-        return np.concatenate(parts)
+        """One score [n] of each row that the job asks for."""
+        return np.concatenate([one_score(self.config, self.truth, self.values(rows)) for rows in self.job.blocks()])
 
 
 class Inputs:
@@ -68,45 +68,23 @@ class Inputs:
         self.widths: list[int] = []
         self.blocks: dict[str, blocks.Feature] = {}
         if config.learner != "bert":
-            self.blocks = {name: blocks.open_feature(name, job, config) for name in config.features}
+            self.blocks = {name: blocks.open_feature(name, job, config) for name in config.chosen}
 
-    def rows(self, start: int, stop: int) -> Any:
+    def at(self, rows: np.ndarray) -> Any:
+        """Of `rows` of the pool; what a feature would score by itself is a block of its own."""
         if self.config.learner == "bert":
-            return self.job.pool.texts(start, stop, "full")
-        parts = self._parts(start, stop)
+            return self.job.pool.texts_at(rows)
+        parts = [block.rows(rows) for block in self.blocks.values()] + [v[:, None] for v in self.alone(rows).values()]
         self.widths = [part.shape[1] for part in parts]
         return np.concatenate(parts, axis=1)
 
-    def _parts(self, start: int, stop: int) -> list[np.ndarray]:
-        """The features' columns; what a feature would score by itself is a block of its own."""
-        parts = [b.rows(start, stop) for b in self.blocks.values()]
-        return parts + [b.alone(start, stop)[:, None] for b in self.blocks.values() if b.alone is not None]
-
-    def at(self, rows: np.ndarray) -> Any:
-        """Of ascending rows, read shard by shard."""
-        found = []
-        for start, stop in self.job.shards():
-            here = rows[(rows >= start) & (rows < stop)] - start
-            if len(here):
-                block = self.rows(start, stop)
-                found += [block[i] for i in here] if isinstance(block, list) else [block[here]]
-        return found if self.config.learner == "bert" else np.concatenate(found)
-
     def alone(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """What each feature that is a score would give ascending rows by itself."""
-        out: dict[str, np.ndarray] = {}
-        for name, block in self.blocks.items():
-            if block.alone is not None:
-                parts = []
-                for start, stop in self.job.shards():
-                    here = rows[(rows >= start) & (rows < stop)] - start
-                    parts.append(block.alone(start, stop)[here] if len(here) else np.zeros(0))
-                out[name] = np.concatenate(parts)
-        return out
+        """What each feature that is a score would give `rows` by itself."""
+        return {name: block.alone(rows) for name, block in self.blocks.items() if block.alone is not None}
 
 
 def as_predicted(config: Learned, truth: Truth, values: np.ndarray) -> np.ndarray:
-    """True influence [n, C of truth] in the columns that are predicted."""
+    """Truth [n, C of truth] in the columns that are predicted."""
     if config.predict == "references":
         return values
     if config.predict == "score":
@@ -130,9 +108,9 @@ def learn(config: Learned, job: Job, allowance: float | None = None) -> Outcome:
         require(allowance, least_allowance(config, job.facts), "learned")
         config = affordable_features(config, job.facts, allowance)
     inputs = Inputs(config, job)
-    truth = Truth(job, true_gradient(config))
+    truth = Truth(job, truth_of(config))
     outcome = Outcome(config, job, inputs, truth)
-    usable = usable_by_id(job)
+    usable = usable_by_id(job, job.rows)
     order = usable[np.random.default_rng(config.points_seed).permutation(len(usable))]
     costs = feature_prices(config, job.facts)
     purse = Purse(config, job, truth, allowance, len(order))
@@ -147,16 +125,18 @@ def learn(config: Learned, job: Job, allowance: float | None = None) -> Outcome:
             outcome.predictor = fit(config, outcome, like=outcome.predictor)
     outcome.report = diagnose(config, outcome, np.sort(random))
     refuse(config, costs, outcome.report)
-    chosen = purse.last(rank(config, outcome, order, "high"), outcome)
-    if len(chosen):
+    for _ in range(1 if allowance is None else GOES):
+        chosen = purse.last(rank(config, outcome, order, "high"), outcome)
+        if not len(chosen):
+            break
         truth.of(chosen)
         if config.mode == "regress":
             outcome.predictor = fit(config, outcome, like=outcome.predictor)
     flops = learner_flops(config, job.facts, len(truth))
     job.meter.add(flops)
     outcome.report["cost"] = {
-        "true influence computed": len(truth),
-        "gradients by closed form": truth.predicted,
+        "truth computed": len(truth),
+        "truth by closed form": truth.predicted,
         "features by closed form": costs,
         "learner": flops,
         "counted": job.meter.flops,
@@ -175,16 +155,13 @@ def rank(config: Learned, outcome: Outcome, order: np.ndarray, by: str | None = 
         wanted = outcome.scores()
     else:
         parts = _fold_predictors(config, outcome, outcome.truth.rows)
-        shards = outcome.job.shards()
-        wanted = np.concatenate(
-            [
-                np.std(
-                    [one_score(config, outcome.truth, p.predict(outcome.inputs.rows(a, b))) for p, _ in parts], axis=0
-                )
-                for a, b in shards
-            ]
-        )
-    return unknown[np.argsort(-wanted[unknown], kind="stable")]
+
+        def spread(rows: np.ndarray) -> np.ndarray:
+            features = outcome.inputs.at(rows)
+            return np.std([one_score(config, outcome.truth, p.predict(features)) for p, _ in parts], axis=0)
+
+        wanted = np.concatenate([spread(rows) for rows in outcome.job.blocks()])
+    return unknown[np.argsort(-wanted[outcome.job.places(unknown)], kind="stable")]
 
 
 def fit(config: Learned, outcome: Outcome, rows: np.ndarray | None = None, like: Any = None) -> Any:
@@ -236,8 +213,8 @@ def diagnose(config: Learned, outcome: Outcome, held: np.ndarray) -> dict[str, A
         "predictor": found,
         "features_alone": {name: checks.spearman(true, scores) for name, scores in alone.items()},
         "points": len(outcome.truth),
-        "features": list(config.features) if config.learner != "bert" else [],
-        "proxy_tokens": config.proxy.max_tokens if "proxy" in config.features else None,
+        "features": list(config.chosen) if config.learner != "bert" else [],
+        "proxy_tokens": config.proxy.max_tokens if "proxy" in config.chosen else None,
         "held_out_points": len(held),
         "aggregation": config.aggregation,
     }
@@ -251,7 +228,7 @@ def refuse(config: Learned, costs: dict[str, float], report: dict[str, Any]) -> 
     if better:
         return
     text = (
-        f"learned: the predictor does not beat its cheapest feature: rank correlation with true influence "
+        f"learned: the predictor does not beat its cheapest feature: rank correlation with the truth "
         f"{report['predictor']['spearman']:.3f} on {report['held_out_points']} held-out points, {rival} alone {height:.3f}. "
         f"Give more points (now {report['points']}) or other features, or select by {rival}"
     )

@@ -5,7 +5,7 @@ a yardstick that a cheaper method can be held against, and a truth that a predic
 seeds of the method (warm-up, tuning, projection, points; nested methods too) and to the job's; each run is reduced to one
 score an example as the method reduces it, and ranked; equal scores share their mean rank. 1 is the best, 1/N the worst.
 
-Ranks are among the rows that are scored: of a part of a pool they are ranks in that part.
+Ranks are among the rows that are asked for.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from paydirt.core.types import Cost
 from paydirt.cost.facts import Facts
 from paydirt.cost.methods import selection_cost
 from paydirt.scorers.drop import Drop
-from paydirt.scoring.base import Job, Method, Scorer, is_stochastic
-from paydirt.selection.scores import reduced
+from paydirt.scoring.base import OWN, Job, Method, Scorer
+from paydirt.scoring.inputs import is_stochastic
 
 
 class Consensus(Scorer):
@@ -54,31 +54,42 @@ class Consensus(Scorer):
     def ceiling(self, facts: Facts) -> float:
         return len(self.seeds) * self.method.ceiling(facts)
 
+    def row_charges(self, job: Job, rows: np.ndarray) -> dict[str, np.ndarray] | None:
+        """The method's for every seed; columns that seeds share count once."""
+        charges: dict[str, np.ndarray] = {}
+        for seed in self.seeds:
+            found = varied(self.method, seed).row_charges(job, rows)
+            if found is None:
+                return None
+            own = charges.get(OWN, np.zeros(len(rows))) + found.get(OWN, 0.0)
+            charges |= {**found, OWN: own}
+        return charges
+
     def prepare(self, job: Job) -> np.ndarray:
         """Mean rank [N] of the job's rows, as a share."""
+        return self.among(self.raw_values(job))[:, 0]
+
+    def raw_values(self, job: Job) -> np.ndarray:
+        """One score by each seed [N, S]."""
+        return np.stack([self._scores(job, seed) for seed in self.seeds], axis=1)
+
+    def among(self, raw: np.ndarray) -> np.ndarray:
+        """Mean rank [N, 1] among these rows."""
         from scipy.stats import rankdata
 
-        total = np.zeros(len(job.pool))
-        for seed in self.seeds:
-            scores = self._scores(job, seed)
-            total += rankdata(scores) / len(scores)
-        return np.asarray(total / len(self.seeds))
+        return np.asarray(rankdata(raw, axis=0).mean(axis=1, keepdims=True) / len(raw))
 
-    def score_rows(self, job: Job, state: np.ndarray, start: int, stop: int) -> np.ndarray:
-        return state[start:stop]
+    def score_rows(self, job: Job, state: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return state[job.places(rows)]
 
     def _scores(self, job: Job, seed: int) -> np.ndarray:
-        """One score [N] by the method with that seed, in a scratch folder of its own."""
+        """One score [n] by the method with that seed, in a scratch folder of its own."""
         method: Scorer = varied(self.method, seed)
         out = job.scratch / f"seed-{seed}"
         out.mkdir(exist_ok=True)
-        inner = job.part(np.arange(len(job.pool)), out)
+        inner = job.asking(job.rows, out)
         inner.seed, inner.remarks = job.seed + seed, {}
-        state, columns = method.prepare(inner), method.columns(job.target)
-        parts = []
-        for start, stop in inner.shards():
-            values = np.asarray(method.score_rows(inner, state, start, stop)).reshape(stop - start, -1)
-            parts.append(reduced(values, columns, method.reduction))
+        scores = method.scores(inner)
         job.meter.absorb(inner.meter)
         job.remarks[f"seed {seed}"] = inner.remarks
-        return np.concatenate(parts)
+        return scores
