@@ -268,7 +268,7 @@ def decoded(row: Row, encoder: Encoder) -> dict[str, Any]:
 
 def contamination(rows: Sequence[Row], scored: Sequence[Artifact | None], pool: Pool) -> dict[str, Any]:
     """Exported examples that hold a reference or test item of the targets, with both texts (`data.curate.decontaminate`)."""
-    from paydirt.data.curate.decontaminate import DecontaminationConfig, find_matches, reference_items, tally
+    from paydirt.data.curate.decontaminate import DecontaminationConfig, matches_among, reference_items, tally
     from paydirt.tasks.contamination import items_against
 
     items: dict[str, Any] = {}
@@ -285,14 +285,14 @@ def contamination(rows: Sequence[Row], scored: Sequence[Artifact | None], pool: 
             sought.append(f"{target.name}: {len(standard)} items of the benchmark")
     if not items:
         raise ValueError("the target's files are not there any more, so there is nothing to look for")
-    part = pool.part(pool.rows_of(dict.fromkeys(row["id"] for row in rows)))
-    matches, counts = find_matches(part, list(items.values()), DecontaminationConfig())
+    among = pool.rows_of(dict.fromkeys(row["id"] for row in rows)).tolist()
+    matches, counts = matches_among(pool, among, list(items.values()), DecontaminationConfig())
     shown = [asdict(match) for match in matches[:MATCHES]]
     for match in shown:
         match |= {k: match[k][:SHOWN] for k in ("example_text", "item_text")}
     return {
         "sought": sought,
-        "examples": len(part),
+        "examples": len(among),
         **counts,
         **tally(matches),
         "matches": len(matches),
