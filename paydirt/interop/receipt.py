@@ -19,7 +19,7 @@ import numpy as np
 
 from paydirt.core.artifacts import MANIFEST, Artifact, open_artifact
 from paydirt.core.config import parse
-from paydirt.core.types import Message, Target
+from paydirt.core.types import Example, Message, Target
 from paydirt.cost.ledger import Ledger, spent
 from paydirt.data.encoding import Encoder, EncodingConfig
 from paydirt.data.pool import Pool, PoolConfig
@@ -266,6 +266,19 @@ def decoded(row: Row, encoder: Encoder) -> dict[str, Any]:
 # ---- contamination, cost ------------------------------------------------------------------------------------------------
 
 
+class Chosen:
+    """Some rows of a pool, to look through."""
+
+    def __init__(self, pool: Pool, rows: np.ndarray) -> None:
+        self.pool, self.rows = pool, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def examples(self, start: int = 0, stop: int | None = None) -> list[Example]:
+        return self.pool.take(self.rows[start:stop])
+
+
 def contamination(rows: Sequence[Row], scored: Sequence[Artifact | None], pool: Pool) -> dict[str, Any]:
     """Exported examples that hold a reference or test item of the targets, with both texts (`data.curate.decontaminate`)."""
     from paydirt.data.curate.decontaminate import DecontaminationConfig, find_matches, reference_items, tally
@@ -285,7 +298,7 @@ def contamination(rows: Sequence[Row], scored: Sequence[Artifact | None], pool: 
             sought.append(f"{target.name}: {len(standard)} items of the benchmark")
     if not items:
         raise ValueError("the target's files are not there any more, so there is nothing to look for")
-    part = pool.part(pool.rows_of(dict.fromkeys(row["id"] for row in rows)))
+    part = Chosen(pool, np.unique(pool.rows_of(row["id"] for row in rows)))
     matches, counts = find_matches(part, list(items.values()), DecontaminationConfig())
     shown = [asdict(match) for match in matches[:MATCHES]]
     for match in shown:

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -194,8 +194,16 @@ class Search:
                 yield _match(NEAR, example, items[best[0]], "", 1, best[1])
 
 
+class Examples(Protocol):
+    """What is looked through: a pool, or some examples of one."""
+
+    def __len__(self) -> int: ...
+
+    def examples(self, start: int = 0, stop: int | None = None) -> list[Example]: ...
+
+
 def find_matches(
-    pool: Pool,
+    pool: Examples,
     items: Sequence[Item],
     config: DecontaminationConfig,
     folder: Path | None = None,
