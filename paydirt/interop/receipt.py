@@ -19,7 +19,7 @@ import numpy as np
 
 from paydirt.core.artifacts import MANIFEST, Artifact, open_artifact
 from paydirt.core.config import parse
-from paydirt.core.types import Example, Message, Target
+from paydirt.core.types import Message, Target
 from paydirt.cost.ledger import Ledger, spent
 from paydirt.data.encoding import Encoder, EncodingConfig
 from paydirt.data.pool import Pool, PoolConfig
@@ -35,6 +35,7 @@ DECODED = 2
 CHECKED = 20_000  # rows whose masks are counted; of more, as many evenly apart
 SHOWN = 600  # characters of a text
 MATCHES = 20
+BLOCK = 512
 UPSTREAM = ("dedup", "decontaminate", "split")
 
 Row = dict[str, Any]
@@ -266,22 +267,9 @@ def decoded(row: Row, encoder: Encoder) -> dict[str, Any]:
 # ---- contamination, cost ------------------------------------------------------------------------------------------------
 
 
-class Chosen:
-    """Some rows of a pool, to look through."""
-
-    def __init__(self, pool: Pool, rows: np.ndarray) -> None:
-        self.pool, self.rows = pool, rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def examples(self, start: int = 0, stop: int | None = None) -> list[Example]:
-        return self.pool.take(self.rows[start:stop])
-
-
 def contamination(rows: Sequence[Row], scored: Sequence[Artifact | None], pool: Pool) -> dict[str, Any]:
     """Exported examples that hold a reference or test item of the targets, with both texts (`data.curate.decontaminate`)."""
-    from paydirt.data.curate.decontaminate import DecontaminationConfig, find_matches, reference_items, tally
+    from paydirt.data.curate.decontaminate import DecontaminationConfig, Search, reference_items, tally
     from paydirt.tasks.contamination import items_against
 
     items: dict[str, Any] = {}
@@ -298,19 +286,15 @@ def contamination(rows: Sequence[Row], scored: Sequence[Artifact | None], pool: 
             sought.append(f"{target.name}: {len(standard)} items of the benchmark")
     if not items:
         raise ValueError("the target's files are not there any more, so there is nothing to look for")
-    part = Chosen(pool, np.unique(pool.rows_of(row["id"] for row in rows)))
-    matches, counts = find_matches(part, list(items.values()), DecontaminationConfig())
+    search = Search(list(items.values()), DecontaminationConfig())
+    places = np.unique(pool.rows_of(row["id"] for row in rows))
+    blocks = (pool.take(places[start : start + BLOCK]) for start in range(0, len(places), BLOCK))
+    matches = [match for block in blocks for match in search.matches(block)]
     shown = [asdict(match) for match in matches[:MATCHES]]
     for match in shown:
         match |= {k: match[k][:SHOWN] for k in ("example_text", "item_text")}
-    return {
-        "sought": sought,
-        "examples": len(part),
-        **counts,
-        **tally(matches),
-        "matches": len(matches),
-        "first": shown,
-    }
+    counts = {"items": len(items), "items_too_short": len(search.runs.short), "matches": len(matches)}
+    return {"sought": sought, "examples": len(places), **counts, **tally(matches), "first": shown}
 
 
 def cost(chosen: Artifact, scored: Sequence[Artifact | None]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -194,16 +194,8 @@ class Search:
                 yield _match(NEAR, example, items[best[0]], "", 1, best[1])
 
 
-class Examples(Protocol):
-    """What is looked through: a pool, or some examples of one."""
-
-    def __len__(self) -> int: ...
-
-    def examples(self, start: int = 0, stop: int | None = None) -> list[Example]: ...
-
-
 def find_matches(
-    pool: Examples,
+    pool: Pool,
     items: Sequence[Item],
     config: DecontaminationConfig,
     folder: Path | None = None,
@@ -220,13 +212,26 @@ def find_matches(
     wanted = str(asked), fingerprint(text)
     files = over_ranges(pool, _search_range, wanted, folder / "ranges", "decontaminating", spread)
     matches = [Match(**json.loads(line)) for file in files for line in file.read_bytes().splitlines()]
-    runs = RunIndex(items, config)
-    return matches, {
+    return matches, account(RunIndex(items, config), items, config)
+
+
+def account(runs: RunIndex, items: Sequence[Item], config: DecontaminationConfig) -> dict[str, Any]:
+    """Counts of what was looked for, and of what could not be."""
+    return {
         "items": len(items),
         "items_too_short": len(runs.short),
         "first_too_short": runs.short[:5],
         "near_missed": NearIndex(config.near).miss,
     }
+
+
+def matches_among(
+    pool: Pool, rows: Sequence[int], items: Sequence[Item], config: DecontaminationConfig
+) -> tuple[list[Match], dict[str, Any]]:
+    """The same for some rows of a pool, in this process."""
+    search = Search(items, config)
+    blocks = (pool.take(rows[start : start + BLOCK]) for start in range(0, len(rows), BLOCK))
+    return [match for block in blocks for match in search.matches(block)], account(search.runs, items, config)
 
 
 @lru_cache(maxsize=1)
