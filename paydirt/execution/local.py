@@ -82,7 +82,7 @@ class Local:
         if several > 1:
             raise ValueError(
                 f"one training in {several} processes needs who starts them together: --execution ray, which may be this "
-                f"machine alone, or torchrun --nproc-per-node {several} -m paydirt train ..."
+                f"machine alone, or torchrun, N = {several}: `torchrun --nproc-per-node N -m paydirt train ...`"
             )
         return work()
 

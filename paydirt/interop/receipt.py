@@ -35,7 +35,6 @@ DECODED = 2
 CHECKED = 20_000  # rows whose masks are counted; of more, as many evenly apart
 SHOWN = 600  # characters of a text
 MATCHES = 20
-BLOCK = 512
 UPSTREAM = ("dedup", "decontaminate", "split")
 
 Row = dict[str, Any]
@@ -269,7 +268,7 @@ def decoded(row: Row, encoder: Encoder) -> dict[str, Any]:
 
 def contamination(rows: Sequence[Row], scored: Sequence[Artifact | None], pool: Pool) -> dict[str, Any]:
     """Exported examples that hold a reference or test item of the targets, with both texts (`data.curate.decontaminate`)."""
-    from paydirt.data.curate.decontaminate import DecontaminationConfig, Search, reference_items, tally
+    from paydirt.data.curate.decontaminate import DecontaminationConfig, matches_among, reference_items, tally
     from paydirt.tasks.contamination import items_against
 
     items: dict[str, Any] = {}
@@ -286,15 +285,19 @@ def contamination(rows: Sequence[Row], scored: Sequence[Artifact | None], pool: 
             sought.append(f"{target.name}: {len(standard)} items of the benchmark")
     if not items:
         raise ValueError("the target's files are not there any more, so there is nothing to look for")
-    search = Search(list(items.values()), DecontaminationConfig())
-    places = np.unique(pool.rows_of(row["id"] for row in rows))
-    blocks = (pool.take(places[start : start + BLOCK]) for start in range(0, len(places), BLOCK))
-    matches = [match for block in blocks for match in search.matches(block)]
+    among = pool.rows_of(dict.fromkeys(row["id"] for row in rows)).tolist()
+    matches, counts = matches_among(pool, among, list(items.values()), DecontaminationConfig())
     shown = [asdict(match) for match in matches[:MATCHES]]
     for match in shown:
         match |= {k: match[k][:SHOWN] for k in ("example_text", "item_text")}
-    counts = {"items": len(items), "items_too_short": len(search.runs.short), "matches": len(matches)}
-    return {"sought": sought, "examples": len(places), **counts, **tally(matches), "first": shown}
+    return {
+        "sought": sought,
+        "examples": len(among),
+        **counts,
+        **tally(matches),
+        "matches": len(matches),
+        "first": shown,
+    }
 
 
 def cost(chosen: Artifact, scored: Sequence[Artifact | None]) -> dict[str, Any]:

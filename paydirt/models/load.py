@@ -23,7 +23,6 @@ from paydirt.models.identity import model_fingerprint as model_fingerprint
 from paydirt.models.identity import pinned
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -257,11 +256,6 @@ def attach_lora(model: Any, spec: LoraSpec, seed: int) -> Any:
 
         return stack(model, config)
     return get_peft_model(model, config)
-
-
-def trainable(model: torch.nn.Module) -> list[tuple[str, torch.nn.Parameter]]:
-    """Names and parameters that receive gradients."""
-    return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
 
 
 def model_identity(config: ModelConfig) -> dict[str, Any]:

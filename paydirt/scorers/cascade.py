@@ -30,6 +30,7 @@ from paydirt.cost.methods import selection_cost
 from paydirt.prediction.budget import CHEAPER, LEAST, closed_form, feature_ceilings, least_allowance, require
 from paydirt.prediction.passes import learn
 from paydirt.prediction.truth import Truth
+from paydirt.scorers.drop import Drop
 from paydirt.scorers.gradient import Gradient
 from paydirt.scorers.learned import Learned
 from paydirt.scoring.base import Job, Method, Scorer, make_scorer
@@ -49,8 +50,8 @@ class Stage(Config):
 
 def make_stage(values: Any) -> Any:
     """`bm25`, or `{name: bm25, <options>, keep: 0.5}`."""
-    if isinstance(values, Stage) or (isinstance(values, dict) and "method" in values and "name" not in values):
-        return values
+    if isinstance(values, Stage) or (isinstance(values, dict) and "name" not in values and "method" in values):
+        return values  # a method may have an option called `method`
     if isinstance(values, dict):
         return {"method": make_scorer({k: v for k, v in values.items() if k != "keep"}), "keep": values.get("keep")}
     return {"method": make_scorer(values)}
@@ -60,9 +61,8 @@ StageField = Annotated[Stage, BeforeValidator(make_stage)]
 
 
 def default_stages() -> list[Stage]:
-    """A predictor from cheap features, and gradients at the last checkpoint of a short warm-up."""
-    cheap = Gradient(warmup_epochs=1, checkpoints=1)
-    return [Stage(method=Learned(rounds=4, truth=cheap)), Stage(method=cheap)]
+    """A predictor from features that cost nothing, and loss drops of what it expects most of."""
+    return [Stage(method=Learned(rounds=4, truth=Drop())), Stage(method=Drop())]
 
 
 class Cascade(Scorer):

@@ -26,7 +26,8 @@ from paydirt.cost.forms import CONVENTIONS, forward_flops
 from paydirt.cost.ledger import Ledger
 from paydirt.data.batches import collate
 from paydirt.data.encoding import Encoded, Encoder
-from paydirt.models.load import ModelConfig, attach_lora, is_adapter, load_model, resolve_device, trainable
+from paydirt.gradients.per_example import trainable
+from paydirt.models.load import ModelConfig, attach_lora, is_adapter, load_model, resolve_device
 from paydirt.models.stack import fold
 from paydirt.training.config import TrainConfig, predict_training_cost
 from paydirt.training.devices import OneDevice
@@ -87,7 +88,7 @@ def train_model(
     if config.gradient_checkpointing and config.method == "lora":
         model.enable_input_require_grads()
     adapter = adapter_shapes(model)
-    parameters = sum(p.numel() for _, p in trainable(model))  # wrappers flatten and cut them
+    parameters = sum(p.numel() for p in trainable(model).values())  # wrappers flatten and cut them
     data = [examples[i] for i in usable] if len(usable) < len(examples) else examples
     lengths = [len(e.ids) for e in data]
     predictions = {c: predict_training_cost(config, architecture, sum(lengths), len(lengths), c) for c in CONVENTIONS}

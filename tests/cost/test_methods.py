@@ -50,7 +50,12 @@ SETTINGS = {
     "embed": ["encoder=minilm"],
     "novelty": ["encoder=minilm"],
     "gradient": ["k=1024"],
-    "learned": ["points=30", "embed.encoder=minilm", "features=[words, embed, proxy, loss, rds]"],
+    "learned": [
+        "points=30",
+        "truth.name=gradient",
+        "embed.encoder=minilm",
+        "features=[words, embed, proxy, loss, rds]",
+    ],
 }
 
 
@@ -197,9 +202,12 @@ def test_tasks_share_warm_up_and_store() -> None:
 
 
 def test_learned_pays_for_its_points_and_a_cascade_its_share() -> None:
-    full, learned = price("gradient"), price("learned", points=1000)
+    full, learned = price("gradient"), price("learned", points=1000, truth="gradient")
     assert learned.parts["points"] == pytest.approx(price("gradient", per="subtask").flops * 0.1, rel=0.2)
     assert learned.parts["warm-up"] == full.parts["warm-up"]
+    drop, cheap = price("drop"), price("learned", points=1000, truth="drop")
+    assert cheap.parts["points"] == pytest.approx(0.1 * (drop.parts["base"] + drop.parts["last end"]))
+    assert cheap.parts["tuning"] == drop.parts["tuning"], "paid once"
     assert price("cascade").flops == pytest.approx(0.1 * full.flops)
 
 

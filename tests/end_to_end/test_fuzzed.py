@@ -199,3 +199,19 @@ def test_an_item_of_bbh_that_lacks_a_field(paydirt: Any, tiny: Tiny, tmp_path: P
     code, _, said = paydirt(*command, "--out", tmp_path / "o", "--cache", tmp_path / "cache")
     assert code == 2, said
     assert f"{path.name}: examples[1] has no `input` and `target`" in " ".join(said.split())
+
+
+@pytest.mark.parametrize("kinds", [2.5, {"a": 1}, [3], "length:x", None])
+def test_instructions_of_ifeval_of_another_type(paydirt: Any, tiny: Tiny, tmp_path: Path, kinds: Any) -> None:
+    """The families of its prompts are read for the references, too, which have no grader to check them."""
+    from tasks.layout import write_layout
+
+    write_layout(tmp_path / "less")
+    [path] = (tmp_path / "less").rglob("ifeval/input_data.jsonl")
+    first, *rest = path.read_text().splitlines()
+    path.write_text("\n".join([json.dumps(json.loads(first) | {"instruction_id_list": kinds}), *rest]) + "\n")
+    (path.parent / "gpt4_responses.jsonl").write_text(json.dumps({"prompt": "P", "response": "R"}) + "\n")
+    command = ("score", "bm25", "--pool", tiny.root / "pool.jsonl", "--target", "ifeval", "--data", tmp_path / "less")
+    code, _, said = paydirt(*command, "--out", tmp_path / "o", "--cache", tmp_path / "cache")
+    assert code == 2, said
+    assert f"{path.name}:1: expected eval/ifeval/input_data.jsonl" in " ".join(said.split())

@@ -26,7 +26,7 @@ TRUTHS: dict[str, dict[str, Any]] = {
     "consensus": CONSENSUS,
     "gradient": {"name": "gradient", **CHEAP},
     "gradient, no store": {"name": "gradient", **CHEAP, "store": False},
-    "tov": {"name": "tov", "gradient": CHEAP, "token_budget": 256},
+    "tov": {"name": "tov", "gradient": CHEAP, "rate": 1e-2, "token_budget": 256},
     "rds": {"name": "rds", "token_budget": 256},
     "ppl": {"name": "ppl", "tune_epochs": 1, "token_budget": 256},
     "length": {"name": "length"},
@@ -135,6 +135,10 @@ def test_a_cascade_ends_in_the_truth_that_it_predicts() -> None:
     assert cascade.final.truth == make_scorer(DROP)
     assert cascade.final.rounds == 2
     assert "proxy" not in cascade.final.chosen
+    full = DROP | {"method": "full"}  # an option called like a key of a stage
+    cascade = make_scorer({"name": "cascade", "stages": ["bm25", full | {"keep": 0.5}, "gradient"]})
+    assert cascade.stages[1].method == make_scorer(full)
+    assert make_scorer(cascade.to_dict()) == cascade
     cascade = make_scorer({"name": "cascade", "stages": [{"name": "learned", "truth": DROP}, "gradient"]})
     assert "proxy" in cascade.final.chosen, "gradients have a cheap form"
 
