@@ -136,6 +136,12 @@ class Learned(Scorer):
             return self.features
         return (*FREE, "proxy") if isinstance(self.truth, Gradient) else FREE
 
+    @property
+    def idle(self) -> frozenset[str]:
+        """Encoders of features that are not asked for."""
+        used = {*self.chosen, *(["embed"] if self.learner == "bert" else [])}
+        return frozenset({"embed", "rds"} - used)
+
     def predicting(self, truth: Scorer) -> Learned:
         """The same for another truth."""
         return type(self)(**{name: getattr(self, name) for name in type(self).model_fields} | {"truth": truth})

@@ -63,6 +63,11 @@ class Scorer(Named):
         """How tables call this method."""
         return self.name
 
+    @property
+    def idle(self) -> frozenset[str]:
+        """Fields with a scorer that these options never run; what it depends on does not count."""
+        return frozenset()
+
     # ---- what the author of a method writes ---------------------------------------------------------------------
     def columns(self, target: Target) -> list[Column]:
         """What the columns stand for: each reference when pairwise, else one column."""

@@ -19,10 +19,11 @@ def target_fingerprint(target: Target) -> str:
 
 
 def nested(config: Config, place: str = "") -> Iterator[tuple[str, Scorer]]:
-    """A scorer and all that its fields hold, however deep, each with its place: "" for itself, "stages.0.method." ..."""
+    """A scorer and all that its fields hold and it runs, each with its place: "" for itself, "stages.0.method." ..."""
     if isinstance(config, Scorer):
         yield place, config
-    for name in type(config).model_fields:
+    idle = config.idle if isinstance(config, Scorer) else frozenset()
+    for name in (name for name in type(config).model_fields if name not in idle):
         value = getattr(config, name)
         for number, inner in enumerate(value if isinstance(value, list | tuple) else [value]):
             if isinstance(inner, Config):
