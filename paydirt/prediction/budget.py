@@ -19,7 +19,7 @@ from paydirt.cost.methods import as_counted, selection_cost
 from paydirt.prediction import features as blocks
 from paydirt.prediction.learners import LEARNERS
 from paydirt.prediction.truth import Truth
-from paydirt.scoring.base import Job, Scorer
+from paydirt.scoring.base import Job
 
 if TYPE_CHECKING:
     from paydirt.prediction.passes import Outcome
@@ -31,16 +31,6 @@ FEATURE_SHARE = 0.4  # of an allowance, at most, for features
 PROXY_TOKENS = (512, 256, 128, 96, 64, 48, 32, 16)
 CHEAPER = "gradient: fewer warmup_epochs, a smaller warmup_fraction, one checkpoint; drop: less depth"
 LEARNER_SHARE = 0.1  # of an allowance, at most, for the learner: a dearer one gives way to ridge
-
-
-def truth_of(config: Learned) -> Scorer:
-    """The truth; influence on subtasks where their means are all that is asked for, else on references."""
-    from paydirt.scorers.gradient import Gradient
-
-    if not isinstance(config.truth, Gradient):
-        return config.truth
-    coarse = config.predict != "references" and config.aggregation in ("own", "subtasks")
-    return config.truth.model_copy(update={"per": "subtask" if coarse else "reference"})
 
 
 def feature_prices(config: Learned, facts: Facts) -> dict[str, float]:
@@ -63,7 +53,7 @@ def closed_form(cost: Mapping[str, Any]) -> float:
 
 def price(config: Learned, facts: Facts) -> Cost:
     """See `Learned.price`: truth by the pool's mean length."""
-    truth, n, alone = truth_of(config), max(1.0, facts.pool.count), replace(facts, tasks=1)
+    truth, n, alone = config.asked, max(1.0, facts.pool.count), replace(facts, tasks=1)
     fixed = truth.fixed_price(alone).parts
     variable = selection_cost(truth, alone).flops - sum(fixed.values())
     verified = config.verify if config.verify is not None else (1 / 3 if config.mode == "classify" else 0.0)
@@ -96,7 +86,7 @@ def least_allowance(config: Learned, facts: Facts) -> float:
     """FLOPs that are sure to pay for the fewest points, whichever they are, and the cheapest learner; free features."""
     cheapest = config.model_copy(update={"learner": "ridge"}) if config.learner in ("kernel", "mlp") else config
     points = min(LEAST, round(facts.pool.count))
-    return truth_of(config).ceiling(facts.longest(points)) + learner_flops(cheapest, facts, points)
+    return config.asked.ceiling(facts.longest(points)) + learner_flops(cheapest, facts, points)
 
 
 def affordable_features(config: Learned, facts: Facts, allowance: float) -> Learned:
@@ -137,7 +127,7 @@ def affordable_features(config: Learned, facts: Facts, allowance: float) -> Lear
 
 def expected_points(config: Learned, facts: Facts, flops: float) -> int:
     """Examples of mean length whose truth so many FLOPs pay for."""
-    truth, counted = truth_of(config), as_counted(facts)
+    truth, counted = config.asked, as_counted(facts)
     fixed = truth.fixed_price(counted).flops
     each = (selection_cost(truth, counted).flops - fixed) / max(1.0, facts.pool.count)
     return int(np.clip((flops - fixed) / each, 0, facts.pool.count) if each else facts.pool.count)

@@ -23,7 +23,6 @@ from paydirt.prediction.budget import (
     learner_flops,
     least_allowance,
     require,
-    truth_of,
 )
 from paydirt.prediction.truth import Truth
 from paydirt.scoring.base import Job
@@ -132,7 +131,7 @@ def learn(config: Learned, job: Job, allowance: float | None = None) -> Outcome:
         require(allowance, least_allowance(config, job.facts), "learned")
         config = affordable_features(config, job.facts, allowance)
     inputs = Inputs(config, job)
-    truth = Truth(job, truth_of(config))
+    truth = Truth(job, config.asked)
     outcome = Outcome(config, job, inputs, truth)
     usable = usable_by_id(job)
     order = usable[np.random.default_rng(config.points_seed).permutation(len(usable))]

@@ -124,6 +124,14 @@ class Learned(Scorer):
         return self
 
     @property
+    def asked(self) -> Scorer:
+        """The truth; influence on subtasks where their means are all that is asked for, else on references."""
+        if not isinstance(self.truth, Gradient):
+            return self.truth
+        coarse = self.predict != "references" and self.aggregation in ("own", "subtasks")
+        return self.truth.model_copy(update={"per": "subtask" if coarse else "reference"})
+
+    @property
     def chosen(self) -> tuple[FeatureName, ...]:
         """The features."""
         if self.features is not None:
