@@ -20,7 +20,8 @@ from paydirt.core.types import Cost
 from paydirt.cost.facts import Facts
 from paydirt.cost.methods import selection_cost
 from paydirt.scorers.drop import Drop
-from paydirt.scoring.base import OWN, Job, Method, Scorer, is_stochastic
+from paydirt.scoring.base import Job, Method, Scorer, is_stochastic
+from paydirt.scoring.rows import OWN
 from paydirt.selection.scores import reduced
 
 

@@ -29,7 +29,8 @@ from paydirt.cost.facts import Facts, Lengths
 from paydirt.cost.forms import forward_flops, training_flops
 from paydirt.cost.methods import SAFETY, as_counted
 from paydirt.models.load import LoraSpec
-from paydirt.scoring.base import OWN, Job, Scorer
+from paydirt.scoring.base import Job, Scorer
+from paydirt.scoring.rows import OWN
 from paydirt.selection.scores import Column, Reduction
 from paydirt.training.config import MOST_EPOCHS, TrainConfig, predict_training_cost
 

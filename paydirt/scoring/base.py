@@ -8,7 +8,7 @@ shards, resume, progress, the ledger and the registry; a new file in this packag
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -37,11 +37,10 @@ from paydirt.data.pool import Pool, PoolPart
 from paydirt.data.tokens import TokenPart, TokenStore, token_store
 from paydirt.execution import Executor, Local
 from paydirt.models.load import ModelConfig, load_tokenizer, model_fingerprint
+from paydirt.scoring.rows import RowByRow
 from paydirt.selection.scores import ROWS, Column, Reduction, shard_path, write_columns, write_shard
 
 SHARD_ROWS = 4096
-NONE = np.zeros(0, dtype=np.int64)  # rows of an empty part
-OWN = "own"  # place of FLOPs that no artifact or column is charged with
 # Libraries whose numbers enter what a model computes: arithmetic, architecture, tokens, adapters.
 MODEL_LIBRARIES = ("torch", "transformers", "tokenizers", "peft")
 BATCH_TOKENS = 1 << 14  # padded tokens in a batch of a method that has no option for it
@@ -202,7 +201,7 @@ class Job:
 SCORERS: Registry[Scorer] = Registry("method", "paydirt.scorers", "paydirt.scorers")
 
 
-class Scorer(Named):
+class Scorer(RowByRow, Named):
     """Base of every scoring method. Higher scores are better."""
 
     registry: ClassVar = SCORERS
@@ -260,30 +259,6 @@ class Scorer(Named):
     def ceiling(self, facts: Facts) -> float:
         """FLOPs that a count of this selection will not exceed: what a budget must hold ready for it."""
         return SAFETY * self.padding(facts) * selection_cost(self, as_counted(facts)).flops
-
-    # ---- for who buys scores row by row: see `paydirt.prediction.truth` ------------------------------------------
-    def fixed_price(self, facts: Facts) -> Cost:
-        """What is paid however few examples are scored (a tuning, the references' vectors): the price of none."""
-        return selection_cost(self, facts.part(NONE))
-
-    def fixed_ceiling(self, facts: Facts, warmup: bool = True) -> float:
-        """What the count of that will not exceed; without the `warmup` where it is paid already."""
-        return self.ceiling(facts.part(NONE))
-
-    def row_charges(self, job: Job, rows: np.ndarray) -> Mapping[str, np.ndarray] | None:
-        """What `rows` of the job's pool will be counted at [n] each, by the place that is charged (`OWN`: the job itself).
-
-        None where only the ceiling is known; asked for after some rows were scored.
-        """
-        return None
-
-    def raw_values(self, job: Job) -> np.ndarray:
-        """What is known of each row alone [N, ...], which `among` makes values of."""
-        return self.values(job)
-
-    def among(self, raw: np.ndarray) -> np.ndarray:
-        """Values [N, C] of rows among each other, for a method whose values are ranks."""
-        return raw
 
     def padding(self, facts: Facts) -> float:
         """Padded tokens over tokens of a pass over pool and references, in batches of like lengths."""
