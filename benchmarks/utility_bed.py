@@ -20,7 +20,8 @@ from paydirt.core.config import parse
 from paydirt.core.seeds import draws, varied
 from paydirt.cost.ledger import Ledger
 from paydirt.execution import Local
-from paydirt.scoring.base import default_policy, is_stochastic, make_scorer
+from paydirt.scoring.base import default_policy, make_scorer
+from paydirt.scoring.inputs import is_stochastic
 from paydirt.selection.select import selected_ids
 from paydirt.stages import (
     EvaluateStage,

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from paydirt import stages
 from paydirt.api.calls import Encoding, PathLike, place, plain, spoken, workspace
-from paydirt.core.artifacts import Artifact, open_artifact
+from paydirt.api.made import Made
+from paydirt.core.artifacts import Artifact
 from paydirt.core.config import parse
+from paydirt.execution import Executor
 from paydirt.models.load import ModelConfig
 from paydirt.stages import EvaluateStage, TrainStage
 from paydirt.tasks.benchmark import BENCHMARKS, Benchmark
@@ -22,57 +24,28 @@ if TYPE_CHECKING:
     from paydirt.api.target import Target
 
 
-class Model:
+class Model(Made):
     """A tuned model. `path` is the artifact of a train stage, `model` under it what transformers loads."""
 
-    def __init__(self, artifact: Artifact) -> None:
-        self.artifact = artifact
-
-    @classmethod
-    @spoken
-    def open(cls, path: PathLike) -> Model:
-        """A finished training, whoever ran it."""
-        return cls(open_artifact(Path(path).absolute(), "train"))
-
-    @property
-    def path(self) -> Path:
-        return self.artifact.path
+    stage = "train"
 
     @property
     def model(self) -> Path:
         return self.path / "model"
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """All that made it, as `config.yaml` holds it."""
-        return self.artifact.manifest["config"]
-
-    @property
-    def notes(self) -> dict[str, Any]:
-        """What the stage counted: examples, tokens, steps, FLOPs, losses."""
-        return self.artifact.notes
 
     def __repr__(self) -> str:
         of = self.config["model"]["path"]
         return f"Model({of} tuned on {self.notes['examples']} examples, {self.notes['tokens']} tokens; {self.path})"
 
 
-class Evaluation:
+class Evaluation(Made):
     """What a model scores. `path` is the artifact of an evaluate stage."""
 
+    stage = "evaluate"
+
     def __init__(self, artifact: Artifact) -> None:
-        self.artifact = artifact
+        super().__init__(artifact)
         self.result = stages.read_result(artifact.path)
-
-    @classmethod
-    @spoken
-    def open(cls, path: PathLike) -> Evaluation:
-        """A finished evaluation, whoever ran it."""
-        return cls(open_artifact(Path(path).absolute(), "evaluate"))
-
-    @property
-    def path(self) -> Path:
-        return self.artifact.path
 
     @property
     def score(self) -> float:
@@ -105,21 +78,35 @@ def model_values(model: ModelLike | None) -> Any:
     return model if isinstance(model, ModelConfig | None) else {"path": os.fspath(model)}
 
 
+def _file_of(references: Target | PathLike | None) -> str | None:
+    """The file that references to watch are in; ValueError for a target that has none of its own."""
+    if references is None or isinstance(references, str | os.PathLike):
+        return None if references is None else os.fspath(references)
+    if references.config.references is None:
+        raise ValueError(
+            f"references: the target {references.name!r} reads a benchmark's folder; give a file of examples to watch"
+        )
+    return references.config.references
+
+
 @spoken
 def train(
     data: Selection | Pool,
     model: ModelLike,
     *,
     training: TrainConfig | Mapping[str, Any] | None = None,
+    references: Target | PathLike | None = None,
     encoding: Encoding = None,
     seed: int = 0,
+    execution: Executor | None = None,
     out: PathLike | None = None,
     force: bool = False,
 ) -> Model:
     """Fine-tune a model on a selection, or on a whole pool; LoRA unless `training` says `{"method": "full"}`.
 
-    `encoding` is that of the scores that the selection was chosen by, unless given. Raises ValueError as `paydirt train`
-    does.
+    `encoding` is that of the scores that the selection was chosen by, unless given. The loss of `references` (a target's, or
+    a file's) is measured while it trains: `training={"report_to": ["tensorboard"], "watch_every": 20, "early_stop": 3}`.
+    With `paydirt.Ray(...)` several GPUs or nodes share the training. Raises ValueError as `paydirt train` does.
     """
     from paydirt.api.pool import Pool
 
@@ -135,10 +122,11 @@ def train(
         "model": model_values(model),
         "encoding": encoded or {},
         "training": plain(training) or {},
+        "references": _file_of(references),
         "seed": seed,
     }
     stage = parse(TrainStage, values, where="train")
-    space = workspace(out, force)
+    space = workspace(out, force, execution)
     if isinstance(data, Pool):
         data.opened(space)
     return Model(stages.train(stage, place("models", out), space))

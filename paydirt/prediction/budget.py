@@ -19,7 +19,7 @@ from paydirt.cost.methods import as_counted, selection_cost
 from paydirt.prediction import features as blocks
 from paydirt.prediction.learners import LEARNERS
 from paydirt.prediction.truth import Truth
-from paydirt.scoring.base import Job
+from paydirt.scoring.base import Job, Scorer
 
 if TYPE_CHECKING:
     from paydirt.prediction.passes import Outcome
@@ -30,7 +30,16 @@ LEAST = 20  # points to learn from
 FEATURE_SHARE = 0.4  # of an allowance, at most, for features
 PROXY_TOKENS = (512, 256, 128, 96, 64, 48, 32, 16)
 CHEAPER = "gradient: fewer warmup_epochs, a smaller warmup_fraction, one checkpoint; drop: less depth"
+TANGENTS = 4096  # numbers of the feature jvp, at most
 LEARNER_SHARE = 0.1  # of an allowance, at most, for the learner: a dearer one gives way to ridge
+
+
+def truth_of(config: Learned) -> Scorer:
+    """The truth; influence on subtasks where their means are all that is asked for, else on references."""
+    if "per" not in type(config.truth).model_fields:
+        return config.truth
+    coarse = config.predict != "references" and config.aggregation in ("own", "subtasks")
+    return config.truth.model_copy(update={"per": "subtask" if coarse else "reference"})
 
 
 def feature_prices(config: Learned, facts: Facts) -> dict[str, float]:
@@ -53,7 +62,7 @@ def closed_form(cost: Mapping[str, Any]) -> float:
 
 def price(config: Learned, facts: Facts) -> Cost:
     """See `Learned.price`: truth by the pool's mean length."""
-    truth, n, alone = config.asked, max(1.0, facts.pool.count), replace(facts, tasks=1)
+    truth, n, alone = truth_of(config), max(1.0, facts.pool.count), replace(facts, tasks=1)
     fixed = truth.fixed_price(alone).parts
     variable = selection_cost(truth, alone).flops - sum(fixed.values())
     verified = config.verify if config.verify is not None else (1 / 3 if config.mode == "classify" else 0.0)
@@ -73,6 +82,8 @@ def output_count(config: Learned, facts: Facts) -> int:
 def learner_flops(config: Learned, facts: Facts, points: float) -> float:
     """Of fitting and predicting, folds included: dense algebra by its closed form; trees are not counted."""
     width, outputs, n = 450, output_count(config, facts), facts.pool.count
+    if "jvp" in config.chosen:
+        width += min(TANGENTS, config.jvp_directions * facts.model.hidden)
     if config.learner == "bert":
         from paydirt.prediction.encoder import EPOCHS
 
@@ -84,9 +95,11 @@ def learner_flops(config: Learned, facts: Facts, points: float) -> float:
 
 def least_allowance(config: Learned, facts: Facts) -> float:
     """FLOPs that are sure to pay for the fewest points, whichever they are, and the cheapest learner; free features."""
-    cheapest = config.model_copy(update={"learner": "ridge"}) if config.learner in ("kernel", "mlp") else config
+    cheapest = (
+        config.model_copy(update={"learner": "ridge"}) if config.learner in ("kernel", "landmark", "mlp") else config
+    )
     points = min(LEAST, round(facts.pool.count))
-    return config.asked.ceiling(facts.longest(points)) + learner_flops(cheapest, facts, points)
+    return truth_of(config).ceiling(facts.longest(points)) + learner_flops(cheapest, facts, points)
 
 
 def affordable_features(config: Learned, facts: Facts, allowance: float) -> Learned:
@@ -115,7 +128,7 @@ def affordable_features(config: Learned, facts: Facts, allowance: float) -> Lear
         else:
             say(f"learned: the feature {name!r} would cost {cost:.3g} of {allowance:.3g} FLOPs, so it is left out")
     config = config.model_copy(update={"features": tuple(kept)})
-    if config.learner in ("kernel", "mlp"):
+    if config.learner in ("kernel", "landmark", "mlp"):
         cost = learner_flops(config, facts, expected_points(config, facts, allowance - (given - most)))
         if cost > LEARNER_SHARE * allowance or learner_flops(config, facts, LEAST) > spare - (given - most):
             say(
@@ -127,7 +140,7 @@ def affordable_features(config: Learned, facts: Facts, allowance: float) -> Lear
 
 def expected_points(config: Learned, facts: Facts, flops: float) -> int:
     """Examples of mean length whose truth so many FLOPs pay for."""
-    truth, counted = config.asked, as_counted(facts)
+    truth, counted = truth_of(config), as_counted(facts)
     fixed = truth.fixed_price(counted).flops
     each = (selection_cost(truth, counted).flops - fixed) / max(1.0, facts.pool.count)
     return int(np.clip((flops - fixed) / each, 0, facts.pool.count) if each else facts.pool.count)
@@ -187,10 +200,10 @@ class Purse:
             return self._affordable(ranked, self.left)
         verify = self.config.verify
         if self.config.mode == "classify":
-            high = [outcome.predictor.levels(outcome.inputs.rows(a, b)) == 2 for a, b in self.job.shards()]
-            ranked = ranked[np.concatenate(high)[ranked]]
-            return ranked if verify is None else ranked[: round(verify * len(self.job.pool))]
-        return ranked[: round((verify or 0.0) * len(self.job.pool))]
+            high = [outcome.predictor.levels(outcome.inputs.at(rows)) == 2 for rows in self.job.blocks()]
+            ranked = ranked[np.concatenate(high)[self.job.places(ranked)]]
+            return ranked if verify is None else ranked[: round(verify * len(self.job.rows))]
+        return ranked[: round((verify or 0.0) * len(self.job.rows))]
 
 
 def at_least(flops: float) -> str:

@@ -8,6 +8,9 @@ be the score for every subtask or reference, not only its aggregate. With
 `rounds` above 1 later points are chosen where the predictor expects most (`explore: high`) or its folds disagree
 (`uncertain`); `verify` computes the truth of the best predicted.
 
+The landmark form of influence distillation (arXiv 2505.19051) is `learner: landmark` with `features: [jvp]`, `predict:
+references` and 4,096 points, selected by `round_robin` over references.
+
 Diagnostics on points that the predictor has not seen are written beside the scores, and a predictor that is no better
 than its cheapest feature is refused. The work is in `prediction.passes`.
 """
@@ -44,7 +47,7 @@ def _known_learner(name: str) -> str:
     return name
 
 
-FeatureName = Literal["words", "length", "source", "bm25", "embed", "rds", "loss", "proxy"]
+FeatureName = Literal["words", "length", "source", "bm25", "embed", "rds", "loss", "proxy", "jvp"]
 FREE: tuple[FeatureName, ...] = ("words", "length", "source", "bm25")  # features that cost no FLOPs
 
 
@@ -78,12 +81,13 @@ class Learned(Scorer):
     )
     features: tuple[FeatureName, ...] | None = Field(
         None,
-        description="words, length, source, bm25, embed, rds, loss, proxy (of the truth gradient alone); null: the free "
-        "ones, and the proxy where there is one",
+        description="words, length, source, bm25, embed, rds, loss, jvp, proxy (of the truth gradient alone); null: the "
+        "free ones, and the proxy where there is one",
     )
     learner: Annotated[str, AfterValidator(_known_learner)] = Field(
         "kernel",
-        description="kernel (ridge), ridge, boosting (trees), mlp (512 units), bert (a fine-tuned encoder), or a plugin's",
+        description="kernel (ridge), landmark, ridge, boosting (trees), mlp (512 units), bert (a fine-tuned encoder), or a "
+        "plugin's",
     )
     folds: int = Field(5, ge=2, description="parts of the points for the diagnostics: each predicted by the others")
     refuse: bool = Field(True, description="stop where the predictor does not beat its cheapest feature")
@@ -91,6 +95,8 @@ class Learned(Scorer):
         None, ge=8, description="of each example, for the feature proxy; null: 64, or what a budget can pay for"
     )
     proxy_layers: int | None = Field(None, ge=1, description="last layers, for the feature proxy")
+    jvp_blocks: int = Field(4, ge=1, description="first blocks whose derivative is the feature jvp")
+    jvp_directions: int = Field(2, ge=1, description="random directions of the weights for the feature jvp")
     truth: Method = Field(default_factory=Drop, description="what is predicted: any method, with its options")
     embed: Embed = Field(default_factory=Embed, description="encoder of the feature embed, and of the learner bert")
     rds: RDS = Field(default_factory=RDS, description="settings of the feature rds")
@@ -124,19 +130,17 @@ class Learned(Scorer):
         return self
 
     @property
-    def asked(self) -> Scorer:
-        """The truth; influence on subtasks where their means are all that is asked for, else on references."""
-        if not isinstance(self.truth, Gradient):
-            return self.truth
-        coarse = self.predict != "references" and self.aggregation in ("own", "subtasks")
-        return self.truth.model_copy(update={"per": "subtask" if coarse else "reference"})
-
-    @property
     def chosen(self) -> tuple[FeatureName, ...]:
         """The features."""
         if self.features is not None:
             return self.features
         return (*FREE, "proxy") if isinstance(self.truth, Gradient) else FREE
+
+    @property
+    def idle(self) -> frozenset[str]:
+        """Encoders of features that are not asked for."""
+        used = {*self.chosen, *(["embed"] if self.learner == "bert" else [])}
+        return frozenset({"embed", "rds"} - used)
 
     def predicting(self, truth: Scorer) -> Learned:
         """The same for another truth."""
@@ -183,5 +187,5 @@ class Learned(Scorer):
 
         return learn(self, job)
 
-    def score_rows(self, job: Job, state: Any, start: int, stop: int) -> np.ndarray:
-        return state.values(start, stop)
+    def score_rows(self, job: Job, state: Any, rows: np.ndarray) -> np.ndarray:
+        return state.values(rows)

@@ -51,6 +51,11 @@ class Perplexity(Scorer):
     tune_seed: int = Field(0, description="of the references' order and fresh LoRA parameters")
     token_budget: int = Field(4096, ge=1, description="padded tokens in a batch")
 
+    @property
+    def uses_target(self) -> bool:  # type: ignore[override]
+        """Without tuning no reference is read."""
+        return self.tune_epochs > 0
+
     def training(self) -> TrainConfig:
         return parse(
             TrainConfig,
@@ -90,5 +95,5 @@ class Perplexity(Scorer):
             model = tuned_on_references(job, model, self.training(), self.tune_seed)
         return pool_losses(job, model, self.tokens, self.token_budget)
 
-    def score_rows(self, job: Job, state: PoolLosses, start: int, stop: int) -> np.ndarray:
-        return np.exp(np.minimum(state.filled_means(job.rows(start, stop)), MAX_LOG))
+    def score_rows(self, job: Job, state: PoolLosses, rows: np.ndarray) -> np.ndarray:
+        return np.exp(np.minimum(state.filled_means(rows), MAX_LOG))

@@ -22,14 +22,10 @@ from paydirt.core.progress import say
 from paydirt.cost.architecture import Architecture
 from paydirt.execution import Executor, executor
 from paydirt.execution.local import default_workers
-from paydirt.models.load import ModelConfig
-from paydirt.scoring.base import is_stochastic
+from paydirt.scoring.inputs import is_stochastic
 from paydirt.selection.budget import Budget
 from paydirt.selection.select import taken_ids
 from paydirt.stages import (
-    EvaluateStage,
-    ScoreStage,
-    SelectStage,
     TrainStage,
     Workspace,
     evaluate,
@@ -42,6 +38,7 @@ from paydirt.stages import (
 from paydirt.study.leaks import without_leaks
 from paydirt.study.recipe import MethodEntry, Study
 from paydirt.study.results import Run, write_results
+from paydirt.study.steps import evaluate_stage, score_stage, select_stage, train_stage, tuned
 from paydirt.tasks import TargetConfig
 from paydirt.training.launcher import refuse_launcher
 
@@ -158,25 +155,11 @@ def _pick(
         score_tag = "" if scorer == entry.scorer and not is_stochastic(scorer) else f"-seed{seed}"
         of_target = target.name if scorer.uses_target else "any"
         kind = f"{scorer.label}-{fingerprint(scorer.to_dict())[:6]}{score_tag}"
-        stage = ScoreStage(
-            pool=study.pool,
-            target=target,
-            method=scorer,
-            model=study.selector_model,
-            encoding=study.encoding,
-            seed=seed,
-            convention=study.convention,
-        )
+        stage = score_stage(study, target, scorer, seed)
         scored = counter.add(score(stage, out / "scores" / of_target / kind, workspace))
         for fraction in study.fractions:
             budget = Budget(fraction=fraction)
-            cut = SelectStage(
-                pool=study.pool,
-                scores=str(scored.path),
-                selection=entry.selection,
-                budget=budget,
-                seed=seed if entry.shuffled else 0,
-            )
+            cut = select_stage(study, entry, scored.path, budget, seed)
             place = out / "selections" / target.name / f"{entry.label}-{budget.label}{tag}"
             picks.append(Pick(target, entry, fraction, seed, scored, counter.add(select(cut, place, workspace))))
     return picks
@@ -193,15 +176,7 @@ def _plan_training(
     model_of = []
     lean = _without_methods(study)
     for pick in picks:
-        stage = TrainStage(
-            pool=study.pool,
-            selection=str(pick.selection.path),
-            model=study.model,
-            encoding=study.encoding,
-            training=study.training,
-            seed=pick.seed,
-            convention=study.convention,
-        )
+        stage = train_stage(study, pick.selection.path, pick.seed)
         inputs = train_inputs(stage, pool, taken_ids(pick.selection.path), encoder, workspace)
         rate = study.training.rate_for(stage.share)  # two shares asked for can be the same examples, and yet two models
         name = fingerprint([inputs, study.training.to_dict(), study.model.dtype, rate])
@@ -228,18 +203,12 @@ def _train_and_evaluate(task: TrainTask) -> tuple[int, int]:
     counter = Counter()
     model = task.study.model
     if task.stage is not None:
-        tuned = counter.add(train(task.stage, task.out, workspace))
-        model = model.model_copy(update={"path": str(tuned.path / "model"), "tokenizer": None})
+        made = counter.add(train(task.stage, task.out, workspace))
+        model = tuned(task.study, made.path)
     for target in task.targets:
-        counter.add(
-            _evaluate(task.study, model, target, _evaluation(task.evaluations.parent, task.out, target), workspace)
-        )
+        place = _evaluation(task.evaluations.parent, task.out, target)
+        counter.add(evaluate(evaluate_stage(task.study, model, target), place, workspace))
     return counter.made, counter.found
-
-
-def _evaluate(study: Study, model: ModelConfig, target: TargetConfig, out: Path, workspace: Workspace) -> Artifact:
-    stage = EvaluateStage(model=model, target=target, encoding=study.encoding, benchmark=study.evaluation)
-    return evaluate(stage, out, workspace)
 
 
 def _evaluation(out: Path, model: Path, target: TargetConfig) -> Path:
@@ -258,14 +227,7 @@ def plan_study(study: Study, out: Path) -> str:
     lines = [f"{study.name}: {len(tokens)} examples, {tokens.total} tokens, convention {study.convention}"]
     for entry in study.methods:
         for target in study.targets:
-            stage = ScoreStage(
-                pool=study.pool,
-                target=target,
-                method=entry.scorer,
-                model=study.selector_model,
-                encoding=study.encoding,
-                convention=study.convention,
-            )
+            stage = score_stage(study, target, entry.scorer)
             times = len({fingerprint(study.scorer_of(entry, seed).to_dict()) for seed in study.seeds})
             flops = predict_score(stage, workspace).flops
             again = f", {times} times (once a seed)" if times > 1 and flops else ""

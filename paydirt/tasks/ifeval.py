@@ -101,11 +101,14 @@ def _object_pairs(path: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _families(path: Path) -> dict[str, str]:
-    """Prompt to the family of its first instruction; {} where the file is absent."""
+    """Prompt to the family of its first instruction; {} where the file is absent, ValueError where it is another's."""
     families: dict[str, str] = {}
-    for _, record, _ in read_rows(str(path)) if path.is_file() else ():
-        if not isinstance(record, BadRecord) and record.get("instruction_id_list"):
-            families[str(record.get("prompt")).strip()] = str(record["instruction_id_list"][0]).split(":")[0]
+    for line, record, _ in read_rows(str(path)) if path.is_file() else ():
+        kinds = [] if isinstance(record, BadRecord) else record.get("instruction_id_list", [])
+        if isinstance(record, BadRecord) or not isinstance(kinds, list) or not all(isinstance(k, str) for k in kinds):
+            raise ValueError(f"{path}:{line}: expected {LAYOUT}")
+        if kinds:
+            families[str(record.get("prompt")).strip()] = kinds[0].split(":")[0]
     return families
 
 

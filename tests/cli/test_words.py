@@ -32,8 +32,10 @@ from paydirt.tasks.benchmark import BENCHMARKS
 PACKAGE = Path(paydirt.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 PAGES = [PACKAGE.parent / "README.md", *sorted((PACKAGE.parent / "docs").glob("*.md"))]
-FLAG = re.compile(r"(?<![\w<-])--[a-z0-9]+(?:-[a-z0-9]+)*(?![\w-])")
-OTHERS = re.compile(r"`(?:ray|torchrun|accelerate|sbatch|srun) [^`]*`")  # another program's command line
+FLAG = re.compile(r"(?<![\w<-])--[a-z0-9]{2,}(?:-[a-z0-9]+)*(?![\w-])")
+OTHERS = re.compile(
+    r"`(?:ray|torchrun|accelerate|sbatch|srun|trl|axolotl|llamafactory-cli) [^`]*`"
+)  # another program's command line
 IDENTIFIER = re.compile(r"(?<![\w.*])[a-z]+(?:_[a-z]+)+(?![\w.*])|(?<![\w.])[a-z_.]+(?==\S)")
 # Names that others gave to what they wrote, and a source that an example names
 FOREIGN = {"save_to_disk", "session_latest", "state_dict", "exp_avg", "exp_avg_sq", "eos_token", "dolly"}

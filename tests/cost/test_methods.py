@@ -48,6 +48,7 @@ def even(tmp_path_factory: pytest.TempPathFactory, tiny: Tiny) -> Tiny:
 
 SETTINGS = {
     "embed": ["encoder=minilm"],
+    "novelty": ["encoder=minilm"],
     "gradient": ["k=1024"],
     "learned": [
         "points=30",
@@ -73,7 +74,7 @@ def test_cost_dry_run_and_advisor_agree_to_the_digit(name: str, even: Tiny, payd
     given = ["--model", even.model, "--pool-tokens", facts.pool.total, "--pool-examples", facts.pool.count]
     given += ["--references", facts.references.count, "--reference-tokens", facts.references.total, "--subtasks", 2]
     given += ["--answer-tokens", facts.answers.total]
-    if name == "embed" or name == "learned":
+    if name in ("embed", "novelty", "learned"):
         # The encoder's tokens are other than the selector's; the verb takes the selector's for them.
         encoder = facts.encoder_of(make_scorer({"name": "embed", "encoder": "minilm"}))
         scorer = make_scorer({"name": name, **_options(settings)})
@@ -98,7 +99,7 @@ def test_cost_dry_run_and_advisor_agree_to_the_digit(name: str, even: Tiny, payd
         architecture=job.architecture, answer_tokens=facts.answers.total,
         encoder_parameters=None,
     )  # fmt: skip
-    if name not in ("embed", "learned"):
+    if name not in ("embed", "novelty", "learned"):
         assert selection_cost(make_scorer({"name": name, **_options(settings)}), by_total).flops == expected
 
 

@@ -63,8 +63,8 @@ class Vowels(Scorer):
     name = "vowels"
     letters: str = "aeiou"
 
-    def score_rows(self, job, state, start, stop):
-        texts = job.pool.texts(start, stop, "full")
+    def score_rows(self, job, state, rows):
+        texts = job.pool.texts_at(rows)
         return np.asarray([sum(c in self.letters for c in t) / max(1, len(t)) for t in texts])
 
 class Alphabetical(Policy):
