@@ -80,10 +80,10 @@ def entries() -> dict[str, Entry]:
 
 CORE = (
     "random",
-    "bm25",
     "gradient",
     "drop",
     "cascade(drop) 5%",
+    "bm25",
     "cascade(drop) 25%",
     "cascade(gradient) 25%",
 )

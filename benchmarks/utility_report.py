@@ -54,7 +54,7 @@ def random_at_equal_total(rows: Iterable[Row], what: str = "score") -> Callable[
     """What random data bought with the run's total FLOPs scores: a line between its runs in log FLOPs, the same seeds.
 
     Fractions that were not run with a pair of seeds (the whole pool) are those of the others, in the mean. More FLOPs
-    than one training on the whole pool buy no more than that.
+    than one training on the whole pool buy no more than that; beyond a curve that ends before, nothing is known.
     """
     curves: dict[tuple[Any, ...], dict[float, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
@@ -69,6 +69,8 @@ def random_at_equal_total(rows: Iterable[Row], what: str = "score") -> Callable[
             same = [r for r in runs if all(r[k] == row[k] for k in ("selection_seed", "training_seed"))] or runs
             points.append((np.mean([total(r) for r in same]), np.mean([r[what] for r in same])))
         costs, scores = np.log(np.asarray(points)[:, 0]), np.asarray(points)[:, 1]
+        if np.log(total(row)) > costs[-1] and max(curve) < 0.999:
+            return None
         return float(np.interp(np.log(total(row)), costs, scores))
 
     return of
@@ -158,8 +160,8 @@ def panels(methods: dict[str, list[Row]], what: str, fraction: float) -> None:
                 cells.append("")
             elif name == "gradient":
                 cells.append(f"{np.mean(mine):.3f} ±{2 * error:.3f}")
-            else:
-                cells.append(f"{np.mean(mine):.3f}{'' if np.mean(mine) >= np.mean(theirs) - 2 * error else ' below'}")
+            else:  # below the interval of gradient's mean, where there is one
+                cells.append(f"{np.mean(mine):.3f}{' below' if np.mean(mine) < np.mean(theirs) - 2 * error else ''}")
         print(f"| {name} | " + " | ".join(cells) + " |")
 
 

@@ -14,14 +14,15 @@ def simulated(rng: np.random.Generator, clusters: int, runs: int, shift: float, 
 
 
 def test_it_is_the_bootstrap_of_a_plain_loop() -> None:
-    values = {0: {0: [0.1, 0.3], 1: [0.0, 0.2]}, 1: {0: [0.4, 0.4], 1: [0.5, 0.1]}, 2: {0: [-0.1, 0.1], 1: [0.2, 0.2]}}
-    cells = [[0.2, 0.1], [0.4, 0.3], [0.0, 0.2]]
     rng = np.random.default_rng(5)
-    means = [np.mean([np.mean(rng.choice(cells[rng.integers(3)], 2)) for _ in range(3)]) for _ in range(6000)]
+    cells = [shift + 0.1 * rng.standard_normal((6, 2)) for shift in (0.1, 0.4, 0.0)]  # two targets of a draw
+    values = {c: {r: pair.tolist() for r, pair in enumerate(cell)} for c, cell in enumerate(cells)}
+    alone = [cell.mean(axis=1) for cell in cells]
+    means = [np.mean([rng.choice(alone[rng.integers(3)], 6).mean() for _ in range(3)]) for _ in range(6000)]
     found = clustered(values, draws=6000)
-    assert found.mean == pytest.approx(0.2)
-    assert (found.low, found.high) == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.015)
-    assert (found.above, found.clusters, found.draws) == (3, 3, 6)
+    assert found.mean == pytest.approx(np.mean(alone))
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])), abs=0.015)
+    assert (found.clusters, found.draws) == (3, 18)
 
 
 def test_the_mean_is_over_clusters_however_many_runs_each_has() -> None:
