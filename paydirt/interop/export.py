@@ -27,6 +27,7 @@ from paydirt.core.artifacts import (
     Replace,
     build,
     cache_root,
+    damaged,
     file_digest,
     open_artifact,
     read_json,
@@ -44,7 +45,7 @@ from paydirt.interop.gain import study_of
 from paydirt.interop.naming import SEEDED, data_name, method_name
 from paydirt.interop.order import Turns, in_order
 from paydirt.interop.receipt import encoder_of, pool_of, receipt
-from paydirt.selection.select import requested_fraction
+from paydirt.selection.select import requested_fraction, taken_ids
 from paydirt.stages import Workspace
 
 VERSION = 2
@@ -240,6 +241,8 @@ def rows_of(chosen: Artifact, pool: Pool, how: Turns) -> tuple[list[ExportedRow]
         table = pq.read_table(chosen.path / "scores.parquet", columns=names)
         table = table.filter(pc.is_valid(table["rank"])).sort_by("order")
     columns = {name: table[name].to_pylist() for name in names}
+    if Counter(taken_ids(chosen.path)) != dict(zip(columns["id"], columns["times"])):
+        raise damaged(chosen.path, "selection.json and scores.parquet do not name the same examples")
     places = pool.rows_of(columns["id"])
     turns: dict[str, dict[str, Any]] = {}
     out: list[ExportedRow] = []
