@@ -97,7 +97,7 @@ def cost(
     encoder_params: Annotated[
         float | None, typer.Option(help="parameters of embed's encoder without its tables; default: read from it")
     ] = None,
-    fraction: Annotated[float, typer.Option(help="share of the pool to train on")] = 0.05,
+    fraction: Annotated[str, typer.Option(help="share of the pool to train on: 0.05 or 5%")] = "5%",
     tasks: Annotated[int, typer.Option(help="targets that share one gradient store")] = 1,
     seq_len: Annotated[float | None, typer.Option(help="mean tokens of an example, instead of --pool-examples")] = None,
     lora: Annotated[bool, typer.Option("--lora/--full", help="train LoRA parameters, or all")] = True,

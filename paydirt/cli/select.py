@@ -9,13 +9,14 @@ import typer
 
 from paydirt.cli.flags import Cache, Force, Out, Seed, workspace
 from paydirt.cli.options import with_settings
+from paydirt.cli.plan import plannable
 from paydirt.cli.shown import say_artifact
 from paydirt.core.config import parse
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
-    app.command("select")(select)
+    app.command("select")(plannable(select))
 
 
 def select(

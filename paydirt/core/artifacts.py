@@ -24,6 +24,7 @@ from typing import Any, Literal
 from paydirt import __version__
 from paydirt.core.config import differences, dump_yaml, paths_in
 from paydirt.core.files import (
+    cache_root,
     file_digest,
     fingerprint,
     locked,
@@ -34,6 +35,7 @@ from paydirt.core.files import (
     write_atomic,
 )
 from paydirt.core.libraries import RECORDED, library_versions, versions
+from paydirt.core.looking import looked
 
 __all__ = [
     "MANIFEST",
@@ -67,11 +69,6 @@ Replace = Literal["nothing", "same stage", "anything"]
 """Which finished output of another key may be replaced. "nothing": of the same stage and config alone, whose inputs or
 versions have changed (a place that a person named); "same stage": any of that stage (a place of our own: the cache, a
 study's folder); "anything": what a person asks for by `--force`, the same key included."""
-
-
-def cache_root() -> Path:
-    """Where shared intermediate files live: `$PAYDIRT_CACHE` or `~/.cache/paydirt`."""
-    return Path(os.environ.get("PAYDIRT_CACHE") or Path.home() / ".cache" / "paydirt")
 
 
 @dataclass(frozen=True)
@@ -213,11 +210,16 @@ def build(
     out = Path(out).absolute()
     out = out.with_name(out.name.replace("{key}", key))
     before = _stamp(out)
+    look = looked(stage)
     forced = replace == "anything"  # made again even where it seems to be there: damage may be what it is asked for
     if not forced and (found := _finished(out, key)):
+        if look is not None:
+            look.found.append(found)
         return found
     _refuse(out, stage, config, replace)
     part = out.with_name(out.name + ".part")
+    if look is not None:
+        look.miss(out, replay or stage, config, read_text(part / "key") == key)
     if collective and int(os.environ.get("RANK", "0")) > 0:
         return _follow(out, part, key, make, before)
     with locked(out):
@@ -312,8 +314,7 @@ def _manifest(path: Path) -> dict[str, Any]:
     }
     if not isinstance(manifest, dict) or not isinstance(manifest.get("sizes", {}), dict):
         return {}
-    whole = all(isinstance(manifest.get(name), kind) for name, kind in ours.items())
-    return manifest if whole else {}
+    return manifest if all(isinstance(manifest.get(name), kind) for name, kind in ours.items()) else {}
 
 
 def refuse_artifact(out: Path) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from paydirt.core.progress import advance
 from paydirt.data.batches import Shape, fixed_shapes
 from paydirt.gradients.batches import Batch, Encoded, collate
 from paydirt.gradients.directions import NEEDS_MOMENTS, AdamSettings, find_direction
@@ -110,6 +111,7 @@ class Features:
             batch = collate([examples[row] for row in shape.filled], self.device, width=shape.width)
             for features, found in zip(out, self._batch(batch, len(shape.rows)), strict=True):
                 features[torch.from_numpy(shape.rows)] = found[: len(shape.rows)].cpu()
+            advance(len(shape.rows))
         for row, example in enumerate(examples):
             if not all(bool(features[row].isfinite().all()) for features in out):
                 log.warning("example %r has a non-finite gradient; its features are set to 0", example.id)

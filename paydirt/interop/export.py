@@ -111,7 +111,11 @@ def name_of(chosen: Artifact) -> str:
     found = open_artifact(scores, "score")
     with reading(found.path, MANIFEST):
         scored = found.manifest["config"]
-        scorer, target, seed = str(scored["method"]["name"]), str(scored["target"]["name"]), scored["seed"] or drawn
+        scorer, target, seed = (
+            str(scored["method"]["name"]),
+            str((scored["target"] or {}).get("name", "any")),
+            scored["seed"] or drawn,
+        )
     if fraction is None:
         raise ValueError(f"{chosen.path}: was cut by another budget than a fraction, so give the export a --name")
     return data_name(target, float(fraction), method_name(scorer, policy), seed if scorer in SEEDED else None)

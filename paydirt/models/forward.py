@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from paydirt.core.progress import advance
 from paydirt.cost.measure import count_flops
 from paydirt.data.batches import IGNORED, collate, fixed_shapes
 from paydirt.data.encoding import Encoded
@@ -63,6 +64,7 @@ class HiddenMeans(Pass):
             for row, vector in zip(shape.rows, functional.normalize(mean, dim=1).cpu().numpy()):
                 rows[row] = vector
                 flops[row] = self.row_flops(shape.width, len(examples[row].ids))
+            advance(len(shape.rows))
         return np.stack(rows), flops
 
     @torch.no_grad()
@@ -100,6 +102,7 @@ class TokenLosses(Pass):
             for row, part in zip(shape.rows, np.split(found, np.cumsum(counts)[:-1])):
                 losses[row] = part
                 flops[row] = self.row_flops(shape.width, len(flat[row].ids)) + self.logit_flops * len(part)
+            advance(len(shape.rows) * len(examples) / len(flat))
             self.spent += self._counted[shape.width] * len(shape.filled)
             self.spent += self.logit_flops * (len(found) + -len(found) % POSITIONS)
         edges = np.cumsum([0, *map(len, pieces)])

@@ -51,6 +51,10 @@ class Perplexity(Scorer):
     tune_seed: int = Field(0, description="of the references' order and fresh LoRA parameters")
     token_budget: int = Field(4096, ge=1, description="padded tokens in a batch")
 
+    @property
+    def reads_answers(self) -> bool:
+        return self.tune_epochs > 0
+
     def training(self) -> TrainConfig:
         return parse(
             TrainConfig,
@@ -75,6 +79,16 @@ class Perplexity(Scorer):
                 adapters = lora_flops(facts.model, pool.total, config.lora.r, config.lora.targets)
                 cost = cost + Cost(adapters, 0, {"adapters": adapters})
         return cost
+
+    def kept_bytes(self, facts: Facts) -> float:
+        """Losses in float32 of the tokens that count, with counts of every example; the tuned parameters."""
+        counted = facts.answer_lengths if self.tokens == "supervised" else facts.pool
+        tuned = 0.0
+        if self.tune_epochs:
+            lora = self.training().lora
+            size = facts.model.lora_parameters(lora.r, lora.targets)
+            tuned = 4.0 * (size if self.tune_method == "lora" else facts.model.parameters)
+        return 4.0 * counted.total + 32 * facts.pool.count + tuned
 
     def ceiling(self, facts: Facts) -> float:
         """Batches of references are drawn at random, and padded to their longest."""

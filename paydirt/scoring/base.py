@@ -25,7 +25,6 @@ from paydirt.core.config import Config
 from paydirt.core.named import Named, make
 from paydirt.core.progress import track
 from paydirt.core.registry import Registry
-from paydirt.core.source import code_digest
 from paydirt.core.types import Cost, Target
 from paydirt.cost.architecture import Architecture
 from paydirt.cost.facts import EncoderFacts, Facts, Lengths
@@ -36,14 +35,21 @@ from paydirt.data.encoding import Encoded, Encoder, EncodingConfig, truncation
 from paydirt.data.pool import Pool, PoolPart
 from paydirt.data.tokens import TokenPart, TokenStore, token_store
 from paydirt.execution import Executor, Local
-from paydirt.models.load import ModelConfig, load_tokenizer, model_fingerprint
+from paydirt.models.load import ModelConfig, architecture_of, load_tokenizer
 from paydirt.selection.scores import ROWS, Column, Reduction, shard_path, write_columns, write_shard
 
 SHARD_ROWS = 4096
 # Libraries whose numbers enter what a model computes: arithmetic, architecture, tokens, adapters.
 MODEL_LIBRARIES = ("torch", "transformers", "tokenizers", "peft")
 BATCH_TOKENS = 1 << 14  # padded tokens in a batch of a method that has no option for it
-KNOWN = ("encoder", "tokens", "references", "architecture", "facts")  # what a job of the same pool need not find again
+KNOWN = (
+    "encoder",
+    "tokens",
+    "references",
+    "shown",
+    "architecture",
+    "facts",
+)  # what a job of the same pool need not find again
 
 
 @dataclass
@@ -120,14 +126,14 @@ class Job:
         return self.encoder.encode_references(self.target)
 
     @cached_property
+    def shown(self) -> list[Encoded]:
+        """The encoded references [R], of which some may be prompts alone."""
+        return self.encoder.encode_references(self.target, answers=False)
+
+    @cached_property
     def architecture(self) -> Architecture:
         """Architectural facts of the selector model, for cost."""
-        from transformers import AutoConfig
-
-        from paydirt.models.load import base_of, is_adapter
-
-        path = self.selector.path
-        return Architecture.from_config(AutoConfig.from_pretrained(base_of(path) if is_adapter(path) else path))
+        return architecture_of(self.selector)
 
     @cached_property
     def facts(self) -> Facts:
@@ -144,7 +150,7 @@ class Job:
                 known[settings] = settings.encoder_facts(self)
             return known[settings]
 
-        subtasks = len(self.target.subtasks)
+        subtasks = max(1, len(self.target.subtasks))
         if self.model is None:
             pool, references = Lengths(len(self.pool), 0), Lengths(len(self.target.references), 0)
             return Facts(pool, references, subtasks, encoder=encoder, convention=self.convention)
@@ -231,6 +237,12 @@ class Scorer(Named):
             return [Column("score", "all")]
         return [Column(e.id, s) for e, s in zip(target.references, target.subtask_of)]
 
+    @property
+    def reads_answers(self) -> bool:
+        """Whether the references' answers enter: else they may be prompts alone. By default, of what it holds."""
+        inner = [other for place, other in nested(self) if place]
+        return any(other.reads_answers for other in inner) if inner else self.uses_target
+
     def price(self, facts: Facts) -> Cost:
         """Selection FLOPs by closed form, from lengths alone; methods that use no accelerator keep this zero.
 
@@ -254,6 +266,13 @@ class Scorer(Named):
     def predict_cost(self, job: Job) -> Cost:
         """Selection FLOPs before anything runs: the price by the job's real lengths."""
         return selection_cost(self, job.facts)
+
+    def kept_bytes(self, facts: Facts) -> float:
+        """Bytes on disk of what the work leaves beside the scores (columns, tuned models), by lengths alone.
+
+        Of this method itself: those that it holds are asked one by one.
+        """
+        return 0.0
 
     def ceiling(self, facts: Facts) -> float:
         """FLOPs that a count of this selection will not exceed: what a budget must hold ready for it."""
@@ -283,8 +302,9 @@ class Scorer(Named):
         notes = {"examples": len(job.pool), "columns": len(self.columns(job.target)), "token_unit": unit}
         if job.model is not None:
             notes["encoding"] = job.tokens.notes
-        if "references" in job.__dict__:  # of a method that read them; others never encode references
-            notes["references"] = truncation(job.references)
+        for known in ("references", "shown"):
+            if known in job.__dict__:  # of a method that read them; others never encode references
+                notes["references"] = truncation(job.__dict__[known])
         if self.needs_model:
             notes["selector_params"] = job.architecture.parameters
         notes |= job.remarks
@@ -362,29 +382,3 @@ def nested(config: Config, place: str = "") -> Iterator[tuple[str, Scorer]]:
 def is_stochastic(scorer: Scorer) -> bool:
     """Whether the scores depend on the job's seed: by the method itself or one that it uses."""
     return any(inner.stochastic for _, inner in nested(scorer))
-
-
-def score_libraries(scorer: Scorer, job: Job) -> set[str]:
-    """Distributions whose numbers enter the scores, or the lengths beside them."""
-    used = {library for _, inner in nested(scorer) for library in inner.libraries}
-    if any(inner.needs_model for _, inner in nested(scorer)):
-        used |= {*MODEL_LIBRARIES}
-    return used | ({"transformers", "tokenizers"} if job.model is not None else set())
-
-
-def score_inputs(scorer: Scorer, job: Job) -> dict[str, str]:
-    """Everything the scores depend on beside config: these decide whether a finished score is current.
-
-    Of every nested scorer too: its own inputs, its version and the digest of its code.
-    """
-    inputs = {"pool": job.pool.fingerprint}
-    for place, inner in nested(scorer):
-        inputs |= {f"{place}{name}": value for name, value in inner.inputs(job).items()}
-        inputs[f"{place}code"] = f"{inner.name} {inner.version} {code_digest(type(inner), Scorer)}"
-    if any(inner.uses_target for _, inner in nested(scorer)):
-        inputs["target"] = target_fingerprint(job.target)
-    if job.model is not None:
-        inputs["encoder"] = job.encoder.fingerprint
-    if scorer.needs_model:
-        inputs["model"] = model_fingerprint(job.selector.path)
-    return inputs

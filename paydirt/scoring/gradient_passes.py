@@ -170,7 +170,8 @@ def score_without_store(scorer: Gradient, job: Job, pairs: list[tuple[Step, Any]
         columns = reference_columns(scorer, job, references)
         spec = features_of(scorer, job, step, scorer.direction)
         with Collector(spec) as collect, job.ledger.record("gradients", step.path):
-            shards = enumerate(track(job.shards(), f"gradients {at + 1}/{len(pairs)}", job.shard_rows, len(job.pool)))
+            title = f"gradients {at + 1}/{len(pairs)}"
+            shards = enumerate(track(job.shards(), title, job.shard_rows, len(job.pool), counts=True))
             for shard, (start, stop) in shards:
                 path = job.scratch / f"similarity-{at}-{shard:05d}.npy"
                 if path.exists():

@@ -35,6 +35,7 @@ ROOMS = {
     "analysis": "law, front, advisor: tables in, tables out",
     "study": "methods x fractions x seeds",
     "replay": "every stage by its name",
+    "planning": "what a verb or a recipe would take",
     "demo": "the built-in world's study",
     "inspect": "what an artifact says of itself",
     "doctor": "what this machine can do",
