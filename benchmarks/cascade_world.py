@@ -43,7 +43,7 @@ def cascade(share: float) -> dict[str, Any]:
     for stage in Cascade().stages:
         values = stage.method.to_dict()
         if values["name"] == "learned":
-            stages.append(values | {"gradient": values["gradient"] | shape})
+            stages.append(values | {"truth": values["truth"] | shape})
         else:
             stages.append(values | shape)
     full = {"name": "gradient", **GRADIENT}

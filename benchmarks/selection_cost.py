@@ -194,7 +194,7 @@ def cascade(share: float, cheaper: dict[str, Any], **options: Any) -> dict[str, 
 
     learned = next(stage.method for stage in Cascade().stages if stage.method.name == "learned")
     gradient = FULL | cheaper
-    stages = [learned.to_dict() | {"gradient": gradient} | options, gradient]
+    stages = [learned.to_dict() | {"truth": gradient} | options, gradient]
     return {"name": "cascade", "stages": stages, "share": share, "full": FULL}
 
 
@@ -208,7 +208,7 @@ def learned(bench: Bench, target: str) -> None:
         def measure(how: str = aggregation, predict: str = predict, learner: str = learner) -> dict[str, Any]:
             config = {"name": "learned", "points": bench.options.points, "aggregation": how, "refuse": False}
             config |= {"predict": predict, "learner": learner}
-            config |= {"gradient": {k: v for k, v in FULL.items() if k != "name"}}
+            config |= {"truth": FULL}
             job = bench.job(target, f"learned-{how}-{predict}-{learner}")
             scorer = make_scorer(config)
             outcome = learn(scorer, job)

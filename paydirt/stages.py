@@ -35,16 +35,15 @@ from paydirt.data.pool import Pool, PoolConfig, open_pool
 from paydirt.data.tokens import TokenStore, token_store
 from paydirt.execution import Executor, Local
 from paydirt.models.load import ModelConfig, load_tokenizer, model_fingerprint, model_identity
-from paydirt.scoring.base import (
-    MODEL_LIBRARIES,
-    Job,
-    Method,
-    default_policy,
+from paydirt.scoring.base import MODEL_LIBRARIES, Job, Method, default_policy
+from paydirt.scoring.inputs import (
+    check_target,
     is_stochastic,
     nested,
+    score_inputs,
+    score_libraries,
     target_fingerprint,
 )
-from paydirt.scoring.keys import check_target, score_inputs, score_libraries
 from paydirt.selection.budget import Budget
 from paydirt.selection.combine import OtherScores, Weighted
 from paydirt.selection.scores import Scores

@@ -14,6 +14,8 @@ Train models of the first are Llama-2-7B/13B and Llama-3-70B-size models as labe
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 
@@ -22,7 +24,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from paydirt.analysis.completion import complete
-from paydirt.analysis.loading import from_table
+from paydirt.analysis.loading import from_table, load_results
 from paydirt.analysis.results import NUMBERS, Results
 from paydirt.cost.architecture import Architecture
 
@@ -52,6 +54,19 @@ PBAR = {
     ("IFEval", "7B"): 32.93,
 }  # fmt: skip
 METHODS = ("Random", "BM25", "Embed", "PPL", "LESS")
+
+
+def results_of(
+    paths: Sequence[str | os.PathLike[str]], pool_tokens: float | None = None, pool_examples: float | None = None
+) -> Results:
+    """Results from files or run directories; `published` and `targeted` alone stand for the tables that ship.
+
+    The pool's size is for tables that do not tell it.
+    """
+    shipped = {"published": published, "targeted": targeted}
+    if len(paths) == 1 and (table := shipped.get(os.fspath(paths[0]))):
+        return table()
+    return load_results(*[os.fspath(p) for p in paths], pool_tokens=pool_tokens, pool_examples=pool_examples)
 
 
 @cache

@@ -217,7 +217,7 @@ def advise(
     hardware: str | None = None,
     hours: float | None = None,
     devices: int = 1,
-    references: float = 0.0,
+    references: float | None = None,
     tasks: int = 1,
     task: str = "",
     model: str = "",
@@ -225,22 +225,29 @@ def advise(
     results: Study | PathLike | Sequence[PathLike] | None = None,
     published: bool = True,
     lora: bool = False,
+    metric: str | None = None,
+    seq_len: float | None = None,
+    utilisation: float | None = None,
+    price: float | None = None,
     level: float = 0.8,
 ) -> Advice:
     """What a budget should buy: methods, selectors and shares of the pool by expected score, with how sure that is.
 
     Give `budget` in FLOPs a task, or `hardware` with `hours`; what is tuned by `train_params` or its `model_config`.
-    `task` and `model` are names in the results. Raises ValueError as `paydirt advise` does.
+    `references` 0 leaves out methods that need them. `task` and `model` are names in the results; `price` is US dollars an
+    hour and device. Raises ValueError as `paydirt advise` does.
     """
     from paydirt.analysis.advisor import advise as ask
-    from paydirt.analysis.loading import load_results
+    from paydirt.analysis.published import results_of
     from paydirt.analysis.strategies import Job as Plan
 
     architecture = Architecture.from_config(os.fspath(model_config)) if model_config is not None else None
     if train_params is None and architecture is None:
         raise ValueError("say what is to be tuned: --train-params 7e9, or --model-config path/to/config.json")
     plan = Plan(
-        train_params=train_params or float(architecture.parameters if architecture else 0),
+        train_params=train_params
+        if train_params is not None
+        else float(architecture.parameters if architecture else 0),
         pool_tokens=pool_tokens,
         references=references,
         tasks=tasks,
@@ -248,6 +255,7 @@ def advise(
         model=model,
         pool_examples=pool_examples,
         selector_params=tuple(selector_params),
+        seq_len=seq_len,
         lora=lora,
         train_architecture=architecture,
     )
@@ -256,10 +264,13 @@ def advise(
     return ask(
         plan,
         budget,
-        results=load_results(*[os.fspath(file) for file in files]) if files else None,
+        results=results_of(files, pool_tokens, pool_examples) if files else None,
         hardware=hardware,
         wall_hours=hours,
         devices=devices,
         use_published=published,
         level=level,
+        metric=metric,
+        utilisation=utilisation,
+        usd_per_hour=price,
     )

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from paydirt import stages
 from paydirt.api.calls import Encoding, PathLike, place, plain, spoken, workspace
-from paydirt.core.artifacts import Artifact, open_artifact
+from paydirt.api.made import Made
+from paydirt.core.artifacts import Artifact
 from paydirt.core.config import parse
 from paydirt.models.load import ModelConfig
 from paydirt.stages import EvaluateStage, TrainStage
@@ -22,57 +23,28 @@ if TYPE_CHECKING:
     from paydirt.api.target import Target
 
 
-class Model:
+class Model(Made):
     """A tuned model. `path` is the artifact of a train stage, `model` under it what transformers loads."""
 
-    def __init__(self, artifact: Artifact) -> None:
-        self.artifact = artifact
-
-    @classmethod
-    @spoken
-    def open(cls, path: PathLike) -> Model:
-        """A finished training, whoever ran it."""
-        return cls(open_artifact(Path(path).absolute(), "train"))
-
-    @property
-    def path(self) -> Path:
-        return self.artifact.path
+    stage = "train"
 
     @property
     def model(self) -> Path:
         return self.path / "model"
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """All that made it, as `config.yaml` holds it."""
-        return self.artifact.manifest["config"]
-
-    @property
-    def notes(self) -> dict[str, Any]:
-        """What the stage counted: examples, tokens, steps, FLOPs, losses."""
-        return self.artifact.notes
 
     def __repr__(self) -> str:
         of = self.config["model"]["path"]
         return f"Model({of} tuned on {self.notes['examples']} examples, {self.notes['tokens']} tokens; {self.path})"
 
 
-class Evaluation:
+class Evaluation(Made):
     """What a model scores. `path` is the artifact of an evaluate stage."""
 
+    stage = "evaluate"
+
     def __init__(self, artifact: Artifact) -> None:
-        self.artifact = artifact
+        super().__init__(artifact)
         self.result = stages.read_result(artifact.path)
-
-    @classmethod
-    @spoken
-    def open(cls, path: PathLike) -> Evaluation:
-        """A finished evaluation, whoever ran it."""
-        return cls(open_artifact(Path(path).absolute(), "evaluate"))
-
-    @property
-    def path(self) -> Path:
-        return self.artifact.path
 
     @property
     def score(self) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,15 +11,17 @@ import pyarrow.compute as pc
 
 from paydirt import stages
 from paydirt.api.calls import Encoding, PathLike, place, plain, spoken, workspace
+from paydirt.api.made import Made
 from paydirt.api.model import ModelLike, model_values
 from paydirt.api.pool import Pool
 from paydirt.api.tables import Tabular
 from paydirt.api.target import Target
-from paydirt.core.artifacts import Artifact, again, open_artifact
+from paydirt.core.artifacts import Artifact, again
 from paydirt.core.config import parse
 from paydirt.core.registry import did_you_mean
 from paydirt.execution import Executor
-from paydirt.scoring.base import Scorer, target_fingerprint
+from paydirt.scoring.base import Scorer
+from paydirt.scoring.inputs import target_fingerprint
 from paydirt.selection import scores as stored
 from paydirt.stages import ScoreStage
 from paydirt.tasks import TargetConfig, load_target
@@ -35,37 +36,19 @@ class Nearest(NamedTuple):
     text: str
 
 
-class Scores(Tabular):
+class Scores(Made, Tabular):
     """One row for every example of a pool. `path` is the artifact of a score stage."""
 
+    stage = "score"
+
     def __init__(self, artifact: Artifact) -> None:
-        self.artifact = artifact
+        super().__init__(artifact)
         self._scores = stored.Scores(artifact.path)
-
-    @classmethod
-    @spoken
-    def open(cls, path: PathLike) -> Scores:
-        """Finished scores, whoever made them: this API, the command or a study."""
-        return cls(open_artifact(Path(path).absolute(), "score"))
-
-    @property
-    def path(self) -> Path:
-        return self.artifact.path
 
     @property
     def method(self) -> str:
         """Name of the method; `published` of scores that were imported."""
         return str((self.config.get("method") or {}).get("name", "published"))
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """All that made them, as `config.yaml` holds it."""
-        return self.artifact.manifest["config"]
-
-    @property
-    def notes(self) -> dict[str, Any]:
-        """What the stage counted: cost, truncations, remarks of the method."""
-        return self.artifact.notes
 
     @property
     def ids(self) -> list[str]:

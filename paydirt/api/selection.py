@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -14,9 +13,10 @@ import pyarrow.parquet as pq
 from paydirt import stages
 from paydirt.analysis.overlap import Overlap, overlaps
 from paydirt.api.calls import PathLike, place, plain, spoken, workspace
+from paydirt.api.made import Made
 from paydirt.api.scores import Scores
 from paydirt.api.tables import Tabular, dataset
-from paydirt.core.artifacts import Artifact, open_artifact, reading
+from paydirt.core.artifacts import Artifact, reading
 from paydirt.core.config import parse
 from paydirt.data.pool import PoolConfig
 from paydirt.selection.combine import Combine
@@ -30,31 +30,14 @@ if TYPE_CHECKING:
     import datasets
 
 
-class Selection(Tabular):
+class Selection(Made, Tabular):
     """Chosen examples in rank order. `path` is the artifact of a select stage."""
 
+    stage = "select"
+
     def __init__(self, artifact: Artifact) -> None:
-        self.artifact = artifact
+        super().__init__(artifact)
         self.ids = selected_ids(artifact.path)
-
-    @classmethod
-    @spoken
-    def open(cls, path: PathLike) -> Selection:
-        """A finished selection, whoever made it."""
-        return cls(open_artifact(Path(path).absolute(), "select"))
-
-    @property
-    def path(self) -> Path:
-        return self.artifact.path
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """All that made it, as `config.yaml` holds it."""
-        return self.artifact.manifest["config"]
-
-    @property
-    def notes(self) -> dict[str, Any]:
-        return self.artifact.notes
 
     @cached_property
     def scores(self) -> Scores:

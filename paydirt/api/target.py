@@ -13,7 +13,7 @@ from paydirt.core.config import parse
 from paydirt.data.columns import check_columns, mapped
 from paydirt.data.lines import BadRecord
 from paydirt.data.readers import read_rows
-from paydirt.scoring.base import target_fingerprint
+from paydirt.scoring.inputs import target_fingerprint
 from paydirt.stages import Workspace
 from paydirt.tasks import TargetConfig, load_target
 

@@ -15,9 +15,6 @@ from paydirt.core.units import UNITS, number
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from paydirt.analysis.results import Results
-
-PUBLISHED, TARGETED = "published", "targeted"
 
 ResultFiles = Annotated[
     list[str] | None, typer.Option("--results", help="results table (parquet, csv, jsonl) or study directory; repeat")
@@ -28,21 +25,6 @@ def register(app: typer.Typer) -> None:
     """Add this module's commands to the command line."""
     for function in (cost, fit, figures, advise, doctor):
         app.command(function.__name__)(function)
-
-
-def load(paths: list[str], pool_tokens: float | None = None, pool_examples: float | None = None) -> Results:
-    """Results from files; `published` and `targeted` stand for the tables that ship.
-
-    The pool's size is for tables that do not tell it.
-    """
-    from paydirt.analysis.loading import load_results
-    from paydirt.analysis.published import published, targeted
-
-    if paths == [PUBLISHED]:
-        return published()
-    if paths == [TARGETED]:
-        return targeted()
-    return load_results(*paths, pool_tokens=pool_tokens, pool_examples=pool_examples)
 
 
 def show(table: pa.Table, title: str, columns: list[str] | None = None) -> None:
@@ -152,9 +134,10 @@ def fit(
     """Fit the compute-performance law to every curve: P0 and lambda with bootstrap intervals and residuals."""
     from paydirt.analysis.law import fit as fit_law
     from paydirt.analysis.law import fits_table
+    from paydirt.analysis.published import results_of
 
     in_range(pool_tokens=(pool_tokens, 1.0, 1e18), pool_examples=(pool_examples, 1.0, 1e15))
-    loaded = load(results, pool_tokens, pool_examples)
+    loaded = results_of(results, pool_tokens, pool_examples)
     fits = fit_law(loaded, variant, level=level)
     if not fits:
         raise ValueError("no curve has the three fractions that a fit needs; run more fractions")
@@ -185,9 +168,10 @@ def figures(
     variant: Annotated[str, typer.Option(help="law: published or training")] = "published",
 ) -> None:
     """Draw the paper's six figures from a results table."""
+    from paydirt.analysis.published import results_of
     from paydirt.report.figures import draw
 
-    loaded = load(results)
+    loaded = results_of(results)
     for drawn in draw(loaded, out, overlaps=overlaps_of(results), variant=variant):
         console.print(f"{drawn.name}: {drawn.png or 'not drawn: ' + drawn.missing}", soft_wrap=True)
     _notes(loaded.notes)
@@ -200,7 +184,7 @@ def overlaps_of(paths: list[str]) -> list[Any]:
     from paydirt.analysis.published import published_overlap
     from paydirt.study.rankings import study_overlaps
 
-    if paths == [PUBLISHED]:
+    if paths == ["published"]:
         return overlaps_from_table(published_overlap())
     folders = [Path(path) for path in paths if Path(path).is_dir()]
     return [found for folder in folders for found in load_overlaps(folder) or study_overlaps(folder)]
@@ -237,42 +221,31 @@ def advise(
     out: Annotated[Path | None, typer.Option(help="folder for the picture and the tables")] = None,
 ) -> None:
     """Say what a budget should buy: method, selector and share of the pool, with honest uncertainty."""
-    from paydirt.analysis.advisor import advise as ask
-    from paydirt.analysis.strategies import Job
-    from paydirt.cost.architecture import Architecture
+    import paydirt
 
     in_range(devices=(devices, 1, 1e6), hours=(hours, 1e-6, 1e9), price=(price, 0.0, 1e6), budget=(budget, 1.0, 1e40))
-    architecture = Architecture.from_config(model_config) if model_config else None
-    if train_params is None and architecture is None:
-        raise ValueError("say what is to be tuned: --train-params 7e9, or --model-config path/to/config.json")
-    job = Job(
-        train_params=train_params
-        if train_params is not None
-        else float(architecture.parameters if architecture else 0),
+    advice = paydirt.advise(
         pool_tokens=pool_tokens,
+        pool_examples=pool_examples,
+        train_params=train_params,
+        model_config=model_config,
+        budget=budget,
+        hardware=hardware,
+        hours=hours,
+        devices=devices,
         references=references,
         tasks=tasks,
         task=task,
         model=model,
-        pool_examples=pool_examples,
-        selector_params=tuple(selector_params or ()),
-        seq_len=seq_len,
+        selector_params=selector_params or (),
+        results=results,
+        published=published,
         lora=lora,
-        train_architecture=architecture,
-    )
-    loaded = load(results, pool_tokens, pool_examples) if results else None
-    advice = ask(
-        job,
-        budget,
-        results=loaded,
-        hardware=hardware,
-        wall_hours=hours,
-        devices=devices,
-        use_published=published,
-        level=level,
         metric=metric,
+        seq_len=seq_len,
         utilisation=utilisation,
-        usd_per_hour=price,
+        price=price,
+        level=level,
     )
     columns = ["strategy", "fraction", "examples", "expected", "low", "high", "p_best", "gain", "total_flops"]
     columns += ["hours", "usd"] if hardware else []

@@ -8,8 +8,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from paydirt.columns.spec import Block, Ragged, Spec, TokensRef
+from paydirt.columns.store import PoolColumn
+from paydirt.data.batches import width_of
 from paydirt.data.encoding import Encoded
 from paydirt.models.load import ModelConfig
+
+MOST_KNOWN = 2000  # rows that tell what others cost
 
 
 class Losses(Spec):
@@ -74,3 +78,34 @@ def answer_alone(example: Encoded) -> Encoded:
     mask = np.ones(len(ids), dtype=bool)
     mask[0] = False
     return Encoded(ids, mask)
+
+
+def known_costs(column: PoolColumn, rows: np.ndarray) -> np.ndarray | None:
+    """FLOPs [n] that `rows` cost in a column of losses, computed or not; None where the rows that are there do not tell.
+
+    A row costs a x tokens + b x tokens x padded length + c x supervised tokens, whole numbers but for a rounding: what is
+    there gives a, b and c, and must agree with them to a thousandth. Attention over windows, and texts longer than the
+    model's positions, do not.
+    """
+    spec = column.spec
+    assert isinstance(spec, Losses)
+    there = np.flatnonzero(column.present(np.arange(len(column))))
+    if len(there) < 4 or spec.of == "answers":
+        return None
+    there = there[np.unique(np.linspace(0, len(there) - 1, MOST_KNOWN).astype(int))]
+    tokens = spec.tokens.open()
+
+    def terms(some: np.ndarray) -> np.ndarray:
+        lengths = np.asarray(tokens.lengths[some], dtype=np.float64)
+        widths = np.asarray([width_of(int(n)) for n in lengths], dtype=np.float64)
+        answers = np.asarray(tokens.supervised_lengths[some], dtype=np.float64)
+        counted = answers if spec.of == "supervised" else lengths - 1
+        read = (counted > 0)[:, None]  # an example without a token that counts costs nothing
+        return np.stack([lengths, lengths * widths, counted], axis=1) * read
+
+    known, flops = terms(there), column.flops(there).astype(np.float64)
+    scale = np.maximum(known.max(axis=0), 1.0)
+    weights, _, rank, _ = np.linalg.lstsq(known / scale, flops, rcond=None)
+    if rank < 3 or not np.allclose(known / scale @ weights, flops, rtol=1e-3, atol=1.0):
+        return None
+    return np.ceil(np.maximum(terms(rows) / scale @ weights, 0.0) * (1 + 1e-3))

@@ -30,7 +30,8 @@ from paydirt.cost.facts import Lengths
 from paydirt.data.batches import MOST_ROWS, fixed_shapes, width_of
 from paydirt.data.encoding import Encoded, Encoder
 from paydirt.models.load import ModelConfig, model_identity, resolve_device
-from paydirt.scoring.base import Job, Scorer, target_fingerprint
+from paydirt.scoring.base import Job, Scorer
+from paydirt.scoring.inputs import target_fingerprint
 from paydirt.training.config import TrainConfig
 
 if TYPE_CHECKING:

@@ -25,7 +25,8 @@ from paydirt.models.load import ModelConfig, architecture_of
 from paydirt.planning.plan import Work
 from paydirt.planning.probe import Probe, scoring, starting
 from paydirt.scorers.gradient import Gradient
-from paydirt.scoring.base import BATCH_TOKENS, Job, Scorer, nested
+from paydirt.scoring.base import BATCH_TOKENS, Job, Scorer
+from paydirt.scoring.inputs import nested
 from paydirt.selection.select import taken_ids
 from paydirt.stages import EvaluateStage, ScoreStage, SelectStage, TrainStage, Workspace, target_of
 from paydirt.tasks.spending import Expected

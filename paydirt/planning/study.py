@@ -26,6 +26,7 @@ from paydirt.selection.budget import Budget
 from paydirt.selection.select import taken_ids
 from paydirt.stages import Workspace, evaluate, score, select, train
 from paydirt.study import run as studies
+from paydirt.study import steps
 from paydirt.study.leaks import without_leaks
 from paydirt.study.recipe import MethodEntry, Study
 from paydirt.tasks.references import TargetConfig
@@ -64,7 +65,7 @@ def study_plan(study: Study, out: Path, measure: bool = False) -> Plan:
     for target in study.targets:
         for entry in study.methods:
             for seed in study.seeds:
-                stage, place = studies.score_stage(study, target, entry, seed, out)
+                stage, place = studies.score_place(study, target, entry, seed, out)
                 found = _there(lambda stage=stage, place=place: score(stage, place, space))
                 if place not in seen:
                     seen.add(place)
@@ -72,7 +73,7 @@ def study_plan(study: Study, out: Path, measure: bool = False) -> Plan:
                     made = Work(label, 0, 1) if found else score_work(stage, clock, label)
                     scoring.append(made)
                 for fraction in study.fractions:
-                    cut, where = studies.cut_stage(study, target, entry, seed, fraction, place, out)
+                    cut, where = studies.cut_place(study, target, entry, seed, fraction, place, out)
                     chosen = _there(lambda cut=cut, where=where: select(cut, where, space)) if found else None
                     if where not in selecting:
                         selecting[where] = Work("select", 0, 1) if chosen else select_work(cut, clock)
@@ -119,7 +120,7 @@ def _model(
     tokens, pool = space.tokens(study.pool, study.model, study.encoding), space.pool(study.pool)
     usable = tokens.supervised_lengths > 0
     if chosen is not None:
-        stage, place = studies.train_stage(study, chosen.path, seed, space, out)
+        stage, place = studies.train_place(study, chosen.path, seed, space, out)
         rows = pool.rows_of(sorted(taken_ids(chosen.path)))
         lengths = Lengths.of(tokens.lengths[rows][usable[rows]])
         models.add(place, lengths, stage.share, target.name, place)
@@ -162,7 +163,7 @@ def _evaluating(study: Study, models: _Models, clock: Clock, space: Workspace, o
     """Of every model on its targets, and of the untuned one on all."""
     works = []
     for target in study.targets:
-        stage = studies.evaluate_stage(study, study.model, target)
+        stage = steps.evaluate_stage(study, study.model, target)
         each = evaluate_work(stage, clock)
         zero = studies.evaluation_place(out, out / "models" / "zero-shot", target)
         done = [_there(lambda stage=stage, zero=zero: evaluate(stage, zero, space)) is not None]
@@ -175,8 +176,8 @@ def _evaluating(study: Study, models: _Models, clock: Clock, space: Workspace, o
 
 
 def _evaluated(study: Study, place: Path, target: TargetConfig, space: Workspace, out: Path) -> bool:
-    tuned: ModelConfig = studies.tuned_config(study, place)
-    stage = studies.evaluate_stage(study, tuned, target)
+    tuned: ModelConfig = steps.tuned(study, place)
+    stage = steps.evaluate_stage(study, tuned, target)
     return _there(lambda: evaluate(stage, studies.evaluation_place(out, place, target), space)) is not None
 
 

@@ -1,4 +1,4 @@
-"""What learned influence may spend and on what: closed forms of its features and learner, and how many rows get truth.
+"""What a learned score may spend and on what: closed forms of its features and learner, and how many rows get truth.
 
 An allowance is FLOPs by count (a cascade's budget), and is not exceeded: what was never counted is taken at its ceiling
 (`Scorer.ceiling`), rows of a kind that was counted at their count.
@@ -7,6 +7,7 @@ An allowance is FLOPs by count (a cascade's budget), and is not exceeded: what w
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,48 +19,52 @@ from paydirt.cost.methods import as_counted, selection_cost
 from paydirt.prediction import features as blocks
 from paydirt.prediction.learners import LEARNERS
 from paydirt.prediction.truth import Truth
-from paydirt.scoring.base import Job
+from paydirt.scoring.base import Job, Scorer
 
 if TYPE_CHECKING:
     from paydirt.prediction.passes import Outcome
-    from paydirt.scorers.gradient import Gradient
     from paydirt.scorers.learned import Learned
 
 RANDOM_SHARE = 0.25  # of what true influence may cost: the random points, which diagnostics are of
 LEAST = 20  # points to learn from
 FEATURE_SHARE = 0.4  # of an allowance, at most, for features
 PROXY_TOKENS = (512, 256, 128, 96, 64, 48, 32, 16)
+CHEAPER = "gradient: fewer warmup_epochs, a smaller warmup_fraction, one checkpoint; drop: less depth"
+TANGENTS = 4096  # numbers of the feature jvp, at most
 LEARNER_SHARE = 0.1  # of an allowance, at most, for the learner: a dearer one gives way to ridge
 
 
-def true_gradient(config: Learned) -> Gradient:
-    """Influence on subtasks where their means are all that is asked for, else on references."""
-    coarse = config.predict != "references" and config.aggregation == "subtasks"
-    return config.gradient.model_copy(update={"per": "subtask" if coarse else "reference"})
+def truth_of(config: Learned) -> Scorer:
+    """The truth; influence on subtasks where their means are all that is asked for, else on references."""
+    if "per" not in type(config.truth).model_fields:
+        return config.truth
+    coarse = config.predict != "references" and config.aggregation in ("own", "subtasks")
+    return config.truth.model_copy(update={"per": "subtask" if coarse else "reference"})
 
 
 def feature_prices(config: Learned, facts: Facts) -> dict[str, float]:
     """Closed form of every feature, by name."""
-    names = () if config.learner == "bert" else config.features
+    names = () if config.learner == "bert" else config.chosen
     return {name: blocks.feature_price(name, facts, config).flops for name in names}
 
 
 def feature_ceilings(config: Learned, facts: Facts) -> float:
     """FLOPs that a count of all features will not exceed."""
-    names = () if config.learner == "bert" else config.features
+    names = () if config.learner == "bert" else config.chosen
     return sum(blocks.feature_ceiling(name, facts, config) for name in names)
 
 
 def closed_form(cost: Mapping[str, Any]) -> float:
     """FLOPs of all that was done, from the account `cost` of a report."""
     features = sum(cost["features by closed form"].values())
-    return float(cost["gradients by closed form"] + features + cost["learner"])
+    return float(cost["truth by closed form"] + features + cost["learner"])
 
 
 def price(config: Learned, facts: Facts) -> Cost:
-    """See `Learned.price`: gradients by the pool's mean length."""
-    gradient, n = true_gradient(config), max(1.0, facts.pool.count)
-    fixed, variable = gradient.fixed_price(facts).parts, gradient.variable_price(facts, facts.pool).flops
+    """See `Learned.price`: truth by the pool's mean length."""
+    truth, n, alone = truth_of(config), max(1.0, facts.pool.count), replace(facts, tasks=1)
+    fixed = truth.fixed_price(alone).parts
+    variable = selection_cost(truth, alone).flops - sum(fixed.values())
     verified = config.verify if config.verify is not None else (1 / 3 if config.mode == "classify" else 0.0)
     share = min(1.0, config.points / n + verified * (1 - config.points / n))
     parts = {k: v / (facts.tasks if k == "warm-up" else 1) for k, v in fixed.items()}
@@ -77,6 +82,8 @@ def output_count(config: Learned, facts: Facts) -> int:
 def learner_flops(config: Learned, facts: Facts, points: float) -> float:
     """Of fitting and predicting, folds included: dense algebra by its closed form; trees are not counted."""
     width, outputs, n = 450, output_count(config, facts), facts.pool.count
+    if "jvp" in config.chosen:
+        width += min(TANGENTS, config.jvp_directions * facts.model.hidden)
     if config.learner == "bert":
         from paydirt.prediction.encoder import EPOCHS
 
@@ -88,9 +95,11 @@ def learner_flops(config: Learned, facts: Facts, points: float) -> float:
 
 def least_allowance(config: Learned, facts: Facts) -> float:
     """FLOPs that are sure to pay for the fewest points, whichever they are, and the cheapest learner; free features."""
-    cheapest = config.model_copy(update={"learner": "ridge"}) if config.learner in ("kernel", "mlp") else config
+    cheapest = (
+        config.model_copy(update={"learner": "ridge"}) if config.learner in ("kernel", "landmark", "mlp") else config
+    )
     points = min(LEAST, round(facts.pool.count))
-    return true_gradient(config).ceiling(facts.longest(points)) + learner_flops(cheapest, facts, points)
+    return truth_of(config).ceiling(facts.longest(points)) + learner_flops(cheapest, facts, points)
 
 
 def affordable_features(config: Learned, facts: Facts, allowance: float) -> Learned:
@@ -105,7 +114,7 @@ def affordable_features(config: Learned, facts: Facts, allowance: float) -> Lear
         return blocks.feature_ceiling(name, facts, config)
 
     kept = []
-    for name in config.features:
+    for name in config.chosen:
         if name == "proxy":
             lengths = [n for n in PROXY_TOKENS if n <= config.proxy_tokens] if config.proxy_tokens else PROXY_TOKENS
             for tokens in lengths:
@@ -119,7 +128,7 @@ def affordable_features(config: Learned, facts: Facts, allowance: float) -> Lear
         else:
             say(f"learned: the feature {name!r} would cost {cost:.3g} of {allowance:.3g} FLOPs, so it is left out")
     config = config.model_copy(update={"features": tuple(kept)})
-    if config.learner in ("kernel", "mlp"):
+    if config.learner in ("kernel", "landmark", "mlp"):
         cost = learner_flops(config, facts, expected_points(config, facts, allowance - (given - most)))
         if cost > LEARNER_SHARE * allowance or learner_flops(config, facts, LEAST) > spare - (given - most):
             say(
@@ -130,10 +139,11 @@ def affordable_features(config: Learned, facts: Facts, allowance: float) -> Lear
 
 
 def expected_points(config: Learned, facts: Facts, flops: float) -> int:
-    """Examples of mean length whose true influence so many FLOPs pay for."""
-    gradient, counted = true_gradient(config), as_counted(facts)
-    each = gradient.variable_price(counted, facts.pool).flops / max(1.0, facts.pool.count)
-    return int(np.clip((flops - gradient.fixed_price(counted).flops) / each, 0, facts.pool.count))
+    """Examples of mean length whose truth so many FLOPs pay for."""
+    truth, counted = truth_of(config), as_counted(facts)
+    fixed = truth.fixed_price(counted).flops
+    each = (selection_cost(truth, counted).flops - fixed) / max(1.0, facts.pool.count)
+    return int(np.clip((flops - fixed) / each, 0, facts.pool.count) if each else facts.pool.count)
 
 
 class Purse:
@@ -143,7 +153,8 @@ class Purse:
         self.config, self.job, self.truth, self.allowance = config, job, truth, allowance
         if allowance is None and config.points > usable:
             raise ValueError(
-                f"learned: {config.points} points of {usable} examples that can train; lower points, or use gradient"
+                f"learned: {config.points} points of {usable} examples that can train; lower points, or use "
+                f"{config.truth.name}"
             )
 
     @property
@@ -154,10 +165,10 @@ class Purse:
 
     @property
     def fixed(self) -> float:
-        """Ceiling of the warm-up and the references that are still to pay; a proxy has paid for the same warm-up."""
+        """Ceiling of what is paid once (warm-up, references) while it is still to pay; a proxy has paid the warm-up."""
         if len(self.truth):
             return 0.0
-        return self.truth.gradient.fixed_ceiling(self.job.facts, warmup="proxy" not in self.config.features)
+        return self.truth.method.fixed_ceiling(self.job.facts, warmup="proxy" not in self.config.chosen)
 
     def _affordable(self, ranked: np.ndarray, flops: float) -> np.ndarray:
         """The longest prefix that `flops` pay for, the learner that all points ask for being kept ready."""
@@ -179,7 +190,7 @@ class Purse:
             raise ValueError(
                 f"a selection budget of {self.allowance:.3g} FLOPs leaves {len(chosen)} points to learn from: features "
                 f"took {self.job.meter.flops:.3g}, warm-up and references may take {self.fixed:.3g}; give at least "
-                f"{least}, or a cheaper gradient (fewer warmup_epochs, a smaller warmup_fraction, one checkpoint)"
+                f"{least}, or a cheaper truth ({CHEAPER})"
             )
         return chosen
 
@@ -206,6 +217,5 @@ def require(allowance: float, least: float, what: str) -> None:
     if allowance < least:
         raise ValueError(
             f"{what}: a budget of {allowance:.3g} selection FLOPs cannot be kept to; give at least {at_least(least)}, "
-            "keep less of what each stage sees, or take cheaper gradients (fewer warmup_epochs, a smaller "
-            "warmup_fraction, one checkpoint)"
+            f"keep less of what each stage sees, or take a cheaper truth ({CHEAPER})"
         )

@@ -2,8 +2,9 @@
 
 `words` (TF-IDF of prompts and of answers, reduced to their main directions), `length`, `source` and `bm25` use no
 accelerator; `embed` and `rds` give the vectors that those scorers compare, `loss` the selector's loss on the answer: a
-pass over the pool each. `proxy` is influence itself from a few tokens of every example, or from the last layers. All but
-`words`, `source` also have a score of their own, which a predictor has to beat.
+pass over the pool each. `proxy` is influence itself from a few tokens of every example, or from the last layers. `jvp` is
+how the state after the first blocks moves with the weights, what influence distillation predicts from. All but `words`,
+`source` and `jvp` also have a score of their own, which a predictor has to beat.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from paydirt.columns import PoolColumn, PoolRef
+from paydirt.columns.tangents import Tangents
 from paydirt.columns.words import Words
 from paydirt.core.registry import did_you_mean
 from paydirt.core.types import Cost
 from paydirt.cost.facts import Facts
 from paydirt.cost.forms import forward_flops
 from paydirt.cost.methods import SAFETY, as_counted, selection_cost
+from paydirt.models.load import model_identity
 from paydirt.scoring.base import SCORERS, Job, Scorer
 from paydirt.selection.scores import reduced
 
@@ -40,6 +43,10 @@ class Settings(Protocol):
     def rds(self) -> Scorer: ...
     @property
     def proxy(self) -> Gradient: ...
+    @property
+    def jvp_blocks(self) -> int: ...
+    @property
+    def jvp_directions(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,11 @@ def feature_price(name: str, facts: Facts, config: Settings) -> Cost:
     if name == "loss":
         pool = facts.pool
         return Cost(forward_flops(facts.model, pool.total, pool.mean, facts.convention), round(pool.total))
+    if name == "jvp":  # a product's derivative is two products beside the product
+        pool, shallow = facts.pool, replace(facts.model, language_head=False)
+        shallow = replace(shallow, layers=min(config.jvp_blocks, shallow.layers))
+        forward = forward_flops(shallow, pool.total, pool.mean, facts.convention)
+        return Cost(3 * config.jvp_directions * forward, round(pool.total))
     return Cost()
 
 
@@ -79,7 +91,7 @@ def feature_ceiling(name: str, facts: Facts, config: Settings) -> float:
     if name in ("embed", "rds"):
         return (config.embed if name == "embed" else config.rds).ceiling(facts)
     cost = SAFETY * feature_price(name, as_counted(facts), config).flops
-    return cost * facts.pool.packed(LOSS_TOKENS) if name == "loss" else cost
+    return cost * facts.pool.packed(LOSS_TOKENS) if name in ("loss", "jvp") else cost
 
 
 def _length(job: Job, config: Settings) -> Feature:
@@ -153,6 +165,20 @@ def _words(job: Job, config: Settings) -> Feature:
     return Feature(lambda start, stop: _stored(column, job, start, stop).astype(np.float64))
 
 
+def _jvp(job: Job, config: Settings) -> Feature:
+    spec = Tangents(
+        tokens=job.tokens_ref,
+        model=job.selector,
+        identity=model_identity(job.selector),
+        blocks=config.jvp_blocks,
+        directions=config.jvp_directions,
+        pad_id=job.encoder.pad_id,
+        token_budget=LOSS_TOKENS,
+    )
+    column = job.filled(job.column(spec))
+    return Feature(lambda start, stop: _stored(column, job, start, stop).astype(np.float64))
+
+
 def _stored(column: PoolColumn, job: Job, start: int, stop: int) -> np.ndarray:
     """Vectors of the job's rows [start, stop)."""
     return column.read(job.rows(start, stop)).array("vectors")
@@ -167,4 +193,5 @@ FEATURES: dict[str, Callable[[Job, Settings], Feature]] = {
     "rds": lambda job, config: _vectors(config.rds, job),
     "loss": _loss,
     "proxy": _proxy,
+    "jvp": _jvp,
 }

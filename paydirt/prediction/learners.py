@@ -7,6 +7,7 @@ weighted by their probabilities, so that both can be ranked, mixed with true val
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -86,6 +87,8 @@ class Learner:
     """
 
     name: ClassVar[str] = ""
+    keeps_proportions: ClassVar[bool] = False
+    """Whether a block of features is scaled as a whole, instead of each column by itself."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -140,6 +143,22 @@ class Kernel(Ridge):
         return 3 * 10 * searched**3 + fits * fit + 2.0 * predicted * points * (width + outputs)
 
 
+class Landmark(Kernel):
+    """Influence distillation's: Gaussian kernel ridge with the bandwidth of the median; levels by logistic regression."""
+
+    name = "landmark"
+    keeps_proportions = True
+
+    def regressor(self, seed: int) -> Any:
+        from paydirt.prediction.kernel import MedianRidge
+
+        return MedianRidge()
+
+    def flops(self, points: float, width: int, outputs: int, fits: int, predicted: float) -> float:
+        fit = 2 * points**2 * (width + outputs) + points**3 / 3
+        return fits * fit + 2.0 * predicted * points * (width + outputs)
+
+
 class Boosting(Learner):
     """Boosted trees, whose work is not counted."""
 
@@ -190,7 +209,7 @@ def fit_values(
     `widths` cut the columns into blocks that weigh the same, however many columns they have.
     """
     estimator = LEARNERS.get(learner)().regressor(seed)
-    fitted = _scaled(features, widths)
+    fitted = _scaled(features, widths, learner)
     fitted.estimator = estimator.fit(fitted.inside(features), np.asarray(values, dtype=np.float64))
     return fitted
 
@@ -201,7 +220,7 @@ def refit_values(
     """The same learner on other points, with the settings that were found before where finding them is dear."""
     if not hasattr(fitted.estimator, "refitted"):
         return fit_values(learner, features, values, seed, widths)
-    again = _scaled(features, widths)
+    again = _scaled(features, widths, learner)
     again.estimator = fitted.estimator.refitted(again.inside(features), np.asarray(values, dtype=np.float64))
     return again
 
@@ -215,14 +234,21 @@ def fit_levels(
     """
     classifier = LEARNERS.get(learner)().classifier(seed)
     levels = levels_of(scores)
-    fitted = _scaled(features, widths)
+    fitted = _scaled(features, widths, learner)
     fitted.estimator = classifier.fit(fitted.inside(features), levels)
     return Levels(fitted, np.stack([values[levels == level].mean(axis=0) for level in range(3)]))
 
 
-def _scaled(features: Array, widths: Sequence[int] | None) -> Scaled:
-    """Standardised columns; each block of `widths` then has the same share of the variance, columns' mean still 1."""
+def _scaled(features: Array, widths: Sequence[int] | None, learner: str) -> Scaled:
+    """Standardised columns; each block of `widths` then has the same share of the variance, columns' mean still 1.
+
+    For a learner that keeps proportions a block has one scale, so of a single block nothing changes but its unit.
+    """
     mean, scale = features.mean(axis=0), features.std(axis=0)
+    if LEARNERS.get(learner).keeps_proportions:
+        edges = np.cumsum([0, *(widths or [features.shape[1]])])
+        for start, stop in itertools.pairwise(edges):
+            scale[start:stop] = np.sqrt((scale[start:stop] ** 2).mean())
     if widths:
         block = np.repeat(np.asarray(widths, dtype=np.float64), widths)
         scale = scale * np.sqrt(block * len(widths) / len(block))

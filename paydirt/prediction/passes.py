@@ -1,4 +1,4 @@
-"""How influence is learnt: choose points, compute their truth, fit, diagnose, verify.
+"""How a score is learnt: choose points, compute their truth, fit, diagnose, verify.
 
 `allowance` is what may be spent (see `prediction.budget`); without it the config's own numbers hold.
 """
@@ -23,7 +23,7 @@ from paydirt.prediction.budget import (
     learner_flops,
     least_allowance,
     require,
-    true_gradient,
+    truth_of,
 )
 from paydirt.prediction.truth import Truth
 from paydirt.scoring.base import Job
@@ -32,6 +32,8 @@ from paydirt.selection.scores import apply_statistic, by_subtask, reduced
 
 if TYPE_CHECKING:
     from paydirt.scorers.learned import Learned
+
+GOES = 3  # of verification: what a ceiling held back is spent after the count
 
 
 @dataclass
@@ -68,7 +70,7 @@ class Inputs:
         self.widths: list[int] = []
         self.blocks: dict[str, blocks.Feature] = {}
         if config.learner != "bert":
-            self.blocks = {name: blocks.open_feature(name, job, config) for name in config.features}
+            self.blocks = {name: blocks.open_feature(name, job, config) for name in config.chosen}
 
     def rows(self, start: int, stop: int) -> Any:
         if self.config.learner == "bert":
@@ -106,7 +108,7 @@ class Inputs:
 
 
 def as_predicted(config: Learned, truth: Truth, values: np.ndarray) -> np.ndarray:
-    """True influence [n, C of truth] in the columns that are predicted."""
+    """Truth [n, C of truth] in the columns that are predicted."""
     if config.predict == "references":
         return values
     if config.predict == "score":
@@ -130,7 +132,7 @@ def learn(config: Learned, job: Job, allowance: float | None = None) -> Outcome:
         require(allowance, least_allowance(config, job.facts), "learned")
         config = affordable_features(config, job.facts, allowance)
     inputs = Inputs(config, job)
-    truth = Truth(job, true_gradient(config))
+    truth = Truth(job, truth_of(config))
     outcome = Outcome(config, job, inputs, truth)
     usable = usable_by_id(job)
     order = usable[np.random.default_rng(config.points_seed).permutation(len(usable))]
@@ -147,16 +149,18 @@ def learn(config: Learned, job: Job, allowance: float | None = None) -> Outcome:
             outcome.predictor = fit(config, outcome, like=outcome.predictor)
     outcome.report = diagnose(config, outcome, np.sort(random))
     refuse(config, costs, outcome.report)
-    chosen = purse.last(rank(config, outcome, order, "high"), outcome)
-    if len(chosen):
+    for _ in range(1 if allowance is None else GOES):
+        chosen = purse.last(rank(config, outcome, order, "high"), outcome)
+        if not len(chosen):
+            break
         truth.of(chosen)
         if config.mode == "regress":
             outcome.predictor = fit(config, outcome, like=outcome.predictor)
     flops = learner_flops(config, job.facts, len(truth))
     job.meter.add(flops)
     outcome.report["cost"] = {
-        "true influence computed": len(truth),
-        "gradients by closed form": truth.predicted,
+        "truth computed": len(truth),
+        "truth by closed form": truth.predicted,
         "features by closed form": costs,
         "learner": flops,
         "counted": job.meter.flops,
@@ -236,8 +240,8 @@ def diagnose(config: Learned, outcome: Outcome, held: np.ndarray) -> dict[str, A
         "predictor": found,
         "features_alone": {name: checks.spearman(true, scores) for name, scores in alone.items()},
         "points": len(outcome.truth),
-        "features": list(config.features) if config.learner != "bert" else [],
-        "proxy_tokens": config.proxy.max_tokens if "proxy" in config.features else None,
+        "features": list(config.chosen) if config.learner != "bert" else [],
+        "proxy_tokens": config.proxy.max_tokens if "proxy" in config.chosen else None,
         "held_out_points": len(held),
         "aggregation": config.aggregation,
     }
@@ -251,7 +255,7 @@ def refuse(config: Learned, costs: dict[str, float], report: dict[str, Any]) -> 
     if better:
         return
     text = (
-        f"learned: the predictor does not beat its cheapest feature: rank correlation with true influence "
+        f"learned: the predictor does not beat its cheapest feature: rank correlation with the truth "
         f"{report['predictor']['spearman']:.3f} on {report['held_out_points']} held-out points, {rival} alone {height:.3f}. "
         f"Give more points (now {report['points']}) or other features, or select by {rival}"
     )

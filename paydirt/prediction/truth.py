@@ -1,119 +1,96 @@
-"""True influence of some rows of a pool, computed when asked for and never twice; and what it has cost.
+"""A dear score of some rows of a pool, computed when asked for and never twice; and what it has cost.
 
-The gradients of a part are a shared artifact (see `gradient_passes`), so a killed run finds what it had computed, and a
-second target finds the pool side of equal parts. How many rows a budget buys is told from lengths alone, by the closed
-form of matrix products; once some rows are computed, by their count over it.
+The truth is any scorer: influence, loss drop, a consensus. What it computes for a part are rows of shared columns (see
+`Job.part`), so a killed run finds what it had computed, and a second target finds the pool side of equal parts. How many
+rows a budget buys is told by the scorer's own cost model: from lengths alone by its ceiling, and once some rows are
+computed by what it then knows of the others (`Scorer.row_charges`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from paydirt.cost.facts import Lengths
-from paydirt.cost.methods import SAFETY, as_counted
-from paydirt.scoring.base import Job
-
-if TYPE_CHECKING:
-    from paydirt.scorers.gradient import Gradient
-
-MARGIN = 1.1  # over what was counted so far: later rows are of other lengths
+from paydirt.cost.methods import selection_cost
+from paydirt.scoring.base import Job, Scorer
 
 
 class Truth:
-    """Influence [C] of rows of `job.pool` by `gradient`. `predicted` is the closed form of all that was computed."""
+    """Values [C] of rows of `job.pool` by `method`. `predicted` is the closed form of all that was computed."""
 
-    def __init__(self, job: Job, gradient: Gradient) -> None:
-        self.job, self.gradient = job, gradient
-        self.columns = gradient.columns(job.target)
-        self._values: dict[int, np.ndarray] = {}
+    def __init__(self, job: Job, method: Scorer) -> None:
+        self.job, self.method = job, method
+        self.columns = method.columns(job.target)
+        self._raw: dict[int, np.ndarray] = {}
+        self._among: dict[int, np.ndarray] = {}
         self._calls = 0
-        self._variable = 0.0  # closed form of matrix products for the rows that were computed
-        self._before = self._pool_side
+        self._again = 0.0  # work of a call that belongs to no row: it comes with every call
         self.predicted = 0.0
-        self.fixed = gradient.fixed_price(job.facts).flops
+        self.fixed = method.fixed_price(job.facts).flops
 
     def __len__(self) -> int:
-        return len(self._values)
+        return len(self._raw)
 
     @property
     def rows(self) -> np.ndarray:
-        """Rows whose influence is known, ascending."""
-        return np.asarray(sorted(self._values), dtype=np.int64)
-
-    @property
-    def _pool_side(self) -> float:
-        """FLOPs counted but for warm-up and references, which are charged as artifacts of their own."""
-        meter = self.job.meter
-        return meter.flops - sum(v for k, v in meter.charges.items() if k.split("/")[0] in ("tuned", "references"))
-
-    @property
-    def factor(self) -> float:
-        """What to expect of the next rows' count over their closed form; the ceiling until some are counted."""
-        return MARGIN * (self._pool_side - self._before) / self._variable if self._variable else SAFETY
+        """Rows whose values are known, ascending."""
+        return np.asarray(sorted(self._raw), dtype=np.int64)
 
     def known(self, rows: np.ndarray) -> np.ndarray:
-        """Influence [n, C] of rows that are known."""
-        return np.array([self._values[int(row)] for row in rows]).reshape(len(rows), len(self.columns))
+        """Values [n, C] of rows that are known; where values are ranks, among all that are known."""
+        if len(self._among) < len(self._raw):
+            order = self.rows
+            self._among = dict(zip(order.tolist(), self.method.among(np.stack([self._raw[int(r)] for r in order]))))
+        return np.array([self._among[int(row)] for row in rows]).reshape(len(rows), len(self.columns))
 
-    def expected(self, lengths: Lengths) -> float:
-        """FLOPs that computing more rows will be counted at, at most; warm-up and references apart."""
-        return self.factor * self.gradient.variable_price(as_counted(self.job.facts), lengths).flops
+    def expected(self, rows: np.ndarray) -> float:
+        """FLOPs that computing `rows` more will be counted at, at most; what is paid once apart."""
+        if not len(rows):
+            return 0.0
+        if (charges := self._charges(rows)) is not None:
+            return float(charges.sum())
+        part = self.job.facts.part(rows)
+        return max(0.0, self.method.ceiling(part) - self.method.fixed_ceiling(part)) + self._again
 
     def affordable(
         self, ranked: np.ndarray, flops: float, more: Callable[[int], float] = lambda rows: 0.0
     ) -> np.ndarray:
         """The longest prefix of unknown rows that `flops` pay for; `more` FLOPs come with so many of them."""
-        if (known := self._row_costs(ranked)) is not None:
-            total = np.concatenate([[0], np.cumsum(known)])
-            return ranked[: longest_prefix(total, flops, lambda some: some.total + more(int(some.count)))]
-        most = self.gradient.max_tokens
-        lengths = self.job.facts.pool.at(ranked).capped(most).each
-        assert lengths is not None
-        total = np.concatenate([[0], np.cumsum(lengths)])
-        return ranked[: longest_prefix(total, flops, lambda some: self.expected(some) + more(int(some.count)))]
+        if (charges := self._charges(ranked)) is not None:
+            total = np.concatenate([[0.0], np.cumsum(charges)])
+            return ranked[: longest_prefix(len(ranked), flops, lambda n: float(total[n]) + more(n))]
+        return ranked[: longest_prefix(len(ranked), flops, lambda n: self.expected(ranked[:n]) + more(n))]
 
-    def _row_costs(self, rows: np.ndarray) -> np.ndarray | None:
-        """What each of `rows` will be charged, matching included; None before the first are computed."""
-        from paydirt.columns.gradients import known_costs
-        from paydirt.scoring import gradient_passes as passes
-
-        if not self._values or not self.gradient.store:
-            return None
-        root, gradient = self.job.rows()[rows], self.gradient
-        each = np.zeros(len(rows))
-        for step in passes.checkpoints(gradient, self.job):
-            found = known_costs(self.job.column(passes.features_of(gradient, self.job, step, gradient.direction)), root)
-            if found is None:
-                return None
-            each += found + 2.0 * gradient.k * len(self.columns)
-        return each
+    def _charges(self, rows: np.ndarray) -> np.ndarray | None:
+        """What each of `rows` will be charged [n]; None before the first are computed, or where nobody knows."""
+        charges = self.method.row_charges(self.job, rows) if self._raw else None
+        return None if charges is None else np.sum([np.zeros(len(rows)), *charges.values()], axis=0)
 
     def of(self, rows: np.ndarray) -> np.ndarray:
-        """Influence [n, C] of `rows`, computed where it is not known."""
-        new = np.sort([int(row) for row in rows if int(row) not in self._values]).astype(np.int64)
+        """Values [n, C] of `rows`, computed where they are not known."""
+        new = np.sort([int(row) for row in rows if int(row) not in self._raw]).astype(np.int64)
         if len(new):
-            facts, lengths = self.job.facts, self.job.facts.pool.at(new)
-            first = 0.0 if self._values else self.fixed
             out = self.job.scratch / f"truth-{self._calls}"
             out.mkdir(exist_ok=True)
             part = self.job.part(new, out)
-            self._values.update(zip(new.tolist(), self.gradient.values(part)))
+            values = self.method.raw_values(part)
+            own = part.meter.own_flops
+            self._again = min(self._again, own) if self._calls else own
+            paid = self.fixed if self._raw else 0.0
+            self._raw.update(zip(new.tolist(), values))
             self._calls += 1
-            self.predicted += first + self.gradient.variable_price(facts, lengths).flops
-            self._variable += self.gradient.variable_price(as_counted(facts), lengths).flops
+            self.predicted += selection_cost(self.method, self.job.facts.part(new)).flops - paid
             self.job.meter.absorb(part.meter)
         return self.known(rows)
 
 
-def longest_prefix(total: np.ndarray, flops: float, price: Callable[[Lengths], float]) -> int:
-    """The largest n whose price is at most `flops`; `total` [n + 1] are the tokens of every prefix."""
-    low, high = 0, len(total) - 1
+def longest_prefix(most: int, flops: float, price: Callable[[int], float]) -> int:
+    """The largest n up to `most` whose price is at most `flops`."""
+    low, high = 0, most
     while low < high:
         middle = (low + high + 1) // 2
-        if price(Lengths(middle, float(total[middle]))) <= flops:
+        if price(middle) <= flops:
             low = middle
         else:
             high = middle - 1

@@ -1,13 +1,14 @@
 """Cascade: cheap methods decide what dear ones look at, under one budget of selection FLOPs.
 
-Every stage scores what the stage before it kept, and keeps its best share. The last stages are usually `learned` and
-`gradient`: true influence of random points, a predictor, then true influence of what it expects most of, round by round,
-until the budget is spent; everything else keeps its prediction (see `prediction.passes`). Shares that the recipe leaves open
-are chosen by what the stages will cost at most. What was dropped ranks below what was kept, stage by stage.
+Every stage scores what the stage before it kept, and keeps its best share. The last stages are usually `learned` and the
+truth that it predicts (`gradient`, `drop`): true scores of random points, a predictor, then true scores of what it expects
+most of, round by round, until the budget is spent; everything else keeps its prediction (see `prediction.passes`). Shares
+that the recipe leaves open are chosen by what the stages will cost at most. What was dropped ranks below what
+was kept, stage by stage.
 
 `budget` is in FLOPs; without it, `share` of what gradients by the settings in `full` would cost over the whole pool by
 closed form. It is spent by count and never exceeded: a stage is held to its ceiling (`Scorer.ceiling`) until it has been
-counted, rows of gradients to the count of those before them. A budget that cannot be kept to is refused before anything
+counted, rows of the truth to what those before them tell. A budget that cannot be kept to is refused before anything
 runs, with the least that can. What was spent is what a study charges.
 `cascade.json` beside the scores tells what each stage saw, kept and cost.
 """
@@ -26,7 +27,7 @@ from paydirt.core.progress import say
 from paydirt.core.types import Cost
 from paydirt.cost.facts import Facts
 from paydirt.cost.methods import selection_cost
-from paydirt.prediction.budget import LEAST, closed_form, feature_ceilings, least_allowance, require
+from paydirt.prediction.budget import CHEAPER, LEAST, closed_form, feature_ceilings, least_allowance, require
 from paydirt.prediction.passes import learn
 from paydirt.prediction.truth import Truth
 from paydirt.scorers.gradient import Gradient
@@ -61,7 +62,7 @@ StageField = Annotated[Stage, BeforeValidator(make_stage)]
 def default_stages() -> list[Stage]:
     """A predictor from cheap features, and gradients at the last checkpoint of a short warm-up."""
     cheap = Gradient(warmup_epochs=1, checkpoints=1)
-    return [Stage(method=Learned(rounds=4, gradient=cheap)), Stage(method=cheap)]
+    return [Stage(method=Learned(rounds=4, truth=cheap)), Stage(method=cheap)]
 
 
 class Cascade(Scorer):
@@ -89,8 +90,10 @@ class Cascade(Scorer):
         names = [stage.method.name for stage in stages]
         if "cascade" in names:
             raise ValueError("a cascade cannot be a stage of a cascade; list its stages instead")
-        if "learned" in names[:-2] or ("learned" in names[:-1] and names[-1] != "gradient"):
-            raise ValueError("the stage 'learned' is the last one, or followed by 'gradient' alone, which it predicts")
+        if "learned" in names[:-2]:
+            raise ValueError("the stage 'learned' is the last one, or followed by the truth alone, which it predicts")
+        if isinstance(before := stages[-2].method, Learned):
+            before.predicting(stages[-1].method)
         return stages
 
     def allowance(self, facts: Facts) -> float:
@@ -98,17 +101,22 @@ class Cascade(Scorer):
         return self.budget if self.budget is not None else self.share * selection_cost(self.full, facts).flops
 
     @property
+    def buys(self) -> bool:
+        """Whether the last method scores as much as is paid for: gradients always, others where the share before is open."""
+        return isinstance(self.final, Gradient) or (bool(self.filters) and self.filters[-1].keep is None)
+
+    @property
     def filters(self) -> list[Stage]:
-        """Stages before the last method; `learned` and a `gradient` after it are one."""
+        """Stages before the last method; `learned` and the truth after it are one."""
         return self.stages[:-2] if self.stages[-2].method.name == "learned" else self.stages[:-1]
 
     @property
     def final(self) -> Scorer:
-        """What scores the survivors: `learned` with the last stage's gradients, or the last stage."""
+        """What scores the survivors: `learned` with the last stage as its truth, or the last stage."""
         last = self.stages[-1].method
         before = self.stages[-2].method
         if isinstance(before, Learned):
-            return before.model_copy(update={"gradient": last})
+            return before.predicting(last)
         return last
 
     def price(self, facts: Facts) -> Cost:
@@ -131,9 +139,7 @@ class Cascade(Scorer):
         final = self.final
         if isinstance(final, Learned):
             return least_allowance(final, worst)
-        if isinstance(final, Gradient):
-            return final.ceiling(worst.longest(1))
-        return final.ceiling(worst)
+        return final.ceiling(worst.longest(1) if self.buys else worst)
 
     def _smallest(self, rows: int) -> int:
         """What a stage whose share is open keeps at least: as much as what follows can work with."""
@@ -163,7 +169,7 @@ class Cascade(Scorer):
         final = self.final
         if isinstance(final, Learned):
             scores, line = self._learn(final, job, rows, left())
-        elif isinstance(final, Gradient):
+        elif self.buys:
             ranked, rest, scores, line = self._verify(final, job, ranked, left())
             dropped.append((rest, -np.arange(len(rest), dtype=np.float64)))
             rows = ranked
@@ -208,20 +214,18 @@ class Cascade(Scorer):
         """How many of the best to keep, so that the next stage takes at most half of what is left where others follow,
         and these can be paid for.
 
-        Only gradients, learnt or not, cost more than that by nature; they take what they can pay for.
+        The last method takes what it can pay for.
         """
         final, lengths = self.final, ranked.pool.each
         assert lengths is not None
         last = following == len(self.filters)
-        if last and isinstance(final, Gradient):
+        if last and self.buys:
             return len(lengths)
 
         def fits(size: int) -> bool:
             facts = ranked.part(np.arange(size))
             if last and isinstance(final, Learned):
                 return feature_ceilings(final, facts) <= COMMON * left and self.least(facts, size, following) <= left
-            if last:
-                return final.ceiling(facts) <= left
             first = self.filters[following].method.ceiling(facts)
             return first <= COMMON * left and self.least(facts, size, following) <= left
 
@@ -232,7 +236,7 @@ class Cascade(Scorer):
         return low
 
     def _learn(self, final: Learned, job: Job, rows: np.ndarray, left: float) -> tuple[np.ndarray, dict[str, Any]]:
-        """Scores [n] of ascending rows: true or predicted influence, for at most `left` FLOPs."""
+        """Scores [n] of ascending rows, true or predicted, for at most `left` FLOPs."""
         part = job.part(rows, job.out)
         outcome = learn(final, part, left)
         job.meter.absorb(part.meter)
@@ -240,16 +244,16 @@ class Cascade(Scorer):
         return outcome.scores(), _line(final.name, len(rows), len(outcome.truth), closed_form(cost), cost["counted"])
 
     def _verify(
-        self, final: Gradient, job: Job, ranked: np.ndarray, left: float
+        self, final: Scorer, job: Job, ranked: np.ndarray, left: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """True influence of as many of `ranked` as can be paid for: their rows, the other rows, scores [n].
+        """True scores of as many of `ranked` as can be paid for: their rows, the other rows, scores [n].
 
-        In three goes: what the earlier ones were counted at decides how far the later may go.
+        In a few goes: what the earlier ones were counted at decides how far the later may go.
         """
         part = self._part(job, np.arange(len(job.pool)), "last")
         truth = Truth(part, final)
         done = 0
-        for share in (0.25, 0.6, 1.0):
+        for share in (0.25, 0.6, 1.0, 1.0, 1.0):
             spare = left - part.meter.flops - (0.0 if done else final.fixed_ceiling(part.facts))
             chosen = truth.affordable(ranked[done:], share * spare)
             if not done and not len(chosen):
@@ -259,8 +263,7 @@ class Cascade(Scorer):
             if not done:
                 raise ValueError(
                     f"cascade: {left:.3g} FLOPs are left for {final.name}, whose warm-up and references may cost "
-                    f"{final.fixed_ceiling(part.facts):.3g}; raise the budget, or use fewer warmup_epochs or a smaller "
-                    "warmup_fraction"
+                    f"{final.fixed_ceiling(part.facts):.3g}; raise the budget, or take it cheaper ({CHEAPER})"
                 )
         job.meter.absorb(part.meter)
         scores = reduced(truth.known(ranked[:done]), truth.columns, final.reduction)

@@ -20,7 +20,8 @@ from paydirt.core.types import Cost
 from paydirt.cost.facts import Facts
 from paydirt.cost.methods import selection_cost
 from paydirt.scorers.drop import Drop
-from paydirt.scoring.base import Job, Method, Scorer, is_stochastic
+from paydirt.scoring.base import OWN, Job, Method, Scorer
+from paydirt.scoring.inputs import is_stochastic
 from paydirt.selection.scores import reduced
 
 
@@ -54,15 +55,30 @@ class Consensus(Scorer):
     def ceiling(self, facts: Facts) -> float:
         return len(self.seeds) * self.method.ceiling(facts)
 
+    def row_charges(self, job: Job, rows: np.ndarray) -> dict[str, np.ndarray] | None:
+        """The method's for every seed; columns that seeds share count once."""
+        charges: dict[str, np.ndarray] = {}
+        for seed in self.seeds:
+            found = varied(self.method, seed).row_charges(job, rows)
+            if found is None:
+                return None
+            own = charges.get(OWN, np.zeros(len(rows))) + found.get(OWN, 0.0)
+            charges |= {**found, OWN: own}
+        return charges
+
     def prepare(self, job: Job) -> np.ndarray:
         """Mean rank [N] of the job's rows, as a share."""
+        return self.among(self.raw_values(job))[:, 0]
+
+    def raw_values(self, job: Job) -> np.ndarray:
+        """One score by each seed [N, S]."""
+        return np.stack([self._scores(job, seed) for seed in self.seeds], axis=1)
+
+    def among(self, raw: np.ndarray) -> np.ndarray:
+        """Mean rank [N, 1] among these rows."""
         from scipy.stats import rankdata
 
-        total = np.zeros(len(job.pool))
-        for seed in self.seeds:
-            scores = self._scores(job, seed)
-            total += rankdata(scores) / len(scores)
-        return np.asarray(total / len(self.seeds))
+        return np.asarray(rankdata(raw, axis=0).mean(axis=1, keepdims=True) / len(raw))
 
     def score_rows(self, job: Job, state: np.ndarray, start: int, stop: int) -> np.ndarray:
         return state[start:stop]

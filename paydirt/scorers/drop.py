@@ -27,7 +27,7 @@ from paydirt.cost.forms import forward_flops, lora_flops
 from paydirt.cost.methods import SAFETY, as_counted, selection_cost
 from paydirt.models.load import LoraSpec, ModelConfig
 from paydirt.scoring.base import Job, Scorer
-from paydirt.scoring.losses import PoolLosses, pool_losses, tuned_on_references
+from paydirt.scoring.losses import PoolLosses, loss_charges, pool_losses, tuned_on_references
 from paydirt.training.calibration import PASS, Grid, calibrated, calibration_flops
 from paydirt.training.config import TrainConfig, predict_training_cost
 
@@ -119,9 +119,24 @@ class Drop(Scorer):
         shown = facts.references.padded(self.tune_batch_size)
         return SAFETY * (reading + shown * tuning + max(shown, facts.root.padded(PASS)) * calibration)
 
+    def row_charges(self, job: Job, rows: np.ndarray) -> dict[str, np.ndarray] | None:
+        """Losses at both ends, as the rows that were read tell."""
+        depth, rate = self._calibrated(job) if self.calibrate else (self.depth, self.rate)
+        charges: dict[str, np.ndarray] = {}
+        for epochs in self._ends(depth):
+            found = loss_charges(job, self._after(job, epochs, rate), self.tokens, self.token_budget, rows)
+            if found is None:
+                return None
+            charges |= found
+        return charges
+
+    def _ends(self, depth: int) -> tuple[int, int]:
+        """Epochs of tuning before and after."""
+        return (0 if self.first_end == "base" else 1), depth
+
     def _epochs(self, depth: int) -> set[int]:
         """Of the trainings that a score takes."""
-        return ({1} if self.first_end == "first" else set()) | ({depth} if depth else set())
+        return {epochs for epochs in self._ends(depth) if epochs}
 
     def _tuning(self, facts: Facts, epochs: int) -> float:
         shown = facts.references
@@ -136,7 +151,7 @@ class Drop(Scorer):
             model = self._after(job, epochs, rate)
             return pool_losses(job, model, self.tokens, self.token_budget)
 
-        ends = Ends(losses(0 if self.first_end == "base" else 1), losses(depth))
+        ends = Ends(*(losses(epochs) for epochs in self._ends(depth)))
         job.remarks["drop"] = {"depth": depth, "rate": rate, **job.remarks.get("drop", {}), **self._unmoved(job, ends)}
         return ends
 

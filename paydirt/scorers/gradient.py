@@ -29,7 +29,7 @@ from paydirt.cost.facts import Facts, Lengths
 from paydirt.cost.forms import forward_flops, training_flops
 from paydirt.cost.methods import SAFETY, as_counted
 from paydirt.models.load import LoraSpec
-from paydirt.scoring.base import Job, Scorer
+from paydirt.scoring.base import OWN, Job, Scorer
 from paydirt.selection.scores import Column, Reduction
 from paydirt.training.config import MOST_EPOCHS, TrainConfig, predict_training_cost
 
@@ -147,6 +147,23 @@ class Gradient(Scorer):
         parts = self.fixed_price(as_counted(facts)).parts
         training = parts.pop("warm-up", 0.0) * facts.root.padded(self.warmup().micro_batch_size or 1)
         return SAFETY * (sum(parts.values()) + (training if warmup else 0.0))
+
+    def row_charges(self, job: Job, rows: np.ndarray) -> dict[str, np.ndarray] | None:
+        """Features at every checkpoint by the counts that their columns were begun with, and matching."""
+        from paydirt.columns.gradients import known_costs
+        from paydirt.scoring import gradient_passes as passes
+
+        if not self.store:
+            return None
+        steps = list(passes.checkpoints(self, job))
+        charges = {OWN: np.full(len(rows), 2.0 * len(steps) * self.k * len(self.columns(job.target)))}
+        for step in steps:
+            column = job.column(passes.features_of(self, job, step, self.direction))
+            found = known_costs(column, job.rows()[rows])
+            if found is None:
+                return None
+            charges[column.place] = found
+        return charges
 
     def _upper(self, whole: Architecture) -> Architecture:
         return replace(whole, layers=min(self.layers or whole.layers, whole.layers))

@@ -8,7 +8,7 @@ shards, resume, progress, the ledger and the registry; a new file in this packag
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +20,6 @@ import pyarrow.parquet as pq
 from pydantic import BeforeValidator, SerializeAsAny
 
 from paydirt.columns import PoolColumn, Spec, TokensRef
-from paydirt.core.artifacts import fingerprint
-from paydirt.core.config import Config
 from paydirt.core.named import Named, make
 from paydirt.core.progress import track
 from paydirt.core.registry import Registry
@@ -39,6 +37,8 @@ from paydirt.models.load import ModelConfig, architecture_of, load_tokenizer
 from paydirt.selection.scores import ROWS, Column, Reduction, shard_path, write_columns, write_shard
 
 SHARD_ROWS = 4096
+NONE = np.zeros(0, dtype=np.int64)  # rows of an empty part
+OWN = "own"  # place of FLOPs that no artifact or column is charged with
 # Libraries whose numbers enter what a model computes: arithmetic, architecture, tokens, adapters.
 MODEL_LIBRARIES = ("torch", "transformers", "tokenizers", "peft")
 BATCH_TOKENS = 1 << 14  # padded tokens in a batch of a method that has no option for it
@@ -239,9 +239,8 @@ class Scorer(Named):
 
     @property
     def reads_answers(self) -> bool:
-        """Whether the references' answers enter: else they may be prompts alone. By default, of what it holds."""
-        inner = [other for place, other in nested(self) if place]
-        return any(other.reads_answers for other in inner) if inner else self.uses_target
+        """Whether the references' answers enter; else they may be prompts alone. What it holds is asked by itself."""
+        return self.uses_target
 
     def price(self, facts: Facts) -> Cost:
         """Selection FLOPs by closed form, from lengths alone; methods that use no accelerator keep this zero.
@@ -277,6 +276,30 @@ class Scorer(Named):
     def ceiling(self, facts: Facts) -> float:
         """FLOPs that a count of this selection will not exceed: what a budget must hold ready for it."""
         return SAFETY * self.padding(facts) * selection_cost(self, as_counted(facts)).flops
+
+    # ---- for who buys scores row by row: see `paydirt.prediction.truth` ------------------------------------------
+    def fixed_price(self, facts: Facts) -> Cost:
+        """What is paid however few examples are scored (a tuning, the references' vectors): the price of none."""
+        return selection_cost(self, facts.part(NONE))
+
+    def fixed_ceiling(self, facts: Facts, warmup: bool = True) -> float:
+        """What the count of that will not exceed; without the `warmup` where it is paid already."""
+        return self.ceiling(facts.part(NONE))
+
+    def row_charges(self, job: Job, rows: np.ndarray) -> Mapping[str, np.ndarray] | None:
+        """What `rows` of the job's pool will be counted at [n] each, by the place that is charged (`OWN`: the job itself).
+
+        None where only the ceiling is known; asked for after some rows were scored.
+        """
+        return None
+
+    def raw_values(self, job: Job) -> np.ndarray:
+        """What is known of each row alone [N, ...], which `among` makes values of."""
+        return self.values(job)
+
+    def among(self, raw: np.ndarray) -> np.ndarray:
+        """Values [N, C] of rows among each other, for a method whose values are ranks."""
+        return raw
 
     def padding(self, facts: Facts) -> float:
         """Padded tokens over tokens of a pass over pool and references, in batches of like lengths."""
@@ -359,26 +382,3 @@ Method = Annotated[SerializeAsAny[Scorer], BeforeValidator(make_scorer)]
 def default_policy(method: str) -> str:
     """The policy that a method's scores are selected by unless another is named; `top` for imported scores."""
     return SCORERS.get(method).default_policy if method in SCORERS.names() else Scorer.default_policy
-
-
-def target_fingerprint(target: Target) -> str:
-    """Identity of what scorers see of a target: its references and their subtasks, not its test split."""
-    rows = [[e.id, s, [m.identity for m in e.messages]] for e, s in zip(target.references, target.subtask_of)]
-    return fingerprint(rows)
-
-
-def nested(config: Config, place: str = "") -> Iterator[tuple[str, Scorer]]:
-    """A scorer and all that its fields hold, however deep, each with its place: "" for itself, "stages.0.method." ..."""
-    if isinstance(config, Scorer):
-        yield place, config
-    for name in type(config).model_fields:
-        value = getattr(config, name)
-        for number, inner in enumerate(value if isinstance(value, list | tuple) else [value]):
-            if isinstance(inner, Config):
-                at = f"{place}{name}.{number}." if isinstance(value, list | tuple) else f"{place}{name}."
-                yield from nested(inner, at)
-
-
-def is_stochastic(scorer: Scorer) -> bool:
-    """Whether the scores depend on the job's seed: by the method itself or one that it uses."""
-    return any(inner.stochastic for _, inner in nested(scorer))

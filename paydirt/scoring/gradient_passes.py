@@ -21,7 +21,8 @@ from paydirt.core.progress import track
 from paydirt.cost.ledger import Ledger
 from paydirt.cost.measure import count_flops
 from paydirt.models.load import model_fingerprint, model_identity
-from paydirt.scoring.base import Job, target_fingerprint
+from paydirt.scoring.base import Job
+from paydirt.scoring.inputs import target_fingerprint
 from paydirt.training.shared import tuned_model
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from paydirt.columns import PoolColumn
-from paydirt.columns.losses import Losses
+from paydirt.columns.losses import Losses, known_costs
 from paydirt.data.tokens import TokenStore
 from paydirt.models.load import ModelConfig, model_identity
 from paydirt.scoring.base import Job
@@ -64,21 +64,32 @@ def pool_losses(job: Job, model: ModelConfig, which: str, token_budget: int) -> 
 
     Where all tokens' losses are there already, they serve the supervised ones, at the charge of the supervised alone.
     """
-
-    def column(of: str) -> PoolColumn:
-        spec = Losses(
-            tokens=job.tokens_ref,
-            model=model,
-            identity=model_identity(model),
-            of=of,  # type: ignore[arg-type]
-            pad_id=job.encoder.pad_id,
-            token_budget=token_budget,
-        )
-        return job.column(spec)
-
     rows = job.rows()
-    if which == "supervised" and (found := column("all")).present(rows).all():
+    wanted = losses_column(job, model, which, token_budget)
+    if which == "supervised" and (found := losses_column(job, model, "all", token_budget)).present(rows).all():
         flops = found.read(rows, only=["supervised_flops"]).array("supervised_flops")
-        job.meter.charge_rows(column("supervised").spec.folder, rows, flops, len(found))
+        job.meter.charge_rows(wanted.place, rows, flops, len(found))
         return PoolLosses(found, job.root.tokens, True, job.shard_rows)
-    return PoolLosses(job.filled(column(which)), job.root.tokens, False, job.shard_rows)
+    return PoolLosses(job.filled(wanted), job.root.tokens, False, job.shard_rows)
+
+
+def losses_column(job: Job, model: ModelConfig, which: str, token_budget: int) -> PoolColumn:
+    """The column of losses, computed or not."""
+    spec = Losses(
+        tokens=job.tokens_ref,
+        model=model,
+        identity=model_identity(model),
+        of=which,  # type: ignore[arg-type]
+        pad_id=job.encoder.pad_id,
+        token_budget=token_budget,
+    )
+    return job.column(spec)
+
+
+def loss_charges(
+    job: Job, model: ModelConfig, which: str, token_budget: int, rows: np.ndarray
+) -> dict[str, np.ndarray] | None:
+    """What losses of `rows` of the job's pool will be charged [n], by place; None where too few rows tell."""
+    column = losses_column(job, model, which, token_budget)
+    found = known_costs(column, job.rows()[rows])
+    return None if found is None else {column.place: found}

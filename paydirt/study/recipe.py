@@ -12,7 +12,8 @@ from paydirt.data.curate.decontaminate import DecontaminationConfig
 from paydirt.data.encoding import EncodingConfig
 from paydirt.data.pool import PoolConfig
 from paydirt.models.load import ModelConfig
-from paydirt.scoring.base import Method, Scorer, is_stochastic, make_scorer
+from paydirt.scoring.base import Method, Scorer, make_scorer
+from paydirt.scoring.inputs import is_stochastic
 from paydirt.selection.budget import Share
 from paydirt.selection.policies.base import PolicyField, make_policy
 from paydirt.selection.select import ReductionField, SelectionConfig

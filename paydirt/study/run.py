@@ -21,12 +21,10 @@ from paydirt.core.config import dump_yaml
 from paydirt.core.progress import say
 from paydirt.execution import Executor, executor
 from paydirt.execution.local import default_workers
-from paydirt.models.load import ModelConfig
-from paydirt.scoring.base import is_stochastic
+from paydirt.scoring.inputs import is_stochastic
 from paydirt.selection.budget import Budget
 from paydirt.selection.select import taken_ids
 from paydirt.stages import (
-    EvaluateStage,
     ScoreStage,
     SelectStage,
     TrainStage,
@@ -40,6 +38,7 @@ from paydirt.stages import (
 from paydirt.study.leaks import without_leaks
 from paydirt.study.recipe import MethodEntry, Study
 from paydirt.study.results import Run, write_results
+from paydirt.study.steps import evaluate_stage, score_stage, select_stage, train_stage, tuned
 from paydirt.tasks import TargetConfig
 from paydirt.training.launcher import refuse_launcher
 
@@ -151,15 +150,15 @@ def _pick(
     """Score and select for one method and target, at every fraction and seed; equal work is found, not done again."""
     picks = []
     for seed in study.seeds:
-        stage, at = score_stage(study, target, entry, seed, out)
+        stage, at = score_place(study, target, entry, seed, out)
         scored = counter.add(score(stage, at, workspace))
         for fraction in study.fractions:
-            cut, place = cut_stage(study, target, entry, seed, fraction, scored.path, out)
+            cut, place = cut_place(study, target, entry, seed, fraction, scored.path, out)
             picks.append(Pick(target, entry, fraction, seed, scored, counter.add(select(cut, place, workspace))))
     return picks
 
 
-def score_stage(
+def score_place(
     study: Study, target: TargetConfig, entry: MethodEntry, seed: int, out: Path
 ) -> tuple[ScoreStage, Path]:
     """The scoring of one method, target and seed, and its place: the same for all seeds that do not matter to it."""
@@ -167,31 +166,16 @@ def score_stage(
     tag = "" if scorer == entry.scorer and not is_stochastic(scorer) else f"-seed{seed}"
     of_target = target.name if scorer.uses_target else "any"
     kind = f"{scorer.label}-{fingerprint(scorer.to_dict())[:6]}{tag}"
-    stage = ScoreStage(
-        pool=study.pool,
-        target=target,
-        method=scorer,
-        model=study.selector_model,
-        encoding=study.encoding,
-        seed=seed,
-        convention=study.convention,
-    )
-    return stage, out / "scores" / of_target / kind
+    return score_stage(study, target, scorer, seed), out / "scores" / of_target / kind
 
 
-def cut_stage(
+def cut_place(
     study: Study, target: TargetConfig, entry: MethodEntry, seed: int, fraction: float, scores: Path, out: Path
 ) -> tuple[SelectStage, Path]:
     """The cut of finished scores at a fraction, and its place."""
     budget, drawn = Budget(fraction=fraction), study.selection_seed(entry, seed)
-    stage = SelectStage(
-        pool=study.pool,
-        scores=str(scores),
-        selection=entry.selection,
-        budget=budget,
-        seed=seed if entry.shuffled else 0,
-    )
-    return stage, out / "selections" / target.name / f"{entry.label}-{budget.label}{f'-seed{drawn}' if drawn else ''}"
+    name = f"{entry.label}-{budget.label}{f'-seed{drawn}' if drawn else ''}"
+    return select_stage(study, entry, scores, budget, seed), out / "selections" / target.name / name
 
 
 def _plan_training(
@@ -203,7 +187,7 @@ def _plan_training(
     model_of = []
     lean = _without_methods(study)
     for pick in picks:
-        stage, place = train_stage(study, pick.selection.path, pick.seed, workspace, out)
+        stage, place = train_place(study, pick.selection.path, pick.seed, workspace, out)
         task = tasks.get(place)
         targets = dict.fromkeys([*(t.name for t in (task.targets if task else ())), pick.target.name])
         chosen = tuple(t for t in study.targets if t.name in targets)
@@ -214,17 +198,9 @@ def _plan_training(
     return sorted(tasks.values(), key=lambda t: (-sizes[t.out], str(t.out))), model_of
 
 
-def train_stage(study: Study, selection: Path, seed: int, workspace: Workspace, out: Path) -> tuple[TrainStage, Path]:
+def train_place(study: Study, selection: Path, seed: int, workspace: Workspace, out: Path) -> tuple[TrainStage, Path]:
     """The training on a finished selection, and its place: the same for equal sets of examples."""
-    stage = TrainStage(
-        pool=study.pool,
-        selection=str(selection),
-        model=study.model,
-        encoding=study.encoding,
-        training=study.training,
-        seed=seed,
-        convention=study.convention,
-    )
+    stage = train_stage(study, selection, seed)
     pool, encoder = workspace.pool(study.pool), workspace.encoder(study.model, study.encoding)
     inputs = train_inputs(stage, pool, taken_ids(selection), encoder, workspace)
     rate = study.training.rate_for(stage.share)  # two shares asked for can be the same examples, and yet two models
@@ -244,21 +220,12 @@ def _train_and_evaluate(task: TrainTask) -> tuple[int, int]:
     counter = Counter()
     model = task.study.model
     if task.stage is not None:
-        tuned = counter.add(train(task.stage, task.out, workspace))
-        model = tuned_config(task.study, tuned.path)
+        made = counter.add(train(task.stage, task.out, workspace))
+        model = tuned(task.study, made.path)
     for target in task.targets:
         place = evaluation_place(task.evaluations.parent, task.out, target)
         counter.add(evaluate(evaluate_stage(task.study, model, target), place, workspace))
     return counter.made, counter.found
-
-
-def tuned_config(study: Study, place: Path) -> ModelConfig:
-    """The study's model as a finished training in `place` left it."""
-    return study.model.model_copy(update={"path": str(place / "model"), "tokenizer": None})
-
-
-def evaluate_stage(study: Study, model: ModelConfig, target: TargetConfig) -> EvaluateStage:
-    return EvaluateStage(model=model, target=target, encoding=study.encoding, benchmark=study.evaluation)
 
 
 def evaluation_place(out: Path, model: Path, target: TargetConfig) -> Path:

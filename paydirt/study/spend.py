@@ -27,22 +27,11 @@ from paydirt.analysis.spending import Spent, Step, opening, spend
 from paydirt.core.artifacts import write_atomic
 from paydirt.models.load import architecture_of
 from paydirt.selection.budget import Budget
-from paydirt.selection.select import selected_ids
-from paydirt.stages import (
-    EvaluateStage,
-    ScoreStage,
-    SelectStage,
-    TrainStage,
-    Workspace,
-    evaluate,
-    predict_score,
-    read_result,
-    score,
-    select,
-    train,
-)  # fmt: skip
+from paydirt.selection.select import taken_ids
+from paydirt.stages import Workspace, evaluate, predict_score, read_result, score, select, train
 from paydirt.study.leaks import without_leaks
 from paydirt.study.recipe import MethodEntry, Study
+from paydirt.study.steps import evaluate_stage, score_stage, select_stage, train_stage, tuned
 from paydirt.tasks import TargetConfig
 from paydirt.training.config import predict_training_cost
 
@@ -76,7 +65,12 @@ class StudyWorld:
                 if f < 0.999 or entry.scorer.name == "random":
                     self.entries.append(entry)
                     self.fractions.append(f)
-        self.selection = {e.label: predict_score(self._score_stage(e), self.workspace).flops for e in methods}
+        self.selection = {
+            e.label: predict_score(
+                score_stage(self.study, self.target, e.scorer, self.study.seeds[0]), self.workspace
+            ).flops
+            for e in methods
+        }
         self.panel = Panel(self.target.name, Path(self.study.model.path).name, float(self.architecture.parameters))
         names = [e.label if e else ZERO_SHOT for e in self.entries]
         self._at = ask(self.panel, names, self.fractions, pool=float(self.count))
@@ -113,12 +107,6 @@ class StudyWorld:
             self.study.training, self.architecture, tokens, examples, self.study.convention
         ).flops
 
-    def _score_stage(self, entry: MethodEntry) -> ScoreStage:
-        return ScoreStage(
-            pool=self.study.pool, target=self.target, method=entry.scorer, model=self.study.selector_model,
-            encoding=self.study.encoding, seed=self.study.seeds[0], convention=self.study.convention,
-        )  # fmt: skip
-
     def run(self, row: int, paid: frozenset[str], left: float) -> tuple[float, float]:
         """Score, select, train, evaluate; (score in percent, FLOPs charged)."""
         entry = self.entries[row]
@@ -126,7 +114,9 @@ class StudyWorld:
             value = self._evaluate(None, "zero-shot")
             self.unit = 100.0 if abs(value) <= 1 else 1.0
             return value * self.unit, 0.0
-        scored = score(self._score_stage(entry), self.out / "scores" / entry.label, self.workspace)
+        seed = self.study.seeds[0]
+        scoring = score_stage(self.study, self.target, entry.scorer, seed)
+        scored = score(scoring, self.out / "scores" / entry.label, self.workspace)
         charged = 0.0 if entry.label in paid else float(scored.notes["charged_flops"])
         budget = Budget(fraction=self.fractions[row])
         chosen, tokens, examples = self._cut(entry, scored.path, budget)
@@ -136,33 +126,23 @@ class StudyWorld:
             tokens *= min(0.98 * max(left - charged, 0.0) / price, 0.98)
             chosen, tokens, examples = self._cut(entry, scored.path, Budget(tokens=max(int(tokens), 1)))
             price = self._training(tokens, examples)
-        stage = TrainStage(
-            pool=self.study.pool, selection=str(chosen), model=self.study.model, encoding=self.study.encoding,
-            training=self.study.training, seed=self.study.seeds[0], convention=self.study.convention,
-        )  # fmt: skip
-        tuned = train(stage, self.out / "models" / chosen.name, self.workspace)
-        charged += float(tuned.notes["predicted_flops"][self.study.convention])
-        return self._evaluate(tuned.path / "model", chosen.name) * self.unit, charged
+        trained = train(train_stage(self.study, chosen, seed), self.out / "models" / chosen.name, self.workspace)
+        charged += float(trained.notes["predicted_flops"][self.study.convention])
+        return self._evaluate(trained.path, chosen.name) * self.unit, charged
 
     def _cut(self, entry: MethodEntry, scores: Path, budget: Budget) -> tuple[Path, float, int]:
         """(selection, its tokens under the train model, its examples)."""
-        cut = SelectStage(pool=self.study.pool, scores=str(scores), selection=entry.selection, budget=budget,
-                          seed=self.study.seeds[0] if entry.stochastic else 0)  # fmt: skip
+        cut = select_stage(self.study, entry, scores, budget, self.study.seeds[0])
         place = self.out / "selections" / f"{entry.label}-{budget.label}"
         chosen = select(cut, place, self.workspace).path
         store = self.workspace.tokens(self.study.pool, self.study.model, self.study.encoding)
-        rows = self.workspace.pool(self.study.pool).rows_of(selected_ids(chosen))
+        rows = self.workspace.pool(self.study.pool).rows_of(taken_ids(chosen))
         return chosen, float(store.lengths[rows].sum()), len(rows)
 
-    def _evaluate(self, model: Path | None, name: str) -> float:
-        config = self.study.model
-        if model is not None:
-            config = config.model_copy(update={"path": str(model), "tokenizer": None})
-        stage = EvaluateStage(
-            model=config, target=self.target, encoding=self.study.encoding, benchmark=self.study.evaluation
-        )
+    def _evaluate(self, trained: Path | None, name: str) -> float:
+        model = tuned(self.study, trained) if trained else self.study.model
         place = self.out / "evaluations" / name
-        evaluate(stage, place, self.workspace)
+        evaluate(evaluate_stage(self.study, model, self.target), place, self.workspace)
         return float(read_result(place).score)
 
 

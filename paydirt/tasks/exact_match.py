@@ -6,10 +6,9 @@ opening, the model is given it and asked for the rest.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from paydirt.core.progress import say, showing
@@ -19,6 +18,9 @@ from paydirt.data.encoding import Encoded, Encoder, truncation
 from paydirt.tasks.benchmark import Benchmark
 from paydirt.tasks.loss import mean_losses, token_losses
 from paydirt.tasks.spending import Expected, Spending, read_and_written
+
+if TYPE_CHECKING:
+    import torch
 
 
 class ExactMatch(Benchmark):
@@ -85,11 +87,12 @@ class ExactMatch(Benchmark):
         references = [] if target.unanswered else encoder.encode_references(target)  # prompts alone have no loss
         return [e for e in encoder.encode_examples(test) if e.n_supervised], references
 
-    @torch.no_grad()
     def generate(
         self, model: Any, encoder: Encoder, test: tuple[Example, ...], spending: Spending | None = None
     ) -> list[str]:
         """Greedy continuation of each prompt, as text; prompts beyond max_length are cut from the left, and it is said."""
+        import torch
+
         tokenizer, spending = encoder.tokenizer, spending or Spending(model)
         whole, longest = self._asked(encoder, test)
         prompts = [encoder.keep_end(ids) for ids in whole]
@@ -111,7 +114,7 @@ class ExactMatch(Benchmark):
                     mask[k, width - len(prompts[i]) :] = 1
 
                 def answer(ids: torch.Tensor = ids, mask: torch.Tensor = mask) -> torch.Tensor:
-                    made: torch.Tensor = model.generate(
+                    made: torch.Tensor = model.generate(  # which keeps no gradients
                         input_ids=ids.to(device),
                         attention_mask=mask.to(device),
                         max_new_tokens=longest,

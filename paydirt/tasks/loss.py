@@ -12,7 +12,6 @@ import numpy as np
 
 from paydirt.cost.measure import FlopMeter
 from paydirt.data.encoding import Encoded
-from paydirt.models.forward import TokenLosses
 
 
 def token_losses(
@@ -24,6 +23,8 @@ def token_losses(
     window: int | None = None,
 ) -> list[np.ndarray]:
     """Negative log-likelihood [supervised tokens] in float32 of each example; see `models.forward.TokenLosses`."""
+    from paydirt.models.forward import TokenLosses
+
     reading = TokenLosses(model, pad_id, token_budget, window)
     losses, _ = reading(examples)
     if meter is not None:

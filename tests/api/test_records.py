@@ -13,7 +13,7 @@ from support.stages import Tiny
 
 import paydirt as pay
 from paydirt.core.artifacts import cache_root
-from paydirt.scoring.base import target_fingerprint
+from paydirt.scoring.inputs import target_fingerprint
 from paydirt.stages import Workspace
 
 datasets = pytest.importorskip("datasets")

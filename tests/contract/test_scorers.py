@@ -28,7 +28,7 @@ CHEAP = {
     "k": 256,
     "lora": {"r": 4, "alpha": 8},
 }
-LEARNED = {"points": 30, "folds": 2, "refuse": False, "learner": "ridge", "gradient": CHEAP}
+LEARNED = {"points": 30, "folds": 2, "refuse": False, "learner": "ridge", "truth": {"name": "gradient", **CHEAP}}
 OPTIONS: dict[str, dict[str, Any]] = {
     "oracle": {"labels": "{root}/labels.jsonl"},
     "embed": {"encoder": "minilm", "batch_size": 8},

@@ -68,7 +68,7 @@ def test_every_kind_of_artifact_is_made_again_from_another_directory(
 ) -> None:
     if kind == "graded":
         pytest.importorskip("lm_eval", reason="the graders are an extra")
-        from evaluation.layout import write_layout
+        from tasks.layout import write_layout
 
         write_layout(place / "less")
         answers = [

@@ -17,7 +17,7 @@ def score_learned(tiny: Tiny, out: Path) -> list[str]:
     words += ["--references", tiny.target["references"], "--model", str(tiny.model), "--max-length", "128"]
     words += ["--points", "30", "--no-refuse", "--features", "length", "--features", "bm25", "--learner", "ridge"]
     words += ["--cache", str(out.parent / "cache"), "--out", str(out)]
-    for setting in ("gradient.k=128", "gradient.lora.r=4", "gradient.warmup_fraction=0.2", "gradient.warmup_epochs=1"):
+    for setting in ("truth.k=128", "truth.lora.r=4", "truth.warmup_fraction=0.2", "truth.warmup_epochs=1"):
         words += ["--set", setting]
     return words
 
@@ -26,9 +26,9 @@ def test_settings_reach_nested_options_and_inspect_tells_what_was_learnt(tiny: T
     code, _, errors = paydirt(*score_learned(tiny, tmp_path / "scores"))
     assert code == 0, errors
     config = yaml.safe_load((tmp_path / "scores" / "config.yaml").read_text())["method"]
-    assert config["gradient"]["k"] == 128
-    assert config["gradient"]["lora"]["r"] == 4
-    assert config["gradient"]["lora"]["alpha"] == 512, "what is not set keeps its default"
+    assert config["truth"]["k"] == 128
+    assert config["truth"]["lora"]["r"] == 4
+    assert config["truth"]["lora"]["alpha"] == 512, "what is not set keeps its default"
     assert config["features"] == ["length", "bm25"]
     code, shown, _ = paydirt("inspect", str(tmp_path / "scores"))
     assert code == 0
@@ -40,10 +40,10 @@ def test_settings_reach_nested_options_and_inspect_tells_what_was_learnt(tiny: T
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("gradient.k", "--set gradient.k: expected KEY=VALUE"),
-        ("gradient.kk=1", "unknown key 'gradient.kk'; did you mean 'k'?"),
-        ("gradient.k=[1", "the value is not YAML"),
-        ("gradient.k=zero", "gradient.k"),
+        ("truth.k", "--set truth.k: expected KEY=VALUE"),
+        ("truth.kk=1", "unknown key 'kk'; did you mean 'k'?"),
+        ("truth.k=[1", "the value is not YAML"),
+        ("truth.k=zero", "k: "),
     ],
 )
 def test_a_wrong_setting_says_what_is_wrong(tiny: Tiny, tmp_path: Path, paydirt, setting: str, message: str) -> None:

@@ -20,6 +20,7 @@ from paydirt.columns.gradients import GradientFeatures
 from paydirt.columns.hidden import Hidden
 from paydirt.columns.losses import Losses
 from paydirt.columns.spec import PoolRef
+from paydirt.columns.tangents import Tangents
 from paydirt.columns.words import Words
 from paydirt.models.load import LoraSpec, model_identity
 from paydirt.stages import Workspace
@@ -42,6 +43,7 @@ def specs(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Spe
     }
     pool = PoolRef.of(job.pool)
     made: list[Spec] = [Losses(**model, of="all"), Hidden(**model), Words(pool=pool, directions=8)]
+    made.append(Tangents(**model, blocks=1, k=64))
     gradients = {key: value for key, value in model.items() if key != "pad_id"}
     made.append(GradientFeatures(**gradients, lora=LoraSpec(r=4, alpha=8), k=256, store_dtype="float32"))
     try:

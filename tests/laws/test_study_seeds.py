@@ -16,19 +16,19 @@ from paydirt.study.recipe import Study
 from paydirt.study.run import run_study
 from paydirt.study.table import coverage, read_rows, results_tables
 
-LEARNED = {"name": "learned", "points_seed": 2, "gradient": {"warmup_seed": 5}}
+LEARNED = {"name": "learned", "points_seed": 2, "truth": {"name": "gradient", "warmup_seed": 5}}
 
 
 def test_every_seed_inside_a_scorer_moves() -> None:
     learned = varied(make_scorer(LEARNED), 3)
-    assert (learned.points_seed, learned.gradient.warmup_seed, learned.gradient.projection_seed) == (5, 8, 3)
+    assert (learned.points_seed, learned.truth.warmup_seed, learned.truth.projection_seed) == (5, 8, 3)
     stages = [{**LEARNED, "keep": 0.5}, {"name": "gradient", "warmup_seed": 1}]
     cascade = varied(make_scorer({"name": "cascade", "stages": stages}), 3)
     assert [s.method.points_seed if s.method.name == "learned" else s.method.warmup_seed for s in cascade.stages] == [
         5,
         4,
     ]
-    assert cascade.stages[0].method.gradient.warmup_seed == 8
+    assert cascade.stages[0].method.truth.warmup_seed == 8
     bare = make_scorer("bm25")
     assert varied(bare, 3) is bare
     assert make_scorer(cascade.to_dict()) == cascade

@@ -207,7 +207,7 @@ def test_the_form_turn_is_todays_own(shared: Path) -> None:
 
 
 def test_forms_enter_the_key_and_unknown_ones_are_refused(shared: Path) -> None:
-    from paydirt.scoring.base import target_fingerprint
+    from paydirt.scoring.inputs import target_fingerprint
 
     for name in PUBLISHED:
         forms = [load(name, shared, **form) for form in ({}, {"form": "published"}, {"form": "turn"})]
@@ -222,7 +222,7 @@ def test_forms_enter_the_key_and_unknown_ones_are_refused(shared: Path) -> None:
 def test_targets_of_whole_turns_keep_their_keys(jsonl: Callable[..., str]) -> None:
     """A file without openings, such as the built-in world's, has the identity that it had before there were any."""
     from paydirt.core.artifacts import fingerprint
-    from paydirt.scoring.base import target_fingerprint
+    from paydirt.scoring.inputs import target_fingerprint
 
     path = jsonl("r.jsonl", {"id": "a", "prompt": "p", "completion": "c"})
     target = load_target(TargetConfig(name="mine", references=path))

@@ -100,7 +100,7 @@ def test_a_dear_feature_is_left_out_and_said(tiny, workspace, tmp_path, capsys) 
     ("stages", "message"),
     [
         (["bm25"], "at least 2 items"),
-        (["learned", "bm25", "gradient"], "the stage 'learned' is the last one, or followed by 'gradient'"),
+        (["learned", "bm25", "gradient"], "the stage 'learned' is the last one, or followed by the truth"),
         (["bm25", "cascade"], "a cascade cannot be a stage of a cascade"),
         (["bm52", "gradient"], r"unknown method 'bm52'; did you mean 'bm25'\?"),
         ([{"name": "bm25", "keep": 2}, "gradient"], "less than or equal to 1"),

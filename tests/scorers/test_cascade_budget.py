@@ -23,6 +23,7 @@ PASSES: dict[str, dict[str, Any]] = {
     "ifd": {"token_budget": 256},
     "ppl": {"tune_epochs": 1, "token_budget": 256},
 }
+DROP = {"name": "drop", "depth": 2, "rate": 1e-2, "tune_batch_size": 2, "token_budget": 256}
 LAST = [
     [{"name": "gradient", **CHEAP}],
     [{"name": "rds", **PASSES["rds"]}],
@@ -33,6 +34,9 @@ LAST = [
         LEARNED | {"rounds": 2, "learner": "kernel", "features": ["length", "rds", "loss", "proxy"]},
         {"name": "gradient", **CHEAP},
     ],
+    [DROP],
+    [LEARNED | {"rounds": 3, "features": ["length", "loss"]}, DROP],
+    [LEARNED | {"rounds": 2}, {"name": "consensus", "method": DROP, "seeds": [0, 1]}],
 ]
 
 
@@ -52,7 +56,7 @@ def drawn(seed: int) -> tuple[list[dict[str, Any]], float]:
     return [*filters, *last], float(draw.choice([1e-3, 0.99, 1.0, 1.1, 1.5, 2.5, 10]))
 
 
-@pytest.mark.parametrize("seed", range(18))
+@pytest.mark.parametrize("seed", range(27))
 def test_a_budget_is_kept_to_or_refused_beforehand(seed: int, tiny: Tiny, workspace: Workspace, tmp_path: Path) -> None:
     stages, times = drawn(seed)
     free = make_scorer({"name": "cascade", "stages": stages, "budget": 1.0})

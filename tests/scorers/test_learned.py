@@ -37,7 +37,7 @@ LEARNED = {
     "refuse": False,
     "learner": "ridge",
     "features": ["length", "source", "bm25"],
-    "gradient": CHEAP,
+    "truth": {"name": "gradient", **CHEAP},
 }
 
 
@@ -222,7 +222,7 @@ def test_affordable_is_the_longest_prefix(tiny, workspace, tmp_path, window: int
     job = job_of(tiny, tmp_path, workspace, LEARNED)
     truth = Truth(job, make_scorer({"name": "gradient", **CHEAP, "max_tokens": window}))
     order = np.random.default_rng(0).permutation(60)
-    costs = [truth.expected(job.facts.pool.at(order[:n])) + 10 * n for n in range(61)]
+    costs = [truth.expected(order[:n]) + 10 * n for n in range(61)]
     for flops in (0.0, costs[1], (costs[20] + costs[21]) / 2, costs[60] * 2):
         chosen = truth.affordable(order, flops, lambda rows: 10.0 * rows)
         assert chosen.tolist() == order[: max(n for n in range(61) if costs[n] <= flops)].tolist()

@@ -52,7 +52,7 @@ class Ground:
 
 def build(root: Path) -> Ground:
     """Make everything once; takes half a minute."""
-    from evaluation.layout import write_layout
+    from tasks.layout import write_layout
 
     root.mkdir(parents=True, exist_ok=True)
     ground = Ground(root)
