@@ -36,14 +36,17 @@ def run(
 
     Relative paths in a recipe are relative to the current directory; a config.yaml holds absolute ones.
     """
-    from paydirt.core.artifacts import refuse_artifact
-    from paydirt.core.config import read_yaml
+    from paydirt.core.artifacts import MANIFEST, Artifact, refuse_artifact
+    from paydirt.core.config import moved, read_yaml
     from paydirt.core.registry import did_you_mean
     from paydirt.replay import STAGES
     from paydirt.study.recipe import Study
     from paydirt.study.run import run_study
 
     values = read_yaml(recipe)
+    if (recipe.parent / MANIFEST).is_file():  # an artifact's own, which may have been moved with what it names
+        place = str(Artifact(recipe.parent).manifest.get("place") or recipe.parent.absolute())
+        values = moved(values, place, str(recipe.parent.absolute()))
     stage = values.pop("stage", "study")
     if not isinstance(stage, str):
         raise ValueError(f"{recipe}: stage: expected the name of a stage, found {type(stage).__name__}; 'study' is one")

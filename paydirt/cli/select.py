@@ -74,7 +74,7 @@ def select(
     stage = parse(
         SelectStage,
         {
-            "pool": open_artifact(scores[0], "score").manifest["config"]["pool"],
+            "pool": open_artifact(scores[0], "score").config["pool"],
             "scores": str(scores[0].absolute()),
             "weight": weights[0],
             "others": [{"scores": str(p.absolute()), "weight": w} for p, w in zip(scores[1:], weights[1:])],

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from paydirt import __version__
-from paydirt.core.config import differences, dump_yaml, paths_in
+from paydirt.core.config import differences, dump_yaml, moved, paths_in
 from paydirt.core.files import (
     cache_root,
     file_digest,
@@ -85,6 +85,12 @@ class Artifact:
             raise damaged(self.path, f"{MANIFEST} is not one of paydirt's")
         return found
 
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """What made it, enough to make it again; paths of what was moved together with it lead to where it is now."""
+        place = str(self.manifest.get("place") or "")
+        return moved(self.manifest["config"], place, str(self.path.absolute())) if place else self.manifest["config"]
+
     @property
     def notes(self) -> dict[str, Any]:
         """Counts and facts that the stage left (drops, truncations, fallbacks)."""
@@ -138,17 +144,8 @@ def reading(path: Path, what: str = "") -> Iterator[None]:
 
     import pyarrow as pa
 
-    damage = (
-        OSError,
-        EOFError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        ValueError,
-        SyntaxError,
-        TokenError,
-        RecursionError,
-    )
+    damage = (OSError, EOFError, LookupError, TypeError, AttributeError, ValueError, SyntaxError, TokenError,
+              RecursionError)  # fmt: skip
     try:
         yield
     except Damaged:
@@ -383,6 +380,7 @@ def _promote(
         "key": key,
         "fingerprint": fingerprint(outputs),
         "config": config,
+        "place": str(out),
         "inputs": inputs,
         "notes": notes,
         "versions": versions(),

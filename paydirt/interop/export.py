@@ -95,7 +95,7 @@ def run_export(config: ExportStage, out: Path, workspace: Workspace) -> Artifact
 
 def _write(chosen: Artifact, path: Path, workspace: Workspace) -> None:
     """The chosen examples in rank order, as messages."""
-    config = parse(PoolConfig, chosen.manifest["config"]["pool"], where=str(chosen.path))
+    config = parse(PoolConfig, chosen.config["pool"], where=str(chosen.path))
     pool, ids = workspace.pool(config), selected_ids(chosen.path)
     with open(path, "w", encoding="utf-8") as handle:
         for example in pool.take(pool.rows_of(ids)):
@@ -105,12 +105,12 @@ def _write(chosen: Artifact, path: Path, workspace: Workspace) -> None:
 def name_of(chosen: Artifact) -> str:
     """The seeds' name of a selection, from the configs that made it."""
     with reading(chosen.path, MANIFEST):
-        config = chosen.manifest["config"]
+        config = chosen.config
         scores, policy = Path(config["scores"]), str(config["selection"]["policy"]["name"])
         fraction, drawn = config["budget"].get("fraction"), config["seed"]
     found = open_artifact(scores, "score")
     with reading(found.path, MANIFEST):
-        scored = found.manifest["config"]
+        scored = found.config
         scorer, target, seed = (
             str(scored["method"]["name"]),
             str((scored["target"] or {}).get("name", "any")),
