@@ -15,7 +15,7 @@ from paydirt.core.units import UNITS, number
 if TYPE_CHECKING:
     import pyarrow as pa
 
-
+COUNTS = ("examples", "n_examples", "tokens", "items", "runs", "points")  # whole, though a table holds them as floats
 ResultFiles = Annotated[
     list[str] | None, typer.Option("--results", help="results table (parquet, csv, jsonl) or study directory; repeat")
 ]
@@ -45,6 +45,8 @@ def _cell(value: Any, column: str) -> str:
         return ""
     if not isinstance(value, float):
         return str(value)
+    if column in COUNTS:
+        return f"{value:,.0f}"
     return number(value) if column.split("_")[-1] in UNITS else f"{value:.4g}"
 
 

@@ -139,6 +139,8 @@ def show_plan(found: Plan) -> None:
         remarks.append(
             "nothing has been measured here yet: `paydirt plan` with the same words does, --hardware names one"
         )
+    if found.unforeseen:
+        remarks.append(f"not in the sums, since prompts are made when they run: {', '.join(found.unforeseen)}")
     for line in remarks:
         console.print(line, markup=False, soft_wrap=True)
     console.print(f"time is that of {found.machine}; nothing was run", markup=False, soft_wrap=True)

@@ -66,10 +66,15 @@ class Plan:
             return hours(self.flops, self.device, count=self.devices, mfu=self.utilisation)
         if not self.artifacts:
             return 0.0
-        known = [work.wall for work in self.works if work.wall is not None]
-        if self.start is None or len(known) < len(self.works):
+        known = [work for work in self.works if work.flops is not None]  # of others nothing can be known before
+        if self.start is None or any(work.wall is None for work in known):
             return None
-        return (self.start + sum(known)) / 3600
+        return (self.start + sum(work.wall or 0.0 for work in known)) / 3600
+
+    @property
+    def unforeseen(self) -> tuple[str, ...]:
+        """Works of which neither FLOPs nor time can be known before, and which the sums leave out."""
+        return tuple(work.what for work in self.works if work.flops is None)
 
     @property
     def peak_bytes(self) -> float | None:
