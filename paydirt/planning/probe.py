@@ -188,7 +188,7 @@ class Probe:
         steps += (
             0.5 * (last > 0) * config.epochs * (1 - last / config.batch_size)
         )  # a short step is not so much cheaper
-        return found["fixed"] + steps * found["step"] * (0.3 + 0.7 * width / wide)
+        return found["fixed"] + steps * found["step"] * width / wide
 
     def _train(self, config: TrainConfig, width: int) -> dict[str, Any]:
         from paydirt.training.train import train_model

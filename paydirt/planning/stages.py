@@ -119,13 +119,19 @@ def _scoring_seconds(method: Scorer, facts: Facts, parts: dict[str, float], prob
             found = None if seconds is None else seconds * flops / once
         else:
             once = forward_flops(facts.model, facts.pool.total, facts.pool.mean, facts.convention)
-            answers = facts.answers.total if facts.answers is not None else 0.0
-            seconds = probe.reading(facts.pool, answers, _budget(method))
+            seconds = probe.reading(facts.pool, _logits(method, facts), _budget(method))
             found = None if seconds is None else seconds * flops / once
         if found is None:
             return None
         total += found
     return total
+
+
+def _logits(method: Scorer, facts: Facts) -> float:
+    """Tokens whose logits a pass computes: none where hidden states are enough."""
+    if method.name == "rds" or facts.answers is None:
+        return 0.0
+    return facts.pool.total if getattr(method, "tokens", "supervised") == "all" else facts.answers.total
 
 
 def _reads_sentences(method: Scorer) -> bool:
