@@ -23,7 +23,7 @@ def pool(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_jsonl(root / "pool.jsonl", rows)
 
 
-def score(pool: Path, tiny: Tiny, out: Path, *more: str, every: str = "0.1") -> tuple[list[re.Match[str]], str]:
+def score(pool: Path, tiny: Tiny, out: Path, *more: str, every: str = "0.05") -> tuple[list[re.Match[str]], str]:
     """Lines of progress in stderr of `paydirt score rds` in a process of its own, whose stderr is a pipe; all of it."""
     command = [sys.executable, "-m", "paydirt", "score", "rds", "--pool", str(pool), "--model", str(tiny.model)]
     command += [
