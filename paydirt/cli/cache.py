@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from paydirt.cli.flags import Cache
 from paydirt.cli.shown import console
 from paydirt.core.artifacts import cache_root
 from paydirt.core.units import size
@@ -26,7 +25,9 @@ def register(app: typer.Typer) -> None:
 
 
 def cache(
-    place: Cache = None,
+    place: Annotated[
+        Path | None, typer.Option("--cache", help="the cache, or a study's `shared`; default $PAYDIRT_CACHE")
+    ] = None,
     kind: Annotated[list[str] | None, typer.Option(help="only this kind, such as tokens or gradients; repeat")] = None,
     older_than: Annotated[str | None, typer.Option(help="only what has not changed for 30d, 12h, 90m")] = None,
     over: Annotated[
