@@ -5,7 +5,7 @@
 
 DIR is what `paydirt world --out DIR` wrote. Every run is a command of its own from a fresh process, its time that of the
 whole process, start included; only what the plan itself has made (pool and tokens) is there before. Ratios are run over
-plan; 0.77 to 1.30 is what the plan claims to keep to.
+plan; 0.77 to 1.30 is what the plan claims to keep to, on a machine that does nothing else: the load is printed beside it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def stages(world: Path, model: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def planned(config: Path, out: Path, cache: Path, remember: Path | None) -> dict[str, Any]:
+def planned(config: Path, out: Path, cache: Path) -> dict[str, Any]:
     """The plan of a config in a process of its own, this machine measured."""
     code = (
         "import json, sys, paydirt as pay\n"
@@ -71,8 +71,6 @@ def planned(config: Path, out: Path, cache: Path, remember: Path | None) -> dict
         [sys.executable, "-c", code, str(config), str(out)], capture_output=True, text=True, check=True,
         env={**os.environ, "PAYDIRT_CACHE": str(cache)},
     )  # fmt: skip
-    if remember is not None:
-        remember.write_text(done.stdout)
     return json.loads(done.stdout)
 
 
@@ -93,8 +91,9 @@ def main() -> None:
         root, cache = Path(folder), args.cache or Path(folder) / "cache"
         config, out = root / "config.yaml", root / "out"
         config.write_text(json.dumps(values))
+        before_load = os.getloadavg()[0]
         began = time.perf_counter()
-        plan = planned(config, out, cache, None)
+        plan = planned(config, out, cache)
         planning = time.perf_counter() - began
         before = size(cache)
         command = [sys.executable, "-m", "paydirt", "run", str(config), "--out", str(out)]
@@ -110,7 +109,8 @@ def main() -> None:
         ("peak MB", plan["peak"] / 1e6, peak / 1e6),
         ("disk MB", plan["disk"] / 1e6, disk / 1e6),
     ]
-    print(f"{args.case}: planned in {planning:.1f} s, {plan['artifacts']} artifacts")
+    load = ", ".join(f"{n:.1f}" for n in (before_load, os.getloadavg()[0]))
+    print(f"{args.case}: planned in {planning:.1f} s, {plan['artifacts']} artifacts; load before and after {load}")
     for name, said, found in rows:
         print(f"  {name:8} plan {said:12.4g}  run {found:12.4g}  ratio {found / said if said else float('nan'):.2f}")
     for what, seconds, flops, made in plan["works"]:
