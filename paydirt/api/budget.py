@@ -83,6 +83,7 @@ def quote(
     utilisation: float | None = None,
 ) -> Quote:
     """The closed form that `--dry-run` and a study use, for facts that were told or counted."""
+    within("--fraction", fraction, 1e-9, 1)
     if facts.encoder is None:
         facts = replace(facts, encoder=_read_encoder(facts))
     selecting = selection_cost(scorer, facts)

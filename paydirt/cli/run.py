@@ -45,8 +45,8 @@ def run(
 
     values = read_yaml(recipe)
     if (recipe.parent / MANIFEST).is_file():  # an artifact's own, which may have been moved with what it names
-        place = str(Artifact(recipe.parent).manifest.get("place") or recipe.parent.absolute())
-        values = moved(values, place, str(recipe.parent.absolute()))
+        then = str(Artifact(recipe.parent).manifest.get("place") or recipe.parent.absolute())
+        values = moved(values, then, str(recipe.parent.absolute()))
     stage = values.pop("stage", "study")
     if not isinstance(stage, str):
         raise ValueError(f"{recipe}: stage: expected the name of a stage, found {type(stage).__name__}; 'study' is one")

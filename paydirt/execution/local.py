@@ -17,7 +17,6 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +27,8 @@ from paydirt.core.progress import console, report, showing, track
 A = TypeVar("A")
 R = TypeVar("R")
 _column: PoolColumn | None = None  # of a worker process: opened once, for all the units that it is given
-_tell: Callable[[float], None] = float  # of a worker process: hears what part of its unit is done
+_parts: Any = None  # of all workers: what part of its unit each has done
+_number = 0  # of a worker process: its place among them
 
 
 @dataclass(frozen=True)
@@ -157,12 +157,12 @@ def _processes(
 
 
 def _begin(threads: int, queue: Any, parts: Any, begin: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-    global _tell
+    global _parts, _number
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    number, place = queue.get()
-    _tell = partial(parts.__setitem__, number)
+    _number, place = queue.get()
+    _parts = parts
     if place:
         os.environ["CUDA_VISIBLE_DEVICES"] = place  # before CUDA starts here
     import torch
@@ -185,6 +185,10 @@ def _do(unit: Unit) -> bool:
     assert _column is not None
     with report(_tell):
         return _column.do(unit)
+
+
+def _tell(done: float) -> None:
+    _parts[_number] = done
 
 
 def _work(work: Callable[[Any], Any], item: Any) -> Any:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -164,7 +164,7 @@ class Probe:
         tokens = {}
         for width in widths:
             ids = torch.randint(3, self._vocabulary, (_rows(budget, width), width), device=means.device)
-            tokens[width] = _median(lambda ids=ids: means._one(ids), means.device) / ids.numel()
+            tokens[width] = _median(partial(means._one, ids), means.device) / ids.numel()
         head, logits = model.get_output_embeddings(), 0.0
         if head is not None:
             states = torch.zeros(1, POSITIONS, head.weight.shape[-1], dtype=head.weight.dtype, device=means.device)
@@ -253,7 +253,7 @@ class Probe:
                 rows = rng.integers(3, self._vocabulary, (_rows(scorer.token_budget, width), width))
                 labels = np.where(np.arange(width) >= width // 2, rows, -100)
                 items = [Item(str(i), a.tolist(), b.tolist()) for i, (a, b) in enumerate(zip(rows, labels))]
-                tokens[width] = _median(lambda items=items: features(items), features.device) / rows.size
+                tokens[width] = _median(partial(features, items), features.device) / rows.size
         return {"load": load, "tokens": tokens}
 
     # ---- writing --------------------------------------------------------------------------------------------------
@@ -285,7 +285,7 @@ class Probe:
                                   pad_token_id=self.encoder.pad_id)  # fmt: skip
 
         with torch.no_grad():
-            short, long = (_median(lambda count=count: write(count), device) for count in (2, 8))
+            short, long = (_median(partial(write, count), device) for count in (2, 8))
         step = max(0.0, long - short) / 6
         return {"load": load, "prompt": max(0.0, short - 2 * step), "step": step}
 
@@ -307,7 +307,9 @@ class Probe:
         load, tokens = time.perf_counter() - began, {}
         for width in widths:
             texts = [" ".join(["word"] * (width - 2))] * _rows(budget, width)
-            tokens[width] = _median(lambda t=texts, w=width: encoder._forward(t, w), "cpu") / (len(texts) * width)
+            tokens[width] = _median(partial(encoder._forward, texts, width), encoder.model.device) / (
+                len(texts) * width
+            )
         return {"load": load, "tokens": tokens}
 
     @cached_property
@@ -353,8 +355,7 @@ def _median(work: Callable[[], Any], device: Any) -> float:
 
     def once() -> float:
         began = time.perf_counter()
-        with torch.no_grad() if not torch.is_grad_enabled() else _nothing():
-            work()
+        work()
         if str(device).startswith("cuda"):
             torch.cuda.synchronize()
         return time.perf_counter() - began
@@ -362,15 +363,11 @@ def _median(work: Callable[[], Any], device: Any) -> float:
     first = once()
     if first > PATIENCE:
         return first
-    times, end = [], time.perf_counter() + PATIENCE / 2
+    times: list[float] = []
+    end = time.perf_counter() + PATIENCE / 2
     while len(times) < 3 or (time.perf_counter() < end and len(times) < 50):
         times.append(once())
     return float(np.median(times))
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
 
 
 @contextmanager

@@ -151,11 +151,10 @@ def _tuning_seconds(
     method: Scorer, name: str, flops: float, facts: Facts, probe: Probe, gradient: Gradient | None
 ) -> float | None:
     """A warm-up on a share of the pool, or tunings on the references, by the FLOPs that one of them takes."""
+    config, lengths = trainings_of(method), facts.references
     if name == "warm-up" and gradient is not None:
         config, lengths = gradient.warmup(), facts.root.share(gradient.warmup_fraction)
         lengths = replace(lengths, each=_sample(facts.root, round(lengths.count)))
-    else:
-        config, lengths = trainings_of(method), facts.references
     if config is None:
         return None
     once = predict_training_cost(config, facts.model, lengths.total, lengths.count, facts.convention).flops

@@ -54,7 +54,8 @@ def study_plan(study: Study, out: Path, measure: bool = False) -> Plan:
     """What running the recipe in `out` would take from here."""
     out = Path(out).absolute()
     space = Workspace(out / "shared", replace="same stage")
-    works, remarks = [], []
+    works: list[Work] = []
+    remarks: list[str] = []
     study, cleaning = _cleaned(study, out, space, remarks)
     works += cleaning
     clock = Clock(space, measure)
