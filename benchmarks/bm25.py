@@ -59,7 +59,7 @@ def main() -> None:
         scorer = BM25()
         state = scorer.prepare(job)
         indexed = time.perf_counter() - started
-        ours = np.concatenate([scorer.score_rows(job, state, a, b) for a, b in job.shards()])
+        ours = np.concatenate([scorer.score_rows(job, state, rows) for rows in job.blocks()])
         seconds = time.perf_counter() - started
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 

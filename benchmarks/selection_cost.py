@@ -36,7 +36,6 @@ from paydirt.models.tiny import TinyConfig, tiny_model
 from paydirt.prediction.budget import closed_form
 from paydirt.prediction.diagnostics import recall_of_top, spearman
 from paydirt.prediction.passes import learn, one_score
-from paydirt.scorers.cascade import run_part
 from paydirt.scoring.base import Job, make_scorer
 from paydirt.selection.scores import Reduction, reduced
 from paydirt.tasks import TargetConfig, load_target
@@ -153,8 +152,8 @@ def variants(bench: Bench, target: str) -> None:
             part = bench.job(target, name, model)
             share = method.predict_cost(part).flops / whole
             if change.keys() == {"checkpoints"}:  # the whole pool's store is there
-                return compare(true[rows], run_part(part, method)[rows]) | {"share": share}
-            return compare(true[rows], run_part(part.part(rows, part.out), method)) | {"share": share}
+                return compare(true[rows], method.scores(part)[rows]) | {"share": share}
+            return compare(true[rows], method.scores(part.asking(rows, part.out))) | {"share": share}
 
         bench.row(f"variants/{target}/{name}", measure)
 
@@ -167,7 +166,7 @@ def frontier(bench: Bench, target: str) -> None:
     def method(name: str, config: dict[str, Any] | str) -> None:
         def measure() -> dict[str, Any]:
             job = bench.job(target, name)
-            found = run_part(job, make_scorer(config))
+            found = make_scorer(config).scores(job)
             return compare(true, found) | {"share": spent(job, make_scorer(config)) / whole}
 
         bench.row(f"frontier/{target}/{name}", measure)

@@ -23,6 +23,13 @@ GRADIENT = {
     "lora": {"r": 8, "alpha": 32, "dropout": 0.0},
     "k": 1024,
 }
+DROP = {"method": "full", "rate": 1e-3, "depth": 5, "tune_batch_size": 8}
+# True loss drops of some examples, words and lengths for the rest: a tenth of what gradients cost.
+CASCADE = {
+    "stages": [{"name": "learned", "rounds": 4, "truth": {"name": "drop", **DROP}}, {"name": "drop", **DROP}],
+    "full": {"name": "gradient", **GRADIENT},
+    "share": 0.1,
+}
 
 
 def prepare_world(out: Path, seed: int = 0) -> Path:
@@ -60,16 +67,16 @@ def recipe(world: Path, targets: list[str]) -> dict[str, Any]:
         "encoding": {"template": "tulu", "max_length": 128},
         "methods": [
             "random",
-            "length",
             "bm25",
             {"name": "embed", "encoder": "minilm"},
             {"name": "rds", "policy": {"name": "round_robin", "over": "reference"}, "label": "rds"},
-            "ifd",
             *(
                 {"name": "ppl", **PERPLEXITY, "policy": policy, "label": f"ppl-{policy}"}
                 for policy in ("top", "mid", "low")
             ),
             {"name": "gradient", **GRADIENT},
+            {"name": "drop", **DROP},
+            {"name": "cascade", **CASCADE},
             {"name": "oracle", "labels": str(world / "truth" / "{target}.jsonl")},
         ],
         "fractions": [0.025, 0.05, 0.1, 0.25, 1.0],

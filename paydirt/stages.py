@@ -2,24 +2,23 @@
 
 Each stage is a plain function: a typed config in, one artifact directory out. The config is complete, so the
 `config.yaml` that every artifact holds runs the stage again (`paydirt run DIR/config.yaml`). A stage whose inputs have not
-changed does nothing. `Workspace` remembers what is open, so that a study opens its pool once.
+changed does nothing.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from paydirt.core.artifacts import (
     Artifact,
-    Replace,
     build,
-    cache_root,
     fingerprint,
     open_artifact,
     read_json,
@@ -31,10 +30,8 @@ from paydirt.core.progress import say
 from paydirt.core.source import code_digest
 from paydirt.core.types import NO_TARGET, Cost, EvalResult, Target
 from paydirt.data.encoding import Encoder, EncodingConfig
-from paydirt.data.pool import Pool, PoolConfig, open_pool
-from paydirt.data.tokens import TokenStore, token_store
-from paydirt.execution import Executor, Local
-from paydirt.models.load import ModelConfig, load_tokenizer, model_fingerprint, model_identity
+from paydirt.data.pool import Pool, PoolConfig
+from paydirt.models.load import ModelConfig
 from paydirt.scoring.base import MODEL_LIBRARIES, Job, Method, default_policy
 from paydirt.scoring.inputs import (
     check_target,
@@ -48,12 +45,11 @@ from paydirt.selection.budget import Budget
 from paydirt.selection.combine import OtherScores, Weighted
 from paydirt.selection.scores import Scores
 from paydirt.selection.select import SelectionConfig, check_pool, choose, requested_fraction, taken_ids, write_selection
-from paydirt.tasks import TargetConfig, load_target
+from paydirt.tasks import TargetConfig
 from paydirt.tasks.benchmark import Benchmark, BenchmarkField, make_benchmark
 from paydirt.training.config import VERSION as TRAINING_VERSION
 from paydirt.training.config import TrainConfig
-
-T = TypeVar("T")
+from paydirt.workspace import Workspace as Workspace
 
 # Raised when a stage's own code gives other bytes for the same config and inputs: what older code made is then stale.
 # (Scorers, policies and benchmarks count by their own code, encoders and columns by versions of their own.)
@@ -62,47 +58,6 @@ SELECT_VERSION = 2
 EVALUATE_VERSION = 1
 # Beside a model's libraries: peft and accelerate hold the training loop's arithmetic, numpy its order of examples.
 TRAIN_LIBRARIES = (*MODEL_LIBRARIES, "accelerate", "numpy")
-
-
-@dataclass
-class Workspace:
-    """Where shared artifacts live, and what is already open: pools, targets, encoders.
-
-    `replace` says what a stage may put its output in the place of: a study owns its folder, a person is asked.
-    """
-
-    shared: Path = field(default_factory=cache_root)
-    replace: Replace = "nothing"
-    executor: Executor = field(default_factory=Local)
-    _open: dict[str, Any] = field(default_factory=dict)
-
-    def _once(self, kind: str, config: Config, make: Callable[[], T]) -> T:
-        key = f"{kind}:{fingerprint(config.to_dict())}"
-        if key not in self._open:
-            self._open[key] = make()
-        return self._open[key]
-
-    def pool(self, config: PoolConfig) -> Pool:
-        return self._once("pool", config, lambda: open_pool(config, self.shared))
-
-    def target(self, config: TargetConfig) -> Target:
-        return self._once("target", config, lambda: load_target(config))
-
-    def encoder(self, model: ModelConfig, encoding: EncodingConfig) -> Encoder:
-        tokenizer = self._once("tokenizer", model, lambda: load_tokenizer(model))
-        return self._once(f"encoder {fingerprint(encoding.to_dict())}", model, lambda: Encoder(tokenizer, encoding))
-
-    def tokens(self, pool: PoolConfig, model: ModelConfig, encoding: EncodingConfig) -> TokenStore:
-        encoder = self.encoder(model, encoding)
-        return self._once(
-            f"tokens {encoder.fingerprint}", pool, lambda: token_store(self.pool(pool), encoder, self.shared)
-        )
-
-    def model_fingerprint(self, model: ModelConfig) -> str:
-        return self._once("model", model, lambda: model_fingerprint(model.path, model.revision))
-
-    def model_identity(self, model: ModelConfig) -> dict[str, Any]:
-        return self._once("identity", model, lambda: model_identity(model))
 
 
 class ScoreStage(Config):
@@ -122,7 +77,7 @@ def score(config: ScoreStage, out: Path, workspace: Workspace) -> Artifact:
     pool, target = workspace.pool(config.pool), target_of(config, workspace)
     check_target(config.method, target)
     job = Job(pool, target, out, workspace.shared, config.model, config.encoding, config.seed, config.convention)
-    job.executor = workspace.executor
+    job.executor, job.inputs = workspace.executor, score_inputs(config.method, job)
     identity: dict[str, Any] = {"method": deciding(config.method)}
     if is_stochastic(config.method):
         identity["seed"] = config.seed
@@ -139,7 +94,7 @@ def score(config: ScoreStage, out: Path, workspace: Workspace) -> Artifact:
         out,
         "score",
         config.to_dict(),
-        score_inputs(config.method, job),
+        job.inputs,
         make,
         identity,
         version=SCORE_VERSION,
@@ -262,11 +217,12 @@ class TrainStage(Config):
 
 
 def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
-    """Model and data to a tuned model in `out/model` (see `paydirt.training.train`)."""
-    from paydirt.training.train import Rows, train_model
+    """Model and data to a tuned model in `out/model` (see `paydirt.training.train`).
 
+    By the workspace's executor: in this process (which may be one of a launcher's), or by several on a Ray cluster.
+    """
     pool = workspace.pool(config.pool)
-    ids = taken_ids(open_artifact(Path(config.selection), "select").path) if config.selection else pool.ids()
+    ids = _chosen_ids(config, pool)
     encoder = workspace.encoder(config.model, config.encoding)
     inputs = train_inputs(config, pool, ids, encoder, workspace)
     identity = {
@@ -277,18 +233,10 @@ def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
     }
 
     def make(part: Path) -> dict[str, Any]:
-        tokens = workspace.tokens(config.pool, config.model, config.encoding)
-        rows = pool.rows_of(sorted(ids))
-        notes = train_model(
-            part,
-            config.model,
-            encoder,
-            Rows(tokens, rows),
-            config.training,
-            seed=config.seed,
-            fraction=config.share,
-            convention=config.convention,
-        )
+        workspace.tokens(config.pool, config.model, config.encoding)  # once, before several processes ask for them
+        work = partial(_tune, config, part, workspace)
+        read = [path for path in (config.model.path, config.model.tokenizer, config.selection, str(pool.path)) if path]
+        notes = workspace.executor.together(work, config.model.device, part, workspace.shared, inputs=read)
         return {**notes, "pool": pool.account()}
 
     return build(
@@ -302,6 +250,30 @@ def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
         version=TRAINING_VERSION,
         libraries=TRAIN_LIBRARIES,
         replace=workspace.replace,
+    )
+
+
+def _chosen_ids(config: TrainStage, pool: Pool) -> list[str]:
+    return taken_ids(open_artifact(Path(config.selection), "select").path) if config.selection else pool.ids()
+
+
+def _tune(config: TrainStage, part: Path, workspace: Workspace) -> dict[str, Any]:
+    """The training itself, in every process that shares it; its notes."""
+    from paydirt.training.train import Rows, train_model
+
+    pool = workspace.pool(config.pool)
+    return train_model(
+        part,
+        config.model,
+        workspace.encoder(config.model, config.encoding),
+        Rows(
+            workspace.tokens(config.pool, config.model, config.encoding),
+            pool.rows_of(sorted(_chosen_ids(config, pool))),
+        ),
+        config.training,
+        seed=config.seed,
+        fraction=config.share,
+        convention=config.convention,
     )
 
 

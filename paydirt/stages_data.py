@@ -51,7 +51,11 @@ class DecontaminateStage(Config):
 def run_decontaminate(config: DecontaminateStage, out: Path, workspace: Workspace) -> Artifact:
     """The clean pool and every match (see `paydirt.data.curate.decontaminate`)."""
     pool, items = workspace.pool(config.pool), list(config.items(workspace).values())
-    return decontaminate(pool, config.pool, items, config.settings, out, config.to_dict(), workspace.replace)
+    executor = workspace.executor
+    executor.check(out.absolute().parent)
+    return decontaminate(
+        pool, config.pool, items, config.settings, out, config.to_dict(), workspace.replace, executor.map
+    )
 
 
 class DedupStage(DedupConfig):
@@ -63,7 +67,9 @@ class DedupStage(DedupConfig):
 def run_dedup(config: DedupStage, out: Path, workspace: Workspace) -> Artifact:
     """The pool that stays and what was removed for what (see `paydirt.data.curate.dedup`)."""
     how = DedupConfig(**config.model_dump(exclude={"pool"}))
-    return dedup(workspace.pool(config.pool), config.pool, how, out, workspace.replace)
+    pool = workspace.pool(config.pool)
+    workspace.executor.check(out.absolute().parent)
+    return dedup(pool, config.pool, how, out, workspace.replace, workspace.executor.map)
 
 
 class SplitStage(SplitConfig):

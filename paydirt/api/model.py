@@ -12,6 +12,7 @@ from paydirt.api.calls import Encoding, PathLike, place, plain, spoken, workspac
 from paydirt.api.made import Made
 from paydirt.core.artifacts import Artifact
 from paydirt.core.config import parse
+from paydirt.execution import Executor
 from paydirt.models.load import ModelConfig
 from paydirt.stages import EvaluateStage, TrainStage
 from paydirt.tasks.benchmark import BENCHMARKS, Benchmark
@@ -85,13 +86,14 @@ def train(
     training: TrainConfig | Mapping[str, Any] | None = None,
     encoding: Encoding = None,
     seed: int = 0,
+    execution: Executor | None = None,
     out: PathLike | None = None,
     force: bool = False,
 ) -> Model:
     """Fine-tune a model on a selection, or on a whole pool; LoRA unless `training` says `{"method": "full"}`.
 
-    `encoding` is that of the scores that the selection was chosen by, unless given. Raises ValueError as `paydirt train`
-    does.
+    `encoding` is that of the scores that the selection was chosen by, unless given. With `paydirt.Ray(...)` several GPUs or
+    nodes share the training. Raises ValueError as `paydirt train` does.
     """
     from paydirt.api.pool import Pool
 
@@ -110,7 +112,7 @@ def train(
         "seed": seed,
     }
     stage = parse(TrainStage, values, where="train")
-    space = workspace(out, force)
+    space = workspace(out, force, execution)
     if isinstance(data, Pool):
         data.opened(space)
     return Model(stages.train(stage, place("models", out), space))

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from paydirt.cli.flags import Cache, Force, Out, Seed, workspace
+from paydirt.cli.flags import Address, Cache, Execution, Force, Out, Seed, Workers, workspace
 from paydirt.cli.plan import plannable
 from paydirt.cli.pool import PoolFiles, pool_config, reads_pool
 from paydirt.cli.shown import console, say_artifact
@@ -43,6 +43,9 @@ def decontaminate(
     shown: Annotated[int, typer.Option(help="matches to print")] = 5,
     cache: Cache = None,
     force: Force = False,
+    workers: Workers = None,
+    execution: Execution = None,
+    address: Address = None,
 ) -> None:
     """Leave out of a pool what holds benchmark items or references; write the clean pool and every match."""
     from paydirt.stages_data import DecontaminateStage, run_decontaminate
@@ -55,7 +58,8 @@ def decontaminate(
         "data": data,
         "references": references or [],
     }
-    made = run_decontaminate(parse(DecontaminateStage, values, where="decontaminate"), out, workspace(cache, force))
+    stage = parse(DecontaminateStage, values, where="decontaminate")
+    made = run_decontaminate(stage, out, workspace(cache, force, workers, None, execution, address))
     say_artifact(made)
     show_matches(made, shown)
 
@@ -86,12 +90,16 @@ def dedup(
     part: Annotated[str, typer.Option(help="compare full conversations, or prompts")] = "full",
     cache: Cache = None,
     force: Force = False,
+    workers: Workers = None,
+    execution: Execution = None,
+    address: Address = None,
 ) -> None:
     """Leave near-duplicates out of a pool; write the pool that stays and what was removed for what."""
     from paydirt.stages_data import DedupStage, run_dedup
 
     values = {"pool": pool_config(pool, reading).to_dict(), "threshold": threshold, "ngram": ngram, "part": part}
-    say_artifact(run_dedup(parse(DedupStage, values, where="dedup"), out, workspace(cache, force)))
+    stage = parse(DedupStage, values, where="dedup")
+    say_artifact(run_dedup(stage, out, workspace(cache, force, workers, None, execution, address)))
 
 
 def split(

@@ -50,7 +50,7 @@ def evaluate(
     backend: Annotated[str | None, typer.Option(help="hf, or vllm where it is installed")] = None,
     template: Template = "tulu",
     max_length: MaxLength = 2048,
-    dtype: Precision = "float32",
+    dtype: Precision = "auto",
     device: Device = "auto",
     quantization: Annotated[str, typer.Option(help="none, 8bit, 4bit (bitsandbytes, CUDA only)")] = "none",
     cache: Cache = None,

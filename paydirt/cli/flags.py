@@ -31,7 +31,9 @@ NewlineLabel = Annotated[bool, typer.Option("--newline-label", help="learn the n
 Out = Annotated[Path, typer.Option(help="directory to write")]
 Seed = Annotated[int, typer.Option(help="random seed", min=0, max=(1 << 32) - 1)]
 Cache = Annotated[Path | None, typer.Option(help="where imported pools and tokens live; default $PAYDIRT_CACHE")]
-Precision = Annotated[str, typer.Option(help="dtype of the model weights: float32, bfloat16, float16")]
+Precision = Annotated[
+    str, typer.Option(help="dtype of the weights: auto (bfloat16 on CUDA, else float32), float32, bfloat16, float16")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")]
 Workers = Annotated[int | None, typer.Option(help="processes on the CPU that share the work; no result depends on it")]
 Gpus = Annotated[str | None, typer.Option(help="one process for each of these GPUs, as 0,2; default all")]
@@ -73,5 +75,5 @@ def target_values(
     return {"name": name, "data": data, "references": references, "test": test, "form": form, "split": split}
 
 
-def model_values(path: str | None, dtype: str = "float32", device: str = "auto") -> dict[str, Any] | None:
+def model_values(path: str | None, dtype: str = "auto", device: str = "auto") -> dict[str, Any] | None:
     return {"path": path, "dtype": dtype, "device": device} if path else None

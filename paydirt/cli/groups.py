@@ -67,4 +67,4 @@ def expense(method: str) -> tuple[float, bool, str]:
         flops = selection_cost(scorer(), TYPICAL).flops
     except ValueError:
         flops = float("inf")
-    return flops, scorer.uses_target, method
+    return flops, scorer.uses_target is not False, method

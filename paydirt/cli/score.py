@@ -66,7 +66,7 @@ def register(app: typer.Typer) -> None:
             max_length: MaxLength = 2048,
             newline_label: NewlineLabel = False,
             seed: Seed = 0,
-            dtype: Precision = "float32",
+            dtype: Precision = "auto",
             model_device: Device = "auto",
             cache: Cache = None,
             force: Force = False,

@@ -8,8 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from paydirt.cli.flags import (
+    Address,
     Cache,
     Device,
+    Execution,
     Force,
     MaxLength,
     NewlineLabel,
@@ -18,6 +20,7 @@ from paydirt.cli.flags import (
     Seed,
     Set,
     Template,
+    Workers,
     model_values,
     workspace,
 )
@@ -46,14 +49,17 @@ def train(
     max_length: MaxLength = 2048,
     newline_label: NewlineLabel = False,
     seed: Seed = 0,
-    dtype: Precision = "float32",
+    dtype: Precision = "auto",
     device: Device = "auto",
     cache: Cache = None,
     force: Force = False,
     settings: Set = None,
+    workers: Workers = None,
+    execution: Execution = None,
+    address: Address = None,
     options: dict[str, Any] | None = None,
 ) -> None:
-    """Fine-tune a model (LoRA or full) on a file of examples."""
+    """Fine-tune a model (LoRA or full) on a file of examples; with `--execution ray`, on all GPUs of a cluster at once."""
     from paydirt.stages import TrainStage
     from paydirt.stages import train as run
 
@@ -69,7 +75,7 @@ def train(
         },
         where="train",
     )
-    say_artifact(run(stage, out, workspace(cache, force)))
+    say_artifact(run(stage, out, workspace(cache, force, workers, None, execution, address)))
 
 
 def _chosen_as(data: list[str]) -> float | None:

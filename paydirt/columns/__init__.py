@@ -4,7 +4,21 @@
 one column each.
 """
 
-from paydirt.columns.spec import COLUMNS, Block, PoolRef, Ragged, Spec, TokensRef, Unit, Worker
-from paydirt.columns.store import PoolColumn
+from paydirt.columns.spec import COLUMNS, Block, PoolRef, Ragged, Spec, Unit, Worker
+from paydirt.columns.store import SHARD_ROWS, PoolColumn
+from paydirt.columns.tokens import TokensRef, TokenStore, token_store
 
-__all__ = ["COLUMNS", "Block", "PoolColumn", "PoolRef", "Ragged", "Spec", "TokensRef", "Unit", "Worker"]
+__all__ = [
+    "COLUMNS",
+    "SHARD_ROWS",
+    "Block",
+    "PoolColumn",
+    "PoolRef",
+    "Ragged",
+    "Spec",
+    "TokenStore",
+    "TokensRef",
+    "Unit",
+    "Worker",
+    "token_store",
+]

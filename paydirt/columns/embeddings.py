@@ -117,6 +117,8 @@ class TextEncoder:
 
 def token_lengths(model: Any, texts: list[str]) -> np.ndarray:
     """Tokens [n] of each text after truncation."""
+    if not texts:
+        return np.zeros(0, dtype=np.int64)
     ids = model.tokenizer(texts, truncation=True, max_length=model.max_seq_length, return_attention_mask=False)
     return np.asarray([len(i) for i in ids["input_ids"]], dtype=np.int64)
 

@@ -19,11 +19,12 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from paydirt.columns.spec import Block, Spec, TokensRef
+from paydirt.columns.products import products
+from paydirt.columns.spec import Block, Spec
 from paydirt.columns.store import PoolColumn
+from paydirt.columns.tokens import TokensRef, TokenStore
 from paydirt.cost.measure import count_flops
 from paydirt.data.encoding import Encoded
-from paydirt.data.tokens import TokenStore
 from paydirt.models.load import LoraSpec, ModelConfig, attach_lora, load_model
 
 CALIBRATION = "calibration.json"
@@ -65,6 +66,19 @@ class GradientFeatures(Spec):
         return GradientWorker(self, folder)
 
 
+class Similarities(GradientFeatures):
+    """Cosines float32 [n, C] of features with given rows [C, k]: what is kept where features are not."""
+
+    name: ClassVar[str] = "similarities"
+    places: ClassVar[frozenset[str]] = GradientFeatures.places | {"references"}
+
+    references: str
+    digest: str  # of the references
+
+    def open(self, folder: Path) -> SimilarityWorker:
+        return SimilarityWorker(self, folder)
+
+
 class GradientWorker:
     """A collector that stays open, and the weights of the row's cost."""
 
@@ -80,7 +94,18 @@ class GradientWorker:
             part.unlink()
         self.weights = json.loads(path.read_text())
 
+    @property
+    def remarks(self) -> dict[str, str]:
+        """How this process found that batches fit its memory, for the cost line of a file."""
+        return {"activations": "recomputed" if self.collect.features.recomputed else "kept"}
+
     def __call__(self, rows: np.ndarray) -> Block:
+        tokens = self.collect.lengths(rows)[0]
+        flops = self.collect.row_flops(rows, self.weights)
+        return Block(self.values(rows), flops, tokens.astype(np.int64))
+
+    def values(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Features as they are stored."""
         import torch
 
         from paydirt.gradients.store import pack_rows
@@ -88,9 +113,20 @@ class GradientWorker:
         packed = pack_rows(self.collect.of_pool(rows), self.spec.store_dtype)
         if self.spec.store_dtype == "bfloat16":
             packed["features"] = packed["features"].view(torch.int16)
-        tokens = self.collect.lengths(rows)[0]
-        flops = self.collect.row_flops(rows, self.weights)
-        return Block({name: tensor.numpy() for name, tensor in packed.items()}, flops, tokens.astype(np.int64))
+        return {name: tensor.numpy() for name, tensor in packed.items()}
+
+
+class SimilarityWorker(GradientWorker):
+    """The same, matched at once."""
+
+    def __init__(self, spec: Similarities, folder: Path) -> None:
+        super().__init__(spec, folder)
+        self.references = np.load(spec.references)
+
+    def values(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        from paydirt.gradients.influence import unit
+
+        return {"similarity": products(unit(self.collect.of_pool(rows)).numpy(), self.references)}
 
 
 def stored_rows(block: Block, dtype: str) -> Any:

@@ -7,8 +7,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from paydirt.columns.spec import Block, Ragged, Spec, TokensRef
+from paydirt.columns.spec import Block, Ragged, Spec
 from paydirt.columns.store import PoolColumn
+from paydirt.columns.tokens import TokensRef
 from paydirt.data.batches import width_of
 from paydirt.data.encoding import Encoded
 from paydirt.models.load import ModelConfig

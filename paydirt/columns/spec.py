@@ -23,7 +23,6 @@ from paydirt.core.config import Config
 from paydirt.core.named import Named
 from paydirt.core.registry import Registry
 from paydirt.data.pool import Pool
-from paydirt.data.tokens import TokenStore, row_key
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,10 @@ class Ragged:
         return self.flat[self._edges[row] : self._edges[row + 1]]
 
     def take(self, rows: np.ndarray) -> Ragged:
-        return Ragged.of([self[int(row)] for row in rows], self.flat.dtype)
+        lengths = self.lengths[rows]
+        ends = np.cumsum(lengths)
+        places = np.arange(lengths.sum()) + np.repeat(self._edges[rows] - (ends - lengths), lengths)
+        return Ragged(self.flat[places], lengths)
 
 
 Values = Mapping[str, "np.ndarray | Ragged"]
@@ -127,6 +129,11 @@ class Spec(Named):
         """Rows of the column."""
 
     @property
+    def title(self) -> str:
+        """What progress calls the work."""
+        return self.name
+
+    @property
     def folder(self) -> str:
         """Where the column lies under the shared place."""
         return f"{self.name}/{self.key}"
@@ -174,43 +181,10 @@ class PoolRef(Ref):
 
     @classmethod
     def of(cls, pool: Pool) -> PoolRef:
-        order = _order_of(str(pool.path), pool.fingerprint, pool)
-        return cls(path=str(pool.path), fingerprint=pool.fingerprint, rows=order, size=len(pool))
+        return cls(path=str(pool.path), fingerprint=pool.fingerprint, rows=pool.order, size=len(pool))
 
     def open(self) -> Pool:
         return _open_pool(self.path)
-
-
-class TokensRef(Ref):
-    """A pool's tokens: the pool and the identity of the encoder."""
-
-    path: str
-    pool: PoolRef
-    encoder: str
-
-    @classmethod
-    def of(cls, tokens: TokenStore, pool: Pool, encoder: str) -> TokensRef:
-        return cls(path=str(tokens.path), pool=PoolRef.of(pool), encoder=encoder)
-
-    def facts(self) -> dict[str, Any]:
-        return {"pool": self.pool.facts(), "encoder": self.encoder}
-
-    @property
-    def size(self) -> int:
-        return self.pool.size
-
-    def open(self) -> TokenStore:
-        return TokenStore(Artifact(Path(self.path)))
-
-
-_orders: dict[tuple[str, str], str] = {}
-
-
-def _order_of(path: str, content: str, pool: Pool) -> str:
-    """`row_key`, once for each pool that is open: it reads every id."""
-    if (path, content) not in _orders:
-        _orders[path, content] = row_key(pool)
-    return _orders[path, content]
 
 
 @lru_cache(maxsize=4)

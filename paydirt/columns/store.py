@@ -27,7 +27,9 @@ from paydirt.core.artifacts import write_atomic
 from paydirt.core.files import WRITING
 from paydirt.core.progress import showing
 
+SHARD_ROWS = 4096  # of a shard, unless told
 PIECE_ROWS = 1024  # rows on demand that a kill may cost
+DTYPES = {"I64": np.int64, "I32": np.int32, "I8": np.int8, "BOOL": np.bool_, "F32": np.float32}
 POLL = 0.2  # seconds between two looks at shards that others work on
 
 
@@ -56,6 +58,10 @@ class PoolColumn:
         self.path.mkdir(parents=True, exist_ok=True)
         return self.spec.open(self.path)
 
+    def close(self) -> None:
+        """Let go of the worker, and of the model that it holds."""
+        self.__dict__.pop("worker", None)
+
     @property
     def place(self) -> str:
         """What a ledger calls this column."""
@@ -66,8 +72,12 @@ class PoolColumn:
         return [(start, min(start + self.shard_rows, n)) for start in range(0, n, self.shard_rows)]
 
     def missing_shards(self) -> list[int]:
-        there = {path.stem for path in (self.path / "shards").glob("*.safetensors")}
-        return [i for i in range(-(-len(self) // self.shard_rows)) if f"{i:05d}" not in there]
+        there = {path.name for path in self.shard_path(0).parent.glob("*")}
+        return [i for i in range(-(-len(self) // self.shard_rows)) if self.shard_path(i).name not in there]
+
+    def shard_path(self, shard: int) -> Path:
+        """The file of a shard, which is there when the shard is."""
+        return self.path / "shards" / f"{shard:05d}.safetensors"
 
     def begin(self) -> None:
         """From here on the size of a shard holds."""
@@ -91,7 +101,7 @@ class PoolColumn:
         """Do `units` (default: every missing shard) in this process; those that another process has, it may do."""
         self.begin()
         todo = list(self.plan() if units is None else units)
-        with showing(self.spec.name, sum(map(self.rows_in, todo))) as bar:
+        with showing(self.spec.title, sum(map(self.rows_in, todo))) as bar:
             while todo:
                 left = []
                 for unit in todo:
@@ -123,13 +133,13 @@ class PoolColumn:
     def fill_shard(self, shard: int) -> bool:
         """Whether the shard is there: found, or computed now. False where another process is at work on it."""
         self.begin()
-        path = self.path / "shards" / f"{shard:05d}.safetensors"
+        path = self.shard_path(shard)
         if path.exists():
             return True
         with claimed(self.path / "claims" / f"{shard:05d}") as mine:
             if mine and not path.exists():
                 rows = np.arange(shard * self.shard_rows, min((shard + 1) * self.shard_rows, len(self)))
-                self._write(path, rows, self._complete(rows))
+                self._write_shard(shard, rows, *self._complete(rows))
         return mine or path.exists()
 
     def release(self, unit: Unit, host: str, process: int) -> None:
@@ -156,8 +166,8 @@ class PoolColumn:
         block = self.worker(rows)
         return block, time.perf_counter() - started
 
-    def _complete(self, rows: np.ndarray) -> Any:
-        """The block of a shard: what pieces hold already is not computed again."""
+    def _complete(self, rows: np.ndarray) -> tuple[Block, float]:
+        """The block of a shard and the seconds it took: what pieces hold already is not computed again."""
         here = self.present(rows)
         if not here.any():
             return self._timed(rows)
@@ -186,11 +196,12 @@ class PoolColumn:
     def _gather(self, rows: np.ndarray, only: Sequence[str] | None) -> Block:
         blocks, places = [], []
         left = np.ones(len(rows), dtype=bool)
-        for shard in np.unique(rows // self.shard_rows).tolist():
-            path = self.path / "shards" / f"{shard:05d}.safetensors"
-            if path.exists():
-                at = np.flatnonzero(rows // self.shard_rows == shard)
-                blocks.append(_take(_load(path, only), rows[at] - shard * self.shard_rows))
+        number = rows // self.shard_rows
+        order = np.argsort(number, kind="stable")
+        for at in np.split(order, np.flatnonzero(np.diff(number[order])) + 1) if len(rows) else ():
+            shard = int(number[at[0]])
+            if self.shard_path(shard).exists():
+                blocks.append(_take(self._read_shard(shard, only), rows[at] - shard * self.shard_rows))
                 places.append(at)
                 left[at] = False
         for name, piece in self._index().items() if left.any() else ():
@@ -202,7 +213,8 @@ class PoolColumn:
         if left.any():
             raise ValueError(f"{self.path}: row {rows[left][0]} was not computed; run what needs this column again")
         order = np.argsort(np.concatenate(places), kind="stable")
-        return Block.concatenate(blocks).take(order) if len(blocks) > 1 or np.any(np.diff(order) < 0) else blocks[0]
+        block = Block.concatenate(blocks) if len(blocks) > 1 else blocks[0]
+        return block.take(order) if np.any(np.diff(order) < 0) else block
 
     def flops(self, rows: np.ndarray) -> np.ndarray:
         """FLOPs int64 [n] of computed `rows`."""
@@ -219,7 +231,7 @@ class PoolColumn:
         for name in self._pieces.keys() - names:
             del self._pieces[name]
         for name in sorted(names - self._pieces.keys()):
-            self._pieces[name] = _tensors(folder / name, ["rows"])["rows"]
+            self._pieces[name] = read_tensors(folder / name, ["rows"])["rows"]
         return self._pieces
 
     # ---- files ----------------------------------------------------------------------------------------------------
@@ -237,25 +249,34 @@ class PoolColumn:
             part.unlink()
         return int(json.loads(path.read_text(encoding="utf-8"))["shard_rows"])
 
-    def _write(self, path: Path, rows: np.ndarray, block: Any, seconds: float = 0.0) -> None:
-        from safetensors.numpy import save
+    def _write_shard(self, shard: int, rows: np.ndarray, block: Block, seconds: float) -> None:
+        self._write(self.shard_path(shard), rows, block, seconds)
 
-        if isinstance(block, tuple):
-            block, seconds = block
-        tensors = {"rows": rows, "flops": block.flops, "tokens": block.tokens}
-        for name, value in block.values.items():
-            if isinstance(value, Ragged):
-                tensors |= {f"value.{name}": value.flat, f"lengths.{name}": value.lengths}
-            else:
-                tensors[f"value.{name}"] = np.ascontiguousarray(value)
-        line = {
+    def _read_shard(self, shard: int, only: Sequence[str] | None) -> Block:
+        return _load(self.shard_path(shard), only)
+
+    def line(self, rows: np.ndarray, block: Block, seconds: float) -> dict[str, Any]:
+        """The cost line of a file."""
+        return {
             "what": self.spec.folder,
             "rows": len(rows),
             "flops": sum(block.flops.tolist()),
             "tokens": int(block.tokens.sum()),
             "seconds": round(seconds, 4),
             "device": str(self.worker.device) if "worker" in self.__dict__ else "",
+            **(getattr(self.worker, "remarks", {}) if "worker" in self.__dict__ else {}),
         }
+
+    def _write(self, path: Path, rows: np.ndarray, block: Block, seconds: float) -> None:
+        from safetensors.numpy import save
+
+        tensors = {"rows": rows, "flops": block.flops, "tokens": block.tokens}
+        for name, value in block.values.items():
+            if isinstance(value, Ragged):
+                tensors |= {f"value.{name}": value.flat, f"lengths.{name}": value.lengths}
+            else:
+                tensors[f"value.{name}"] = np.ascontiguousarray(value)
+        line = self.line(rows, block, seconds)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, save(tensors, metadata={"line": json.dumps(line)}))
 
@@ -272,7 +293,23 @@ class PoolColumn:
         self._pieces.clear()
 
 
-def _tensors(path: Path, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+def mapped(path: Path) -> dict[str, np.ndarray]:
+    """Tensors of a file, memory-mapped; ValueError where it is damaged."""
+    try:
+        data = np.memmap(path, np.uint8, "r").view(np.ndarray)
+        start = 8 + int.from_bytes(data[:8].tobytes(), "little")
+        header = json.loads(data[8:start].tobytes())
+        found = {}
+        for name, tensor in header.items():
+            if name != "__metadata__":
+                low, high = (start + offset for offset in tensor["data_offsets"])
+                found[name] = data[low:high].view(DTYPES[tensor["dtype"]]).reshape(tensor["shape"])
+        return found
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{path}: damaged ({error}); remove the file, and its rows are computed again") from None
+
+
+def read_tensors(path: Path, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """Tensors of a file, all or those of `names`; ValueError where it is damaged."""
     from safetensors import SafetensorError, safe_open
 
@@ -285,13 +322,13 @@ def _tensors(path: Path, names: Sequence[str] | None = None) -> dict[str, np.nda
 
 def _load(path: Path, only: Sequence[str] | None) -> Block:
     wanted = None if only is None else ["flops", "tokens", *(f"{p}.{n}" for p in ("value", "lengths") for n in only)]
-    tensors = _tensors(path, wanted)
+    found = read_tensors(path, wanted)
     values: dict[str, np.ndarray | Ragged] = {}
-    for name in (name.removeprefix("value.") for name in tensors if name.startswith("value.")):
-        lengths = tensors.get(f"lengths.{name}")
-        flat = tensors[f"value.{name}"]
+    for name in (name.removeprefix("value.") for name in found if name.startswith("value.")):
+        lengths = found.get(f"lengths.{name}")
+        flat = found[f"value.{name}"]
         values[name] = flat if lengths is None else Ragged(flat, lengths)
-    return Block(values, tensors["flops"], tensors["tokens"])
+    return Block(values, found["flops"], found["tokens"])
 
 
 def _take(block: Block, rows: np.ndarray) -> Block:

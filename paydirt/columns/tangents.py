@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from paydirt.columns.spec import Block, Spec, TokensRef
+from paydirt.columns.spec import Block, Spec
+from paydirt.columns.tokens import TokensRef
 from paydirt.models.load import ModelConfig
 
 

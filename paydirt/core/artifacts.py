@@ -62,7 +62,7 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 # Bookkeeping that differs between two runs of the same work (times, dates); it never enters a fingerprint.
-UNFINGERPRINTED = {MANIFEST, "ledger.jsonl", "key", "config.yaml"}
+UNFINGERPRINTED = {MANIFEST, "ledger.jsonl", "costs.jsonl", "key", "config.yaml"}
 VERIFY = "PAYDIRT_VERIFY"  # set by `--verify`: contents are checked too whenever an artifact is opened
 
 Replace = Literal["nothing", "same stage", "anything"]

@@ -198,8 +198,12 @@ def _identities(root: Path) -> Callable[[set[str]], list[Path]]:
         for value in (facts.get("fingerprint"), (notes or {}).get("fingerprint")):
             if isinstance(value, str):
                 own.setdefault(value, []).append(path)
-        if kind == "tokens" and isinstance(facts.get("inputs"), dict):
-            tokens.append(({facts["inputs"].get("pool", ""), facts["inputs"].get("encoder", "")}, path))
+        if kind == "tokens":
+            spec = _read(path / "column.json").get("facts") or {}
+            pool = spec.get("pool") or {}
+            both = {str(pool.get("fingerprint")), str(spec.get("encoder"))}
+            if len(both) == 2 and "None" not in both:
+                tokens.append((both, path))
 
     def known(values: set[str]) -> list[Path]:
         return [p for value in values for p in own.get(value, [])] + [p for both, p in tokens if both <= values]

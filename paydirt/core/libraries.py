@@ -11,7 +11,7 @@ from paydirt import __version__
 
 RECORDED = (
     *("torch", "transformers", "tokenizers", "peft", "accelerate", "datasets", "sentence-transformers", "lm-eval"),
-    *("numpy", "scipy", "scikit-learn"),
+    *("numpy", "scipy", "scikit-learn", "faiss-cpu"),
 )
 
 

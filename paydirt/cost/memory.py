@@ -1,70 +1,105 @@
-"""Peak memory of reading, training and per-example gradients, in bytes, from sizes alone.
+"""How much memory a model takes on an accelerator: scoring, LoRA gradients, training, by closed form.
 
-Weights, and what training keeps for each trainable parameter: a float32 gradient and two float32 moments (AdamW). What a
-pass keeps of every token in a batch, a layer: inputs of the projections, what the feed-forward multiplies, queries, keys,
-values and their attention's output, as in Korthikanti et al., arXiv 2205.05198, section 4.1, without the matrix of
-attention, which fused kernels do not keep. Logits of a batch are there in the model's precision, in float32 and as
-gradient. Allocators and kernels add some: these are estimates, to be held against the ledger's `peak_bytes`.
+Enters: an `Architecture` of the Llama kind (RMS norms, gated feed-forward, fused attention that keeps no T x T matrix), the
+padded tokens of a batch, bytes a number (2 for bfloat16). Leaves: bytes by part. Activations are what autograd keeps for the
+backward pass, counted operation by operation; tests/cost/test_memory.py compares them with what it does keep. What the
+allocator wastes, CUDA's own context (about 0.5 GB) and a launcher's buffers come on top.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from paydirt.cost.architecture import Architecture
 
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "fp32": 4, "bf16": 2, "fp16": 2}
-QUANTIZED = {"8bit": 1.0, "4bit": 0.5}
-LOGITS_AT_ONCE = 128  # positions that a reading pass holds logits of (`models.forward.POSITIONS`)
+ATTENTION = ("q", "k", "v", "o")
+POSITIONS = 128  # logits at a time in forward passes
+SLAB = 1 << 27  # float32 gradient entries that are projected at a time on a GPU
 
 
-def weight_bytes(arch: Architecture, dtype: str, quantization: str = "none") -> float:
-    """The model itself. Quantised, its tables stay as they are."""
-    if quantization == "none":
-        return float(arch.parameters * BYTES[dtype])
-    return arch.non_embedding_parameters * QUANTIZED[quantization] + arch.embedding_parameters * BYTES[dtype]
+@dataclass(frozen=True)
+class Memory:
+    """Bytes by part, all there at the height of a pass."""
+
+    parts: dict[str, float]
+
+    @property
+    def total(self) -> float:
+        return sum(self.parts.values())
 
 
-def reading_bytes(arch: Architecture, dtype: str, tokens: float, quantization: str = "none") -> float:
-    """A forward pass that keeps nothing, over batches of `tokens` padded tokens."""
-    alive = tokens * BYTES[dtype] * (4 * arch.hidden + 3 * arch.intermediate + 3 * arch.heads * arch.head_dim)
-    logits = LOGITS_AT_ONCE * arch.vocab * (BYTES[dtype] + 4)
-    return weight_bytes(arch, dtype, quantization) + alive + (logits if arch.language_head else 0)
+def scoring_memory(model: Architecture, tokens: int, size: int = 2) -> Memory:
+    """A forward pass without gradients: perplexity, hidden states."""
+    layer = size * (2 * model.hidden + 3 * model.intermediate) + 4 * model.hidden
+    logits = POSITIONS * model.vocab * (size + 8)
+    return Memory({"weights": size * model.parameters, "one layer": tokens * layer, "logits": logits})
 
 
-def kept_bytes(arch: Architecture, dtype: str, tokens: float, layers: int | None = None) -> float:
-    """What a pass of `tokens` keeps for the way back, of the last `layers` layers (None: all)."""
-    heads = arch.head_dim * (2 * arch.heads + 2 * arch.kv_heads)
-    layer = 4 * arch.hidden + heads + (4 if arch.gated_mlp else 2) * arch.intermediate * arch.active_experts
-    norms = 2 * 4 * arch.hidden  # in float32
-    kept = tokens * (layer * BYTES[dtype] + norms) * (arch.layers if layers is None else min(layers, arch.layers))
-    return float(kept + tokens * arch.vocab * (BYTES[dtype] + 2 * 4))
+def gradient_memory(
+    model: Architecture,
+    tokens: int,
+    rank: int = 128,
+    targets: tuple[str, ...] = ATTENTION,
+    k: int = 8192,
+    size: int = 2,
+    kept: bool = True,
+) -> Memory:
+    """Per-example LoRA gradients in an optimizer's direction, sketched to k numbers.
+
+    With `kept` false, activations are recomputed layer by layer. The adapted weights are there twice: a copy has the
+    adapter merged. Trainable parameters are float32, their two moments too, a sign is a byte.
+    """
+    trainable = model.lora_parameters(rank, targets)
+    layer = tokens * kept_by_gradients(model, size)
+    whole = layer * model.layers if kept else layer + tokens * size * model.hidden * model.layers
+    return Memory(
+        {
+            "weights": size * model.parameters,
+            "merged copies": size * model.layers * model.attention_parameters,
+            "adapter, moments, signs": (4 + 8 + 1) * trainable,
+            "activations": whole,
+            "logits": tokens * model.vocab * (2 * size + 12),
+            "slabs of gradients": 3 * 4 * SLAB + 8 * k * tokens / 32,  # of 32 tokens and more an example
+        }
+    )
 
 
-def training_bytes(
-    arch: Architecture,
-    dtype: str,
-    compute: str,
-    tokens: float,
-    trainable: float,
-    *,
-    quantization: str = "none",
-    checkpointing: bool = False,
-) -> float:
-    """Fine-tuning `trainable` parameters with AdamW, `tokens` padded tokens a pass; weights in `dtype`, products in
-    `compute`."""
-    state = 12.0 * trainable
-    if checkpointing:  # the input of each layer, and one layer at a time in full
-        whole = kept_bytes(arch, compute, tokens, 1) + tokens * arch.hidden * BYTES[compute] * arch.layers
+def training_memory(
+    model: Architecture, tokens: int, rank: int | None = None, targets: tuple[str, ...] = ATTENTION, size: int = 2
+) -> Memory:
+    """AdamW in mixed precision: all weights in float32 (`rank` None), or LoRA on a base of `size` bytes a weight.
+
+    Full training keeps float32 weights, gradients and two moments, and a copy of `size` bytes that products are made of.
+    """
+    if rank is None:
+        held = {
+            "weights, gradients, moments": 16.0 * model.parameters,
+            "weights to compute with": size * model.parameters,
+        }
+        layer = kept_by_training(model, size)
     else:
-        whole = kept_bytes(arch, compute, tokens)
-    return weight_bytes(arch, dtype, quantization) + state + whole
+        trainable = model.lora_parameters(rank, targets)
+        held = {"weights": float(size * model.parameters), "adapter, gradients, moments": 16.0 * trainable}
+        q = model.heads * model.head_dim
+        inputs = {"q": model.hidden, "k": model.hidden, "v": model.hidden, "o": q}
+        # peft gives each adapted module its own float32 input, a byte of dropout mask, and r numbers in between.
+        own = sum(5 * inputs.get(name.removesuffix("_proj"), model.hidden) + 4 * rank for name in targets)
+        layer = kept_by_gradients(model, size) + own
+    return Memory(
+        {**held, "activations": tokens * layer * model.layers, "logits": tokens * model.vocab * (2 * size + 12)}
+    )
 
 
-def gradient_bytes(
-    arch: Architecture, dtype: str, tokens: float, trainable: float, rows: float, k: int, *, moments: bool
-) -> float:
-    """Per-example gradients: what a pass keeps, activations and gradients at every tapped product, one largest parameter's
-    gradients of a batch of `rows`, the projections, and the optimizer's moments where the direction needs them."""
-    largest = max(arch.hidden * arch.intermediate, arch.hidden * arch.heads * arch.head_dim) * 4.0
-    slab = min(rows * largest, float(1 << 29))
-    state = trainable * (8.0 if moments else 0.0)
-    return weight_bytes(arch, dtype) + 2 * kept_bytes(arch, dtype, tokens) + state + slab + rows * k * 8.0
+def kept_by_gradients(model: Architecture, size: int) -> float:
+    """Bytes a token and layer that a backward pass through frozen weights needs.
+
+    Two norms keep their input in float32; attention keeps q, k, v and its result (once more as the input of `o`), taps the
+    input of q, k and v; the gated feed-forward keeps the gate before and after its activation, and the other factor.
+    """
+    q, kv = model.heads * model.head_dim, model.kv_heads * model.head_dim
+    return 2 * 4 * model.hidden + size * (model.hidden + 3 * q + 2 * kv + 3 * model.intermediate)
+
+
+def kept_by_training(model: Architecture, size: int) -> float:
+    """The same where weights train: inputs of every linear layer, and of the norms' weights."""
+    return kept_by_gradients(model, size) + size * (3 * model.hidden + model.intermediate)

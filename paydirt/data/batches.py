@@ -45,6 +45,15 @@ def length_bucketed(lengths: Sequence[int] | np.ndarray, token_budget: int) -> l
     return groups
 
 
+def sent(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """A host's tensor on `device`, without waiting for the copy: from pinned memory where CUDA is there."""
+    import torch
+
+    if torch.device(device).type == "cpu":
+        return tensor
+    return (tensor.pin_memory() if torch.cuda.is_available() else tensor).to(device, non_blocking=True)
+
+
 class Shape(NamedTuple):
     """`rows` share a batch that is padded to `width` tokens and filled up to `size` rows."""
 

@@ -7,9 +7,11 @@ keyed by id; rows are only how the pool is walked, and hold for one import.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +32,7 @@ from paydirt.data.tally import Tally, account, opened
 __all__ = ["Part", "Pool", "PoolConfig", "examples_from_file", "open_pool"]
 
 Part = Literal["prompt", "answer", "full", "first"]
+BLOCK = 4096
 
 
 class Pool:
@@ -47,6 +50,14 @@ class Pool:
 
     def __len__(self) -> int:
         return int(self._starts[-1])
+
+    @cached_property
+    def order(self) -> str:
+        """Hash of the ids in row order: the fingerprint does not depend on order, columns do."""
+        digest = hashlib.sha256()
+        for start in range(0, len(self), BLOCK):
+            digest.update("\n".join(self.ids(start, min(start + BLOCK, len(self)))).encode())
+        return digest.hexdigest()[:16]
 
     def __repr__(self) -> str:
         return f"Pool({len(self)} examples, {len(self.source_counts())} sources, {self.form}, {self.fingerprint[:8]})"
@@ -101,6 +112,18 @@ class Pool:
         """
         return [text for batch in self._slices(start, stop) for text in _texts(batch, part)]
 
+    def ids_at(self, rows: npt.NDArray[np.integer]) -> list[str]:
+        """Ids of `rows`, in that order."""
+        return self._take(rows, ["id"], lambda batch: batch.column("id").to_pylist())
+
+    def sources_at(self, rows: npt.NDArray[np.integer]) -> list[str]:
+        """Source of each of `rows`, in that order."""
+        return self._take(rows, ["source"], lambda batch: batch.column("source").to_pylist())
+
+    def texts_at(self, rows: npt.NDArray[np.integer], part: Part = "full") -> list[str]:
+        """One text for each of `rows`, in that order; parts as in `texts`."""
+        return self._take(rows, ["messages"], lambda batch: _texts(batch, part))
+
     def rows_of(self, ids: Iterable[str]) -> npt.NDArray[np.int64]:
         """Row of each id [len(ids)] int64; ValueError naming ids that the pool does not have."""
         wanted = list(ids)
@@ -109,7 +132,7 @@ class Pool:
         hashes = np.fromiter((hash_id(id) for id in wanted), dtype=np.uint64, count=len(wanted))
         at = np.searchsorted(keys, hashes)
         rows = np.asarray(order[np.minimum(at, len(keys) - 1)], dtype=np.int64)
-        found = self._take(rows, ["id"], lambda batch: batch.column("id").to_pylist())
+        found = self.ids_at(rows)
         missing = []
         for number, (id, other) in enumerate(zip(wanted, found)):
             while other != id and at[number] + 1 < len(keys) and keys[at[number] + 1] == hashes[number]:
@@ -122,10 +145,6 @@ class Pool:
             shown = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
             raise ValueError(f"{len(missing)} of {len(wanted)} ids are not in this pool of {len(self)}: {shown}")
         return rows
-
-    def part(self, rows: npt.NDArray[np.integer]) -> PoolPart:
-        """Some rows as a pool of their own, in the same order; ids stay."""
-        return PoolPart(self, rows)
 
     def _slices(self, start: int, stop: int | None) -> Iterator[Any]:
         """The record batches that cover [start, stop), cut to it; IndexError outside the pool."""
@@ -143,13 +162,6 @@ class Pool:
     def _column(self, name: str, start: int, stop: int | None) -> list[Any]:
         return [value for batch in self._slices(start, stop) for value in batch.column(name).to_pylist()]
 
-    def _gather(self, rows: npt.NDArray[np.int64]) -> Iterator[Any]:
-        """Record batches of ascending `rows`."""
-        batch_of = np.searchsorted(self._starts, rows, side="right") - 1
-        for number in np.unique(batch_of).tolist():
-            inside = rows[batch_of == number] - self._starts[number]
-            yield self._batches[number].take(pa.array(inside))
-
     def _take(self, rows: Any, columns: list[str], convert: Callable[[Any], list[Any]]) -> list[Any]:
         wanted = np.asarray(rows, dtype=np.int64).reshape(-1)
         if len(wanted) and (wanted.min() < 0 or wanted.max() >= len(self)):
@@ -162,47 +174,6 @@ class Pool:
             for place, value in zip(places.tolist(), convert(batch)):
                 out[place] = value
         return out
-
-
-class PoolPart(Pool):
-    """Some rows of a pool, seen as a pool: nothing is copied, `rows` [n] are their rows in the whole one, ascending.
-
-    Its fingerprint is that of the whole pool and the set of ids, whatever their order.
-    """
-
-    def __init__(self, whole: Pool, rows: npt.NDArray[np.integer]) -> None:
-        self.whole, self.rows = whole, np.unique(np.asarray(rows, dtype=np.int64))
-        if not len(self.rows) or self.rows[0] < 0 or self.rows[-1] >= len(whole):
-            raise IndexError(f"a part needs rows of a pool of {len(whole)}")
-        self.path, self.fresh, self.form = whole.path, False, whole.form
-        sources, counts = np.unique(self.sources(), return_counts=True)
-        self.notes = {**whole.notes, "sources": dict(zip(sources.tolist(), counts.tolist()))}
-        self.fingerprint = fingerprint([whole.fingerprint, sorted(self.ids())])
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def rows_of(self, ids: Iterable[str]) -> npt.NDArray[np.int64]:
-        found = self.whole.rows_of(ids)
-        at = np.minimum(np.searchsorted(self.rows, found), len(self) - 1)
-        if (wrong := np.flatnonzero(self.rows[at] != found)).size:
-            raise ValueError(f"the id {self.whole.id_at(int(found[wrong[0]]))!r} is not in this part of the pool")
-        return at.astype(np.int64)
-
-    def _slices(self, start: int, stop: int | None) -> Iterator[Any]:
-        stop = len(self) if stop is None else min(stop, len(self))
-        if start < 0 or (start > stop):
-            raise IndexError(f"rows {start} to {stop} of a pool of {len(self)}")
-        yield from self.whole._gather(self.rows[start:stop])
-
-    def _take(self, rows: Any, columns: list[str], convert: Callable[[Any], list[Any]]) -> list[Any]:
-        wanted = np.asarray(rows, dtype=np.int64).reshape(-1)
-        if len(wanted) and (wanted.min() < 0 or wanted.max() >= len(self)):
-            raise IndexError(f"rows {wanted.min()} to {wanted.max()} of a pool of {len(self)}")
-        return self.whole._take(self.rows[wanted], columns, convert)
-
-    def _gather(self, rows: npt.NDArray[np.int64]) -> Iterator[Any]:
-        yield from self.whole._gather(self.rows[rows])
 
 
 def _turns(batch: Any) -> Iterator[list[tuple[str, str]]]:

@@ -33,6 +33,13 @@ class Executor(Protocol):
         """`work(task)` of every task, in task order; `work`, tasks and results must pickle."""
         ...
 
+    def together(self, work: Callable[[], R], device: str, *places: Path, inputs: Sequence[str] = ()) -> R:
+        """`work()` as one piece shared out between processes that know of each other, as torchrun's do; rank 0's result.
+
+        `work` must pickle; `device` is where it computes, `places` what it writes to, `inputs` what it reads.
+        """
+        ...
+
     def check(self, *places: Path) -> None:
         """ValueError unless every machine that will work is there and sees these folders."""
         ...

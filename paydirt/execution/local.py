@@ -49,11 +49,11 @@ class Local:
             return
         column.begin()
         left = list(units)
-        opened = (column.spec, column.shared, column.shard_rows)
+        opened = (type(column), column.spec, column.shared, column.shard_rows)
         rows = sum(map(column.rows_in, left))
         with (
             _processes(places, _open_column, opened) as (pool, parts),
-            showing(column.spec.name, rows, others=lambda: sum(parts)) as bar,
+            showing(column.spec.title, rows, others=lambda: sum(parts)) as bar,
         ):
             while left:
                 futures = {pool.submit(_do, unit): unit for unit in left}
@@ -79,6 +79,16 @@ class Local:
             for future in track(as_completed(futures), title, 1, len(items), others=lambda: sum(parts)):
                 out[futures[future]] = future.result()
         return out
+
+    def together(self, work: Callable[[], R], device: str, *places: Path, inputs: Sequence[str] = ()) -> R:
+        """`work()` in this process, which may be one of a launcher's; ValueError where several are asked for."""
+        several = self.workers or len(self.gpus or ())
+        if several > 1:
+            raise ValueError(
+                f"one training in {several} processes needs who starts them together: --execution ray, which may be this "
+                f"machine alone, or torchrun --nproc-per-node {several} -m paydirt train ..."
+            )
+        return work()
 
     def check(self, *places: Path) -> None:
         """One machine sees what it sees."""
@@ -176,9 +186,9 @@ def _nothing(place: str) -> None:
     pass
 
 
-def _open_column(spec: Spec, shared: Path, shard_rows: int, place: str) -> None:
+def _open_column(kind: type[PoolColumn], spec: Spec, shared: Path, shard_rows: int, place: str) -> None:
     global _column
-    _column = PoolColumn(spec.placed("cuda") if place else spec, shared, shard_rows)
+    _column = kind(spec.placed("cuda") if place else spec, shared, shard_rows)
 
 
 def _do(unit: Unit) -> bool:

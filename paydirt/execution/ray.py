@@ -18,6 +18,7 @@ from paydirt.columns.store import POLL
 from paydirt.core.progress import showing, track
 from paydirt.execution.cluster import check, connect, nodes
 from paydirt.execution.crew import Crew, Share
+from paydirt.execution.ranks import run_ranks
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -45,9 +46,10 @@ class Ray:
                 "ask for cpu"
             )
         column.begin()
-        opened = (column.spec.placed("cuda" if share.gpu else "cpu"), column.shared, column.shard_rows, column.spec.key)
+        spec = column.spec.placed("cuda" if share.gpu else "cpu")
+        opened = (type(column), spec, column.shared, column.shard_rows, column.spec.key)
         crew = Crew(share, _open_column, opened, _do, again=_undone, lost=column.release)
-        with showing(column.spec.name, sum(map(column.rows_in, units)), others=lambda: crew.parts) as bar:
+        with showing(column.spec.title, sum(map(column.rows_in, units)), others=lambda: crew.parts) as bar:
             for number, _ in crew.run(units):
                 bar.finish(column.rows_in(units[number]))
         column.sweep()
@@ -64,6 +66,33 @@ class Ray:
         for number, result in track(crew.run(items), title, 1, len(items), others=lambda: crew.parts):
             out[number] = result
         return out
+
+    def together(self, work: Callable[[], R], device: str, *places: Path, inputs: Sequence[str] = ()) -> R:
+        """`work()` by Ray Train: a rank a GPU (all of them), or `workers` ranks; without GPUs a rank a node by default.
+
+        Where a rank's node dies all begin again, from what is saved.
+        """
+        self.check(*places, inputs=inputs)
+        share = self._ranks(device != "cpu")
+        if device.startswith("cuda") and not share.gpu:
+            raise ValueError(f"device {device}, but no node of the Ray cluster has a GPU: ask for cpu")
+        return run_ranks(work, share, places[0] / ".ray-train")
+
+    def _ranks(self, accelerated: bool) -> Share:
+        """Equal shares for processes that work in step; ValueError where the cluster has no room for so many."""
+        there = nodes()
+        gpus = sum(node.gpus for node in there) if accelerated else 0
+        if gpus:
+            wanted, room = self.workers or gpus, gpus
+            cpus = max(1, min(node.cpus // node.gpus for node in there if node.gpus))
+        else:
+            cores = [node.cpus for node in there if node.cpus]
+            wanted, room = self.workers or len(cores), sum(cores)
+            cpus = next((c for c in range(max(cores), 0, -1) if sum(n // c for n in cores) >= wanted), 1)
+        if wanted > room:
+            kind = "GPUs" if gpus else "CPU cores"
+            raise ValueError(f"--workers {wanted}: the Ray cluster has {room} {kind}; ask for no more, or add nodes")
+        return Share(wanted, cpus, bool(gpus))
 
     def check(self, *places: Path, inputs: Sequence[str] = ()) -> None:
         """Join the cluster; ValueError where it has nothing to work with, or a node does not share a folder of `places`."""
@@ -114,11 +143,11 @@ def _nothing() -> None:
     pass
 
 
-def _open_column(spec: Spec, shared: Path, shard_rows: int, key: str) -> None:
+def _open_column(kind: type[PoolColumn], spec: Spec, shared: Path, shard_rows: int, key: str) -> None:
     global _column
     if spec.key != key:
         raise ValueError(f"column {spec.name} is {key} here and {spec.key} on a node: install the same versions there")
-    _column = PoolColumn(spec, shared, shard_rows)
+    _column = kind(spec, shared, shard_rows)
 
 
 def _do(unit: Unit) -> bool:

@@ -1,12 +1,11 @@
 """Per-example gradients, optimizer directions, random projection, the feature store and influence.
 
-In the order of the work: `batches` and `budget` (encoded examples, in batches that fit), `taps` and `per_example`
+In the order of the work: `batches` (encoded examples), `taps` and `per_example`
 (gradients), `plain` (the reference), `moments`, `checkpoints` and `directions` (the optimizer's view), `hashing`
 and `projection` (to k numbers), `features` (all of these joined), `store` and `pool` (onto disk), `influence` (scores).
 """
 
 from paydirt.gradients.batches import Encoded
-from paydirt.gradients.budget import fit_token_budget
 from paydirt.gradients.checkpoints import checkpoint_weights, load_moments
 from paydirt.gradients.features import Features
 from paydirt.gradients.influence import reduce_similarity, score_stores, similarities
@@ -26,7 +25,6 @@ __all__ = [
     "check_attention",
     "check_model",
     "checkpoint_weights",
-    "fit_token_budget",
     "load_moments",
     "manifest_of",
     "read_similarity",

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from paydirt.data.batches import sent
+
 IGNORED = -100
 
 
@@ -29,12 +31,25 @@ class Encoded:
 class Batch:
     """`input_ids`, `labels` [B, T] and `supervised` [B], the number of scored tokens of each example (all above 0).
 
-    `labels[:, t]` is already shifted: it is the token that position t must predict.
+    `labels[:, t]` is already shifted: it is the token that position t must predict. `counts` are the numbers in
+    `supervised` as the host knows them, `places` [n] the scored positions b T + t in order: nothing has to wait for a
+    device to say them.
     """
 
     input_ids: Tensor
     labels: Tensor
     supervised: Tensor
+    counts: tuple[int, ...]
+    places: Tensor
+
+    @classmethod
+    def of(cls, input_ids: Tensor, labels: Tensor, device: torch.device | str = "cpu") -> Batch:
+        """A batch of tensors that lie on the host, sent to `device`."""
+        scored = labels != IGNORED
+        supervised, places = scored.sum(1), scored.flatten().nonzero()[:, 0]
+        counts = tuple(supervised.tolist())
+        ids, targets, numbers = (sent(t, device) for t in (input_ids, labels, supervised))
+        return cls(ids, targets, numbers, counts, sent(places, device))
 
     @property
     def size(self) -> int:
@@ -77,11 +92,11 @@ def collate(examples: Sequence[Encoded], device: torch.device | str = "cpu", pad
             raise ValueError(f"example {example.id!r}: {n} input ids but {len(example.labels)} labels")
         input_ids[row, :n] = torch.as_tensor(example.input_ids, dtype=torch.long)
         labels[row, : max(n - 1, 0)] = torch.as_tensor(example.labels, dtype=torch.long)[1:]
-    supervised = (labels != IGNORED).sum(1)
-    if not bool((supervised > 0).all()):
-        empty = examples[int((supervised == 0).nonzero()[0])]
+    batch = Batch.of(input_ids, labels, device)
+    if 0 in batch.counts:
+        empty = examples[batch.counts.index(0)]
         raise ValueError(
             f"example {empty.id!r} has no supervised token after the first; "
             "drop it, or raise the length limit that cut its answer off"
         )
-    return Batch(input_ids.to(device), labels.to(device), supervised.to(device))
+    return batch

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from paydirt.core.progress import advance
-from paydirt.data.batches import Shape, fixed_shapes
+from paydirt.data.batches import Shape, fixed_shapes, sent
 from paydirt.gradients.batches import Batch, Encoded, collate
 from paydirt.gradients.directions import NEEDS_MOMENTS, AdamSettings, find_direction
 from paydirt.gradients.moments import Moments
@@ -34,8 +34,10 @@ class Features:
     """Per-example gradient features of one model at one checkpoint; use as a context manager.
 
     `direction` is a name in `directions.DIRECTIONS`; the Adam ones need `moments`. `projections` may hold several
-    (several k in one pass). `token_budget` bounds B x T of a batch, padding included. Where batched gradients are not
-    possible for the model, a slow loop takes over and says so, unless `allow_slow` is False (then `Unsupported`).
+    (several k in one pass). `token_budget` bounds B x T of a batch, padding included; it decides the last bits of rows, so
+    a device on which such a batch does not fit recomputes activations rather than cut it (`recomputed`). Where batched
+    gradients are not possible for the model, a slow loop takes over and says so, unless `allow_slow` is False (then
+    `Unsupported`).
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Features:
                 first, second = (t.flatten().to(self.device, torch.float32) for t in pair)
                 self.moments[name] = first, second
         self.runner: PerExample | None = None
+        self.recomputed = False  # whether memory was too small to keep activations
         self._stack = contextlib.ExitStack()
 
     @property
@@ -99,7 +102,7 @@ class Features:
         A row's bytes depend on its example alone, since that decides the shape of its batch (`fixed_shapes`). With
         `alone`, examples come one by one and nothing is padded, which is what their FLOPs are counted on.
         """
-        out = [torch.zeros(len(examples), projection.k) for projection in self.projections]
+        found = [torch.zeros(len(examples), projection.k, device=self.device) for projection in self.projections]
         lengths = [len(example.input_ids) for example in examples]
         most = getattr(getattr(self.model, "config", None), "max_position_embeddings", None)
         shapes = fixed_shapes(lengths, self.token_budget, most)
@@ -109,33 +112,61 @@ class Features:
             self.runner.positions = 0 if alone else POSITIONS
         for shape in shapes:
             batch = collate([examples[row] for row in shape.filled], self.device, width=shape.width)
-            for features, found in zip(out, self._batch(batch, len(shape.rows)), strict=True):
-                features[torch.from_numpy(shape.rows)] = found[: len(shape.rows)].cpu()
+            rows = sent(torch.from_numpy(shape.rows), self.device)
+            for features, part in zip(found, self._batch(batch, len(shape.rows)), strict=True):
+                features.index_copy_(0, rows, part[: len(shape.rows)])
             advance(len(shape.rows))
-        for row, example in enumerate(examples):
-            if not all(bool(features[row].isfinite().all()) for features in out):
-                log.warning("example %r has a non-finite gradient; its features are set to 0", example.id)
-                for features in out:
-                    features[row] = 0
+        out = [features.cpu() for features in found]  # the only wait for the device
+        for row in torch.stack([~features.isfinite().all(1) for features in out]).any(0).nonzero()[:, 0].tolist():
+            log.warning("example %r has a non-finite gradient; its features are set to 0", examples[row].id)
+            for features in out:
+                features[row] = 0
         return out
 
     def _batch(self, batch: Batch, wanted: int) -> list[Tensor]:
         """Features [B, k] of a batch, of whose rows `wanted` count."""
         while self.runner is not None:
-            sums = self._begin(batch.size)
+            sums, full = self._begin(batch.size), ""
             try:
                 self.runner.run(batch, self._adder(sums))
                 return self._finish(sums)
+            except torch.OutOfMemoryError as error:
+                full = str(error) or "out of memory"  # the error itself holds on to the pass
             except UsedTwice as error:
                 self.runner.hold_back(error)
             except Unsupported as error:
                 self._stack.close()
                 self._fall_back(error)
+            if full:
+                self._recompute_activations(batch, full)
         sums = self._begin(batch.size)
         for row in range(wanted):
             for name, gradient in example_gradients(self.model, batch, row).items():
                 self._add(sums, name, row, row + 1, gradient.reshape(1, -1))
         return self._finish(sums)
+
+    def _recompute_activations(self, batch: Batch, full: str) -> None:
+        """From here on the backward pass makes activations anew instead of keeping them: less memory, the same bytes.
+
+        A smaller batch would change the last bits of its rows. ValueError where even this does not fit, or the model
+        cannot do it.
+        """
+        switch = "activation" if hasattr(self.model, "activation_checkpointing_enable") else "gradient"  # v5 renames it
+        on = any(getattr(module, "gradient_checkpointing", False) for module in self.model.modules())
+        if on or not hasattr(self.model, f"{switch}_checkpointing_enable"):
+            raise ValueError(
+                f"gradients of a batch of {batch.size} x {batch.length} tokens do not fit on {self.device}, even where "
+                f"activations are not kept ({full.splitlines()[0][:200]}); lower token_budget or max_tokens, or load the "
+                "model in bfloat16, 8 or 4 bits"
+            )
+        log.warning("%s: activations of %d x %d tokens do not fit and are recomputed", self.device, *batch.labels.shape)
+        self._stack.close()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        getattr(self.model, f"{switch}_checkpointing_enable")()
+        self.recomputed = True
+        self._stack.callback(getattr(self.model, f"{switch}_checkpointing_disable"))
+        self.runner = self._stack.enter_context(PerExample(self.model, self.merge))
 
     def _begin(self, size: int) -> list[Tensor]:
         return [projection.begin(size, self.device) for projection in self.projections]

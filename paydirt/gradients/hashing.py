@@ -45,6 +45,7 @@ def signs(count: int, key: int, device: torch.device | str = "cpu", start: int =
 def unpack(words: Tensor) -> Tensor:
     """The 64 bits of each int64 as int8 signs, lowest first: [..., n] -> [..., 64 n]."""
     octets = words.contiguous().view(torch.uint8)  # little-endian on every platform torch supports
-    masks = torch.tensor([1 << bit for bit in range(8)], dtype=torch.uint8, device=words.device)
+    bits = torch.arange(8, dtype=torch.uint8, device=words.device)
+    masks = torch.ones_like(bits) << bits  # made where they are used: no copy that a device must be waited for
     set_bits = (octets.unsqueeze(-1) & masks) != 0
     return set_bits.flatten(-2).to(torch.int8).mul_(2).sub_(1)

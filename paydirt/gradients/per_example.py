@@ -22,8 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from paydirt.gradients.batches import IGNORED, Batch
+from paydirt.gradients.batches import Batch
 from paydirt.gradients.taps import GradientOf, Layout, LoraTap, Tap, Unsupported, lora_adapter, make_tap
+from paydirt.models.waits import no_packed_rows
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class PerExample:
     def __enter__(self) -> PerExample:
         with contextlib.ExitStack() as stack:
             stack.enter_context(frozen_behaviour(self.model))
+            stack.enter_context(no_packed_rows())
             stack.enter_context(_without_grads(self.model))
             self.head = self._find_head()
             if self.head is not None:
@@ -83,8 +85,7 @@ class PerExample:
         self._consume = consume
         self._held, self._seen = {}, set()
         self.layout.size, self.layout.length = batch.size, batch.length
-        self.layout.counts = tuple(batch.supervised.tolist())
-        self._keep = batch.labels != IGNORED
+        self.layout.counts, self._places = batch.counts, batch.places
         losses = self._losses(batch)
         (losses.sum() * self.scale).backward()  # type: ignore[no-untyped-call]
         for parameter, uses in self._held.values():
@@ -96,10 +97,10 @@ class PerExample:
     def _losses(self, batch: Batch) -> Tensor:
         """Mean cross-entropy of each example, [B]; logits exist only at supervised positions where a head is known."""
         logits = self.model(input_ids=batch.input_ids, use_cache=False).logits
-        packed = logits[0] if self.head is not None else logits[self._keep.to(logits.device)]
-        targets = batch.labels[self._keep].to(packed.device)  # a model spread over devices ends on another one
+        packed = logits[0] if self.head is not None else self._scored(logits)
+        targets = batch.labels.flatten()[batch.places].to(packed.device)  # a spread model ends on another device
         nll = F.cross_entropy(packed.float(), targets, reduction="none").to(batch.labels.device)
-        rows = torch.arange(batch.size, device=nll.device).repeat_interleave(batch.supervised)
+        rows = batch.places // batch.length
         return torch.zeros(batch.size, device=nll.device).index_add(0, rows, nll) / batch.supervised
 
     def _by_positions(self, whole: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -121,9 +122,14 @@ class PerExample:
     def _select(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Keep the rows that predict a supervised token, packed as [1, n, d] in example order."""
         hidden = args[0]
-        if hidden.shape[:2] != self._keep.shape:
-            raise Unsupported(f"the output head sees {tuple(hidden.shape)}, not [batch, tokens] {self._keep.shape}")
-        return (hidden[self._keep.to(hidden.device)].unsqueeze(0), *args[1:])
+        shape = (self.layout.size, self.layout.length)
+        if hidden.shape[:2] != shape:
+            raise Unsupported(f"the output head sees {tuple(hidden.shape)}, not [batch, tokens] {shape}")
+        return (self._scored(hidden).unsqueeze(0), *args[1:])
+
+    def _scored(self, x: Tensor) -> Tensor:
+        """The positions of x [B, T, d] that predict a supervised token, [n, d] in example order."""
+        return x.flatten(0, 1).index_select(0, self._places.to(x.device))
 
     def _add_taps(self) -> None:
         behind_head = {id(m) for m in self.head.modules()} if self.head is not None else set()

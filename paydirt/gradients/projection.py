@@ -19,6 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from paydirt.data.batches import sent
 from paydirt.gradients import hashing
 
 Kind = Literal["sketch", "rademacher"]
@@ -33,7 +34,9 @@ class Projection:
     kind: Kind = "sketch"
     seed: int = 0
     _signs: dict[tuple[str, str], Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _rolls: dict[str, list[int]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _rolls: dict[tuple[str, str], tuple[list[int], Tensor]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         if self.kind not in ("sketch", "rademacher"):
@@ -71,10 +74,11 @@ class Projection:
 
     def _add_sketch(self, sums: Tensor, values: Tensor, name: str, start: int, size: int) -> None:
         k, stop = self.k, start + values.shape[1]
-        signs, rolls = self._prepared(name, size, values.device)
+        signs, rolls, offsets = self._prepared(name, size, values.device)
         sign = signs[start:stop].to(values.dtype)
-        if values.is_cuda and values.shape[1] > k:  # many small kernels cost more than the gather's memory traffic
-            self._add_grouped(sums, values * sign, rolls, start)
+        if values.device.type != "cpu" and values.shape[1] > k:
+            # many small kernels cost more than the gather's memory traffic
+            self._add_grouped(sums, values * sign, offsets, start)
             return
         position = start
         while position < stop:
@@ -85,25 +89,26 @@ class Projection:
             sums[:, to : to + end - position].addcmul_(values[:, part], sign[part])
             position = end
 
-    def _add_grouped(self, sums: Tensor, signed: Tensor, rolls: list[int], start: int) -> None:
+    def _add_grouped(self, sums: Tensor, signed: Tensor, offsets: Tensor, start: int) -> None:
         """The same sum in a few large operations: rows of chunks gathered at rolled positions, then summed."""
         k = self.k
         first, before = divmod(start, k)
         chunks = -(-(before + signed.shape[1]) // k)
         after = chunks * k - before - signed.shape[1]
         padded = torch.nn.functional.pad(signed, (before, after)).view(-1, chunks, k)
-        offsets = torch.tensor(rolls[first : first + chunks], device=signed.device)
-        source = (torch.arange(k, device=signed.device) - offsets[:, None]) % k
+        source = (torch.arange(k, device=signed.device) - offsets[first : first + chunks, None]) % k
         sums[:, :k] += padded.gather(2, source.expand(padded.shape[0], -1, -1)).sum(1)
 
-    def _prepared(self, name: str, size: int, device: torch.device) -> tuple[Tensor, list[int]]:
-        """Signs (int8, one byte per trainable parameter, kept) and the rolls of the chunks of one parameter."""
-        if (name, str(device)) not in self._signs:
-            self._signs[name, str(device)] = hashing.signs(size, hashing.key_of("sign", self.seed, name), device)
+    def _prepared(self, name: str, size: int, device: torch.device) -> tuple[Tensor, list[int], Tensor]:
+        """Signs (int8, one byte per trainable parameter, kept on the device) and the rolls of the chunks of one parameter,
+        as the host and as the device read them."""
+        place = name, str(device)
+        if place not in self._signs:
+            self._signs[place] = hashing.signs(size, hashing.key_of("sign", self.seed, name), device)
             chunks = torch.arange(-(-size // self.k))
             rolls = hashing.mix(chunks, hashing.key_of("roll", self.seed, self.k, name)) % self.k
-            self._rolls[name] = rolls.tolist()
-        return self._signs[name, str(device)], self._rolls[name]
+            self._rolls[place] = rolls.tolist(), sent(rolls, device)
+        return self._signs[place], *self._rolls[place]
 
     def _add_dense(self, sums: Tensor, values: Tensor, name: str, start: int) -> None:
         key, words = hashing.key_of("dense", self.seed, name), -(-self.k // 64)

@@ -10,13 +10,15 @@ then on.
 
 from __future__ import annotations
 
+import fnmatch
+import glob
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from paydirt.core.artifacts import Artifact, Replace, build, file_digest
 from paydirt.core.config import Config, PathText
@@ -114,18 +116,22 @@ def score_files(folder: Path, sources: Sequence[str], kind: str | None = None, t
         return {WHOLE: folder}
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder or file; give what holds the published score files")
-    by_source = {s: sorted(folder.glob(f"{_literal(s)}_{_literal(kind)}_score.pt")) for s in sources}
-    whole = sorted(
-        {p for end in ("_score*.pt", "_scores.pt") for p in folder.glob(_literal(task) + f"_{_literal(kind)}{end}")}
-    )
+    names = sorted(path.name for path in folder.iterdir())
+
+    def called(pattern: str) -> list[Path]:
+        return [folder / name for name in fnmatch.filter(names, pattern)]
+
+    by_source = {s: called(f"{_literal(s)}_{_literal(kind)}_score.pt") for s in sources}
+    ends = ("_score*.pt", "_scores.pt")
+    whole = sorted({path for end in ends for path in called(f"{_literal(task)}_{_literal(kind)}{end}")})
     if task and not any(by_source.values()) and len(whole) == 1:
         return {WHOLE: whole[0]}
     for source, paths in by_source.items():
         if len(paths) != 1:
-            names = ", ".join(p.name for p in paths or whole) or "none"
+            found = ", ".join(p.name for p in paths or whole) or "none"
             raise ValueError(
                 f"{folder}: expected one {source}_<kind>_score.pt for the source {source!r}, or one "
-                f"{task or '<task>'}_<kind>_score*.pt for all, found {names}; name pool files as the scores name "
+                f"{task or '<task>'}_<kind>_score*.pt for all, found {found}; name pool files as the scores name "
                 "them (--pool NAME=FILE), or give --kind, --task, or the file itself"
             )
     return {source: paths[0] for source, paths in by_source.items()}
@@ -133,8 +139,6 @@ def score_files(folder: Path, sources: Sequence[str], kind: str | None = None, t
 
 def _literal(name: str | None) -> str:
     """A name in a pattern that matches only itself; any, where none is given."""
-    import glob
-
     return glob.escape(name) if name is not None else "*"
 
 
@@ -158,7 +162,8 @@ def import_scores(
     }
 
     def make(part: Path) -> dict[str, Any]:
-        scorer = _Published(given=in_pool_order(pool, files))
+        scorer = _Published()
+        scorer._given = in_pool_order(pool, files)
         return {**scorer.run(Job(pool, target, part, shared)), "pool": pool.account()}
 
     identity = {"target": target.name}
@@ -195,18 +200,18 @@ def run_import(config: ImportStage, out: Path, workspace: Workspace) -> Artifact
 class _Published(Scorer):
     """Scores that are there already; not registered, since it makes sense for one pool only."""
 
-    given: Any = None
+    _given: np.ndarray = PrivateAttr()
 
     @property
     def label(self) -> str:
         return "published"
 
     def columns(self, target: Target) -> list[Column]:
-        width = self.given.shape[1]
+        width = self._given.shape[1]
         return [Column("score", "all")] if width == 1 else [Column(f"column-{i}", f"column-{i}") for i in range(width)]
 
-    def score_rows(self, job: Job, state: Any, start: int, stop: int) -> np.ndarray:
-        return np.asarray(self.given[start:stop])
+    def score_rows(self, job: Job, state: Any, rows: np.ndarray) -> np.ndarray:
+        return np.asarray(self._given[rows])
 
 
 def in_pool_order(pool: Pool, files: Mapping[str, Path]) -> np.ndarray:

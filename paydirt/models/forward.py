@@ -20,8 +20,9 @@ from torch.nn import functional
 
 from paydirt.core.progress import advance
 from paydirt.cost.measure import count_flops
-from paydirt.data.batches import IGNORED, collate, fixed_shapes
+from paydirt.data.batches import IGNORED, collate, fixed_shapes, sent
 from paydirt.data.encoding import Encoded
+from paydirt.models.waits import no_packed_rows
 
 POSITIONS = 128  # logits computed at a time
 
@@ -52,20 +53,24 @@ class HiddenMeans(Pass):
     """Unit vectors [n, hidden] in float32: last hidden states, position t weighted by t."""
 
     @torch.no_grad()
+    @no_packed_rows()
     def __call__(self, examples: Sequence[Encoded]) -> tuple[np.ndarray, np.ndarray]:
-        rows: list[Any] = [None] * len(examples)
+        found: list[tuple[np.ndarray, torch.Tensor]] = []
         flops = np.zeros(len(examples), dtype=np.int64)
         for shape in fixed_shapes([len(e.ids) for e in examples], self.token_budget, self.most):
             batch = collate([examples[i] for i in shape.filled], self.pad_id, shape.width)
-            mask = batch.attention_mask.to(self.device)
-            hidden = self._one(batch.input_ids.to(self.device)).float()
+            mask = sent(batch.attention_mask, self.device)
+            hidden = self._one(sent(batch.input_ids, self.device)).float()
             weight = mask * torch.arange(1, mask.shape[1] + 1, device=self.device)
             mean = (hidden * weight[..., None]).sum(1) / weight.sum(1, keepdim=True)
-            for row, vector in zip(shape.rows, functional.normalize(mean, dim=1).cpu().numpy()):
-                rows[row] = vector
+            found.append((shape.rows, functional.normalize(mean, dim=1)))
+            for row in shape.rows:
                 flops[row] = self.row_flops(shape.width, len(examples[row].ids))
             advance(len(shape.rows))
-        return np.stack(rows), flops
+        out = np.empty((len(examples), found[0][1].shape[1]), dtype=np.float32)
+        for rows, vectors in found:  # when all of them are on their way: a device is not waited for batch by batch
+            out[rows] = vectors[: len(rows)].cpu().numpy()
+        return out, flops
 
     @torch.no_grad()
     def _one(self, ids: torch.Tensor) -> Any:
@@ -85,26 +90,32 @@ class TokenLosses(Pass):
         self._head: int | None = None
 
     @torch.no_grad()
+    @no_packed_rows()
     def __call__(self, examples: Sequence[Encoded]) -> tuple[list[np.ndarray], np.ndarray]:
         """Losses [supervised tokens] in float32 of each example, and FLOPs int64 [n]; an example without one costs none."""
         pieces = [windows(e, self.window) if e.n_supervised else [] for e in examples]
         flat = [piece for parts in pieces for piece in parts]
         losses: list[np.ndarray] = [np.zeros(0, dtype=np.float32)] * len(flat)
+        asked: list[tuple[np.ndarray, torch.Tensor, np.ndarray]] = []
         flops = np.zeros(len(flat), dtype=np.int64)
         for shape in fixed_shapes([len(e.ids) for e in flat], self.token_budget, self.most):
             batch = collate([flat[i] for i in shape.filled], self.pad_id, shape.width)
             batch.labels[len(shape.rows) :] = IGNORED  # nothing is asked of rows that fill up
             found, counts = self._supervised(batch)
-            if not np.isfinite(found).all():
-                raise ValueError(
-                    f"the loss is {found[~np.isfinite(found)][0]}: the model's weights or precision are broken"
-                )
-            for row, part in zip(shape.rows, np.split(found, np.cumsum(counts)[:-1])):
-                losses[row] = part
-                flops[row] = self.row_flops(shape.width, len(flat[row].ids)) + self.logit_flops * len(part)
+            asked.append((shape.rows, found, counts))
+            for row, count in zip(shape.rows, counts):
+                flops[row] = self.row_flops(shape.width, len(flat[row].ids)) + self.logit_flops * int(count)
             advance(len(shape.rows) * len(examples) / len(flat))
             self.spent += self._counted[shape.width] * len(shape.filled)
             self.spent += self.logit_flops * (len(found) + -len(found) % POSITIONS)
+        for rows, on_device, counts in asked:  # when all of them are on their way
+            values = on_device.cpu().numpy()
+            if not np.isfinite(values).all():
+                raise ValueError(
+                    f"the loss is {values[~np.isfinite(values)][0]}: the model's weights or precision are broken"
+                )
+            for row, part in zip(rows, np.split(values, np.cumsum(counts)[:-1])):
+                losses[row] = part
         edges = np.cumsum([0, *map(len, pieces)])
         nothing = np.zeros(0, dtype=np.float32)
         joined = [np.concatenate([nothing, *losses[a:b]]) for a, b in itertools.pairwise(edges)]
@@ -122,34 +133,35 @@ class TokenLosses(Pass):
                 self._head = int(count_flops(lambda: head(one))[0])
         return self._head
 
-    def _supervised(self, batch: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Losses of all supervised positions of a batch, row after row, and how many each row [B] has."""
+    def _supervised(self, batch: Any) -> tuple[torch.Tensor, np.ndarray]:
+        """Losses of all supervised positions of a batch, row after row, on the device, and how many each row [B] has."""
         mask = functional.pad(batch.labels[:, 1:] != IGNORED, (0, 1))  # [B, T]: positions that predict one
-        logits = self._logits(batch.input_ids.to(self.device), mask.to(self.device))
-        targets = batch.labels[:, 1:][mask[:, :-1]].to(logits.device)
-        losses = functional.cross_entropy(logits.float(), targets, reduction="none")
-        return losses.cpu().numpy(), mask.sum(dim=1).numpy()
+        places = mask.flatten().nonzero()[:, 0]
+        logits = self._logits(sent(batch.input_ids, self.device), sent(places, self.device))
+        targets = sent(batch.labels[:, 1:][mask[:, :-1]], logits.device)
+        return functional.cross_entropy(logits.float(), targets, reduction="none"), mask.sum(dim=1).numpy()
 
     def _logits(self, ids: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        """The model's own logits [n, V] at `wanted` [B, T] positions, row after row.
+        """The model's own logits [n, V] at the `wanted` positions b T + t [n], in that order.
 
         The other positions are left out in front of the output head, and the rest is the model's: Granite and Cohere
         scale their logits, Gemma squashes them, and a head that is called from outside knows nothing of it.
         """
-        with _head_at(self.model.get_output_embeddings(), wanted) as seen:
+        with _head_at(self.model.get_output_embeddings(), ids.shape, wanted) as seen:
             logits = self.model(input_ids=ids, use_cache=False).logits
         if not seen:
             self._head = 0  # it is counted with the row
-        return logits[0] if seen else logits[wanted.to(logits.device)]
+        return logits[0] if seen else logits.flatten(0, 1).index_select(0, wanted.to(logits.device))
 
     @torch.no_grad()
     def _one(self, ids: torch.Tensor) -> Any:
-        return self._logits(ids, torch.zeros_like(ids, dtype=torch.bool))
+        return self._logits(ids, ids.new_empty(0))
 
 
 @contextmanager
-def _head_at(head: Any, wanted: torch.Tensor) -> Iterator[list[bool]]:
-    """Let an output head see `wanted` positions alone, `POSITIONS` at a time; yields a list that is empty if it did not."""
+def _head_at(head: Any, shape: torch.Size, wanted: torch.Tensor) -> Iterator[list[bool]]:
+    """Let an output head see `wanted` positions of [B, T] alone, `POSITIONS` at a time; yields a list that is empty if it
+    did not."""
     seen: list[bool] = []
     if head is None:
         yield seen
@@ -157,10 +169,10 @@ def _head_at(head: Any, wanted: torch.Tensor) -> Iterator[list[bool]]:
     whole, own = head.forward, "forward" in head.__dict__
 
     def some(hidden: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
-        if hidden.shape[:2] != wanted.shape:  # a head of another form sees everything
+        if hidden.shape[:2] != shape:  # a head of another form sees everything
             return whole(hidden, *rest, **more)
         seen.append(True)
-        chosen = hidden[wanted.to(hidden.device)]
+        chosen = hidden.flatten(0, 1).index_select(0, wanted.to(hidden.device))
         padded = functional.pad(chosen, (0, 0, 0, -len(chosen) % POSITIONS))
         parts = [whole(part[None], *rest, **more) for part in padded.split(POSITIONS)] if len(padded) else []
         return torch.cat(parts, dim=1)[:, : len(chosen)] if parts else whole(padded[None], *rest, **more)

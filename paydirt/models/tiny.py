@@ -17,7 +17,6 @@ from pydantic import Field, model_validator
 from paydirt.core.artifacts import Artifact, Replace, build
 from paydirt.core.config import Config
 from paydirt.data.pool import Pool
-from paydirt.data.tokens import row_key
 
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"
 SMALLEST = 259  # the tokenizer's 256 bytes and 3 signs
@@ -66,7 +65,7 @@ def tiny_model(
 
     how = {**config.to_dict(), "seed": seed}
     libraries = ["numpy", "torch", "transformers", "tokenizers"]
-    inputs = {"pool": pool.fingerprint, "rows": row_key(pool)}  # the tokenizer is learnt on every so-manieth row
+    inputs = {"pool": pool.fingerprint, "rows": pool.order}  # the tokenizer is learnt on every so-manieth row
     return build(out, "tiny-model", told or how, inputs, make, how, libraries=libraries, replace=replace)
 
 

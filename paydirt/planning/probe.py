@@ -101,7 +101,7 @@ def scoring(method: Scorer, job: Job, cache: Path, measure: bool) -> float | Non
 
     def work() -> dict[str, Any]:
         with tempfile.TemporaryDirectory(prefix="paydirt-probe-") as folder:
-            part = job.part(rows, Path(folder))
+            part = job.asking(rows, Path(folder))
             began = time.perf_counter()
             method.values(part)
             return {"seconds": (time.perf_counter() - began) * len(job.pool) / len(rows)}

@@ -20,7 +20,7 @@ from paydirt.core.config import Config
 from paydirt.cost.architecture import Architecture
 from paydirt.cost.facts import Facts, Lengths
 from paydirt.cost.forms import forward_flops
-from paydirt.cost.memory import gradient_bytes, reading_bytes, training_bytes, weight_bytes
+from paydirt.cost.memory import SLAB, gradient_memory, scoring_memory, training_memory
 from paydirt.models.load import ModelConfig, architecture_of
 from paydirt.planning.plan import Work
 from paydirt.planning.probe import Probe, scoring, starting
@@ -35,6 +35,8 @@ from paydirt.training.config import TrainConfig, predict_training_cost
 TRAINED = {"warm-up", "tuning", "calibration"}
 BY_GRADIENTS = {"gradients", "references", "budget", "projection", "reference projection", "proxy"}
 FREE = {"projection", "reference projection"}  # within a pass of gradients, which is timed with them
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "bf16": 2, "fp16": 2}  # a number
+CPU_SLAB = 1 << 19  # gradient entries that are projected at a time on a CPU
 SETTLING = 0.05  # seconds that an artifact's digests and manifest take
 SCORES = 8 + 60  # bytes of a row: its score, and id, source and lengths
 
@@ -180,23 +182,28 @@ def _sample(lengths: Lengths, count: int) -> np.ndarray | None:
 
 
 def _scoring_bytes(method: Scorer, job: Job, base: dict[str, Any] | None) -> float:
+    """The highest of what the method does: reading, gradients, its tunings; on a CPU a process comes before it."""
     model, arch = job.selector, job.architecture
-    tokens = float(max(_budget(method), int(job.tokens.lengths.max(initial=1))))
-    most = reading_bytes(arch, model.dtype, tokens, model.quantization)
+    longest, bytes_each = int(job.tokens.lengths.max(initial=1)), BYTES[model.dtype]
+    most = scoring_memory(arch, max(_budget(method), longest), bytes_each).total
     for _, inner in nested(method):
         if isinstance(inner, Gradient):
-            lora = inner.warmup_method == "lora"
-            trainable = arch.lora_parameters(inner.lora.r, inner.lora.targets) if lora else arch.parameters
-            wide = float(max(inner.token_budget, int(job.tokens.lengths.max(initial=1))))
-            rows = wide / max(1.0, job.facts.pool.mean)
-            adam = inner.direction.startswith("adam")
-            most = max(most, gradient_bytes(arch, model.dtype, wide, trainable, rows, inner.k, moments=adam))
+            rank, wide = inner.lora.r, max(inner.token_budget, longest)
+            found = gradient_memory(arch, wide, rank, inner.lora.targets, inner.k, bytes_each)
+            slabs = 0.0 if _accelerated(model) else 3 * 4 * (SLAB - CPU_SLAB)  # a CPU projects what it caches
+            most = max(most, found.total - slabs)
             if inner.warmup_epochs:
-                most = max(most, _training_bytes(inner.warmup(), model, arch, int(job.tokens.lengths.max(initial=1))))
-    if (tuning := trainings_of(method)) is not None:
-        longest = max(len(e.ids) for e in job.encoder.encode_examples(job.target.references))
-        most = max(most, _training_bytes(tuning, model, arch, longest))
-    return most + (base["bytes"] if base and not _accelerated(model) else 0.0)
+                most = max(most, _training_bytes(inner.warmup(), model, arch, longest))
+    if (tuning := trainings_of(method)) is not None and job.target.references:
+        shown = max(len(e.ids) for e in job.encoder.encode_examples(job.target.references))
+        most = max(most, _training_bytes(tuning, model, arch, shown))
+    return most - _unquantised(model, arch) + (base["bytes"] if base and not _accelerated(model) else 0.0)
+
+
+def _unquantised(model: ModelConfig, arch: Architecture) -> float:
+    """Bytes that quantised weights do not take."""
+    share = {"none": 0.0, "8bit": 1 - 1 / BYTES[model.dtype], "4bit": 1 - 0.5 / BYTES[model.dtype]}[model.quantization]
+    return share * BYTES[model.dtype] * arch.non_embedding_parameters
 
 
 def _accelerated(model: ModelConfig) -> bool:
@@ -229,12 +236,15 @@ def train_work(config: TrainStage, clock: Clock, lengths: Lengths | None = None,
 
 def _training_bytes(config: TrainConfig, model: ModelConfig, arch: Architecture, longest: int) -> float:
     lora = config.method == "lora"
-    trainable = arch.lora_parameters(config.lora.r, config.lora.targets) if lora else arch.parameters
-    held = model.dtype if lora else "float32"
-    compute = config.precision if config.precision != "fp32" else model.dtype
-    tokens = float((config.micro_batch_size or config.batch_size) * longest)
-    how: dict[str, Any] = {"quantization": model.quantization, "checkpointing": config.gradient_checkpointing}
-    return training_bytes(arch, held, compute, tokens, trainable, **how)
+    compute = BYTES[config.precision if config.precision != "fp32" else model.dtype]
+    tokens = (config.micro_batch_size or config.batch_size) * longest
+    found = training_memory(arch, tokens, config.lora.r if lora else None, config.lora.targets, compute)
+    parts = dict(found.parts)
+    if compute == 4:  # then products are made of the weights themselves
+        parts.pop("weights to compute with", None)
+    if config.gradient_checkpointing:  # the input of each layer, and one layer at a time in full
+        parts["activations"] = parts["activations"] / arch.layers + tokens * compute * arch.hidden * arch.layers
+    return sum(parts.values())
 
 
 def model_disk(config: TrainConfig, arch: Architecture, dtype: str) -> float:
@@ -272,13 +282,12 @@ def evaluate_work(config: EvaluateStage, clock: Clock, what: str = "") -> Work:
     expected = Expected(arch)
     label = what or f"evaluate on {target.name if target else benchmark.name}"
     if not benchmark.expect(expected, encoder, target):
-        return Work(label, flops=None, seconds=None, peak_bytes=weight_bytes(arch, config.model.dtype), disk_bytes=1e5)
+        return Work(label, flops=None, seconds=None, disk_bytes=1e5)
     probe = clock.of(config.model, encoder)
     base = clock.start()
     seconds = _evaluation_seconds(probe, expected)
-    peak = reading_bytes(arch, config.model.dtype, expected.token_budget) + (
-        base["bytes"] if base and not _accelerated(config.model) else 0.0
-    )
+    peak = scoring_memory(arch, expected.token_budget, BYTES[config.model.dtype]).total
+    peak += base["bytes"] if base and not _accelerated(config.model) else 0.0
     return Work(label, 1, 0, expected.predicted, expected.foreseen, seconds, peak, 1e4)
 
 

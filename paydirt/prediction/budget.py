@@ -200,10 +200,10 @@ class Purse:
             return self._affordable(ranked, self.left)
         verify = self.config.verify
         if self.config.mode == "classify":
-            high = [outcome.predictor.levels(outcome.inputs.rows(a, b)) == 2 for a, b in self.job.shards()]
-            ranked = ranked[np.concatenate(high)[ranked]]
-            return ranked if verify is None else ranked[: round(verify * len(self.job.pool))]
-        return ranked[: round((verify or 0.0) * len(self.job.pool))]
+            high = [outcome.predictor.levels(outcome.inputs.at(rows)) == 2 for rows in self.job.blocks()]
+            ranked = ranked[np.concatenate(high)[self.job.places(ranked)]]
+            return ranked if verify is None else ranked[: round(verify * len(self.job.rows))]
+        return ranked[: round((verify or 0.0) * len(self.job.rows))]
 
 
 def at_least(flops: float) -> str:

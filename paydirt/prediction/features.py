@@ -1,4 +1,4 @@
-"""Cheap features of pool examples, for predicting a score that is dear: each a block of columns, shard by shard.
+"""Cheap features of pool examples, for predicting a score that is dear: each a block of columns at any rows.
 
 `words` (TF-IDF of prompts and of answers, reduced to their main directions), `length`, `source` and `bm25` use no
 accelerator; `embed` and `rds` give the vectors that those scorers compare, `loss` the selector's loss on the answer: a
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from paydirt.columns import PoolColumn, PoolRef
+from paydirt.columns import PoolRef
+from paydirt.columns.products import products
 from paydirt.columns.tangents import Tangents
 from paydirt.columns.words import Words
 from paydirt.core.registry import did_you_mean
@@ -30,7 +31,7 @@ from paydirt.selection.scores import reduced
 if TYPE_CHECKING:
     from paydirt.scorers.gradient import Gradient
 
-Rows = Callable[[int, int], np.ndarray]
+Rows = Callable[[np.ndarray], np.ndarray]
 LOSS_TOKENS = 4096  # padded tokens in a batch of the feature loss
 
 
@@ -51,7 +52,7 @@ class Settings(Protocol):
 
 @dataclass(frozen=True)
 class Feature:
-    """Columns [stop - start, F] of pool rows; `alone` [stop - start], what it would score by itself."""
+    """Columns [n, F] of pool rows [n]; `alone` [n], what it would score by itself."""
 
     rows: Rows
     alone: Rows | None = None
@@ -97,42 +98,40 @@ def feature_ceiling(name: str, facts: Facts, config: Settings) -> float:
 def _length(job: Job, config: Settings) -> Feature:
     lengths, supervised = job.tokens.lengths, job.tokens.supervised_lengths
 
-    def rows(start: int, stop: int) -> np.ndarray:
-        whole = np.log1p(np.asarray(lengths[start:stop], dtype=np.float64))
-        answer = np.log1p(np.asarray(supervised[start:stop], dtype=np.float64))
+    def of(rows: np.ndarray) -> np.ndarray:
+        whole = np.log1p(lengths[rows].astype(np.float64))
+        answer = np.log1p(supervised[rows].astype(np.float64))
         return np.stack([whole, answer, whole * answer, answer**2, np.exp(-answer)], axis=1)
 
-    return Feature(rows, lambda start, stop: np.asarray(supervised[start:stop], dtype=np.float64))
+    return Feature(of, lambda rows: supervised[rows].astype(np.float64))
 
 
 def _source(job: Job, config: Settings) -> Feature:
     names = np.asarray(sorted(job.pool.source_counts(), key=lambda s: (-job.pool.source_counts()[s], s))[:32])
 
-    def rows(start: int, stop: int) -> np.ndarray:
-        return (np.asarray(job.pool.sources(start, stop))[:, None] == names[None]).astype(np.float64)
-
-    return Feature(rows)
+    return Feature(lambda rows: (np.asarray(job.pool.sources_at(rows))[:, None] == names[None]).astype(np.float64))
 
 
 def _bm25(job: Job, config: Settings) -> Feature:
     scorer = SCORERS.get("bm25")()
     state = scorer.prepare(job)
 
-    def rows(start: int, stop: int) -> np.ndarray:
-        return np.asarray(scorer.score_rows(job, state, start, stop), dtype=np.float64)
+    def of(rows: np.ndarray) -> np.ndarray:
+        return scorer.scored(job, state, rows).astype(np.float64)
 
-    return Feature(rows, lambda start, stop: rows(start, stop).mean(axis=1))
+    return Feature(of, lambda rows: of(rows).mean(axis=1))
 
 
 def _vectors(scorer: Scorer, job: Job) -> Feature:
     """Vectors of a scorer that keeps one a row (embed, rds), and its mean similarity to the references."""
     column, references = scorer.prepare(job)
 
-    def rows(start: int, stop: int) -> np.ndarray:
-        return _stored(column, job, start, stop)
+    centre = references.mean(axis=0)[None]
 
-    centre = references.mean(axis=0)
-    return Feature(rows, lambda start, stop: rows(start, stop) @ centre)
+    def of(rows: np.ndarray) -> np.ndarray:
+        return column.read(rows).array("vectors")
+
+    return Feature(of, lambda rows: products(of(rows), centre)[:, 0])
 
 
 def _proxy(job: Job, config: Settings) -> Feature:
@@ -143,10 +142,10 @@ def _proxy(job: Job, config: Settings) -> Feature:
     values = scorer.values(replace(job, out=out))
     columns = scorer.columns(job.target)
 
-    def alone(start: int, stop: int) -> np.ndarray:
-        return reduced(values[start:stop], columns, scorer.reduction)
+    def of(rows: np.ndarray) -> np.ndarray:
+        return values[job.places(rows)].astype(np.float64)
 
-    return Feature(lambda start, stop: np.asarray(values[start:stop], dtype=np.float64), alone)
+    return Feature(of, lambda rows: reduced(of(rows), columns, scorer.reduction))
 
 
 def _loss(job: Job, config: Settings) -> Feature:
@@ -154,15 +153,15 @@ def _loss(job: Job, config: Settings) -> Feature:
 
     losses = pool_losses(job, job.selector, "supervised", LOSS_TOKENS)
 
-    def alone(start: int, stop: int) -> np.ndarray:
-        return losses.filled_means(job.rows(start, stop))
+    def of(rows: np.ndarray) -> np.ndarray:
+        return np.stack([v := losses.filled_means(rows), v**2, np.log1p(v)], axis=1)
 
-    return Feature(lambda start, stop: np.stack([v := alone(start, stop), v**2, np.log1p(v)], axis=1), alone)
+    return Feature(of, losses.filled_means)
 
 
 def _words(job: Job, config: Settings) -> Feature:
-    column = job.filled(job.column(Words(pool=PoolRef.of(job.root.pool))))
-    return Feature(lambda start, stop: _stored(column, job, start, stop).astype(np.float64))
+    column = job.filled(job.column(Words(pool=PoolRef.of(job.pool))))
+    return Feature(lambda rows: column.read(rows).array("vectors").astype(np.float64))
 
 
 def _jvp(job: Job, config: Settings) -> Feature:
@@ -176,12 +175,7 @@ def _jvp(job: Job, config: Settings) -> Feature:
         token_budget=LOSS_TOKENS,
     )
     column = job.filled(job.column(spec))
-    return Feature(lambda start, stop: _stored(column, job, start, stop).astype(np.float64))
-
-
-def _stored(column: PoolColumn, job: Job, start: int, stop: int) -> np.ndarray:
-    """Vectors of the job's rows [start, stop)."""
-    return column.read(job.rows(start, stop)).array("vectors")
+    return Feature(lambda rows: column.read(rows).array("vectors").astype(np.float64))
 
 
 FEATURES: dict[str, Callable[[Job, Settings], Feature]] = {

@@ -47,19 +47,17 @@ class Outcome:
     predictor: Any = None
     report: dict[str, Any] = field(default_factory=dict)
 
-    def values(self, start: int, stop: int) -> np.ndarray:
-        """Values [stop - start, C]: true where known, else predicted."""
-        out = self.predictor.predict(self.inputs.rows(start, stop))
-        known = self.truth.rows
-        here = known[(known >= start) & (known < stop)]
-        if len(here):
-            out[here - start] = as_predicted(self.config, self.truth, self.truth.known(here))
+    def values(self, rows: np.ndarray) -> np.ndarray:
+        """Values [n, C] of `rows`: true where known, else predicted."""
+        out = self.predictor.predict(self.inputs.at(rows))
+        known = np.isin(rows, self.truth.rows)
+        if known.any():
+            out[known] = as_predicted(self.config, self.truth, self.truth.known(rows[known]))
         return out
 
     def scores(self) -> np.ndarray:
-        """One score [N] of every row."""
-        parts = [one_score(self.config, self.truth, self.values(start, stop)) for start, stop in self.job.shards()]
-        return np.concatenate(parts)
+        """One score [n] of each row that the job asks for."""
+        return np.concatenate([one_score(self.config, self.truth, self.values(rows)) for rows in self.job.blocks()])
 
 
 class Inputs:
@@ -72,39 +70,17 @@ class Inputs:
         if config.learner != "bert":
             self.blocks = {name: blocks.open_feature(name, job, config) for name in config.chosen}
 
-    def rows(self, start: int, stop: int) -> Any:
+    def at(self, rows: np.ndarray) -> Any:
+        """Of `rows` of the pool; what a feature would score by itself is a block of its own."""
         if self.config.learner == "bert":
-            return self.job.pool.texts(start, stop, "full")
-        parts = self._parts(start, stop)
+            return self.job.pool.texts_at(rows)
+        parts = [block.rows(rows) for block in self.blocks.values()] + [v[:, None] for v in self.alone(rows).values()]
         self.widths = [part.shape[1] for part in parts]
         return np.concatenate(parts, axis=1)
 
-    def _parts(self, start: int, stop: int) -> list[np.ndarray]:
-        """The features' columns; what a feature would score by itself is a block of its own."""
-        parts = [b.rows(start, stop) for b in self.blocks.values()]
-        return parts + [b.alone(start, stop)[:, None] for b in self.blocks.values() if b.alone is not None]
-
-    def at(self, rows: np.ndarray) -> Any:
-        """Of ascending rows, read shard by shard."""
-        found = []
-        for start, stop in self.job.shards():
-            here = rows[(rows >= start) & (rows < stop)] - start
-            if len(here):
-                block = self.rows(start, stop)
-                found += [block[i] for i in here] if isinstance(block, list) else [block[here]]
-        return found if self.config.learner == "bert" else np.concatenate(found)
-
     def alone(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """What each feature that is a score would give ascending rows by itself."""
-        out: dict[str, np.ndarray] = {}
-        for name, block in self.blocks.items():
-            if block.alone is not None:
-                parts = []
-                for start, stop in self.job.shards():
-                    here = rows[(rows >= start) & (rows < stop)] - start
-                    parts.append(block.alone(start, stop)[here] if len(here) else np.zeros(0))
-                out[name] = np.concatenate(parts)
-        return out
+        """What each feature that is a score would give `rows` by itself."""
+        return {name: block.alone(rows) for name, block in self.blocks.items() if block.alone is not None}
 
 
 def as_predicted(config: Learned, truth: Truth, values: np.ndarray) -> np.ndarray:
@@ -134,7 +110,7 @@ def learn(config: Learned, job: Job, allowance: float | None = None) -> Outcome:
     inputs = Inputs(config, job)
     truth = Truth(job, truth_of(config))
     outcome = Outcome(config, job, inputs, truth)
-    usable = usable_by_id(job)
+    usable = usable_by_id(job, job.rows)
     order = usable[np.random.default_rng(config.points_seed).permutation(len(usable))]
     costs = feature_prices(config, job.facts)
     purse = Purse(config, job, truth, allowance, len(order))
@@ -179,16 +155,13 @@ def rank(config: Learned, outcome: Outcome, order: np.ndarray, by: str | None = 
         wanted = outcome.scores()
     else:
         parts = _fold_predictors(config, outcome, outcome.truth.rows)
-        shards = outcome.job.shards()
-        wanted = np.concatenate(
-            [
-                np.std(
-                    [one_score(config, outcome.truth, p.predict(outcome.inputs.rows(a, b))) for p, _ in parts], axis=0
-                )
-                for a, b in shards
-            ]
-        )
-    return unknown[np.argsort(-wanted[unknown], kind="stable")]
+
+        def spread(rows: np.ndarray) -> np.ndarray:
+            features = outcome.inputs.at(rows)
+            return np.std([one_score(config, outcome.truth, p.predict(features)) for p, _ in parts], axis=0)
+
+        wanted = np.concatenate([spread(rows) for rows in outcome.job.blocks()])
+    return unknown[np.argsort(-wanted[outcome.job.places(unknown)], kind="stable")]
 
 
 def fit(config: Learned, outcome: Outcome, rows: np.ndarray | None = None, like: Any = None) -> Any:

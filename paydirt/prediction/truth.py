@@ -1,9 +1,9 @@
 """A dear score of some rows of a pool, computed when asked for and never twice; and what it has cost.
 
-The truth is any scorer: influence, loss drop, a consensus. What it computes for a part are rows of shared columns (see
-`Job.part`), so a killed run finds what it had computed, and a second target finds the pool side of equal parts. How many
-rows a budget buys is told by the scorer's own cost model: from lengths alone by its ceiling, and once some rows are
-computed by what it then knows of the others (`Scorer.row_charges`).
+The truth is any scorer: influence, loss drop, a consensus. What it computes are rows of shared columns, so that a killed run
+finds what it had computed, and a second target the pool side of the same rows. How many rows a budget buys is told by the
+scorer's own cost model: from lengths alone by its ceiling, and once some rows are computed by what it then knows of the
+others (`Scorer.row_charges`).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Truth:
             return 0.0
         if (charges := self._charges(rows)) is not None:
             return float(charges.sum())
-        part = self.job.facts.part(rows)
+        part = self.job.pool_facts.part(rows)
         return max(0.0, self.method.ceiling(part) - self.method.fixed_ceiling(part)) + self._again
 
     def affordable(
@@ -73,14 +73,14 @@ class Truth:
         if len(new):
             out = self.job.scratch / f"truth-{self._calls}"
             out.mkdir(exist_ok=True)
-            part = self.job.part(new, out)
+            part = self.job.asking(new, out)
             values = self.method.raw_values(part)
             own = part.meter.own_flops
             self._again = min(self._again, own) if self._calls else own
             paid = self.fixed if self._raw else 0.0
             self._raw.update(zip(new.tolist(), values))
             self._calls += 1
-            self.predicted += selection_cost(self.method, self.job.facts.part(new)).flops - paid
+            self.predicted += selection_cost(self.method, self.job.pool_facts.part(new)).flops - paid
             self.job.meter.absorb(part.meter)
         return self.known(rows)
 

@@ -91,11 +91,11 @@ class BM25(Scorer):
         idf = self._idf(df_query, n, frequency)
         return _Index(counts, idf, total_words / n)
 
-    def score_rows(self, job: Job, state: _Index, start: int, stop: int) -> np.ndarray:
-        tf, lengths = _load(job, start // job.shard_rows)
-        rows = np.repeat(np.arange(tf.shape[0]), np.diff(tf.indptr))
+    def score_rows(self, job: Job, state: _Index, rows: np.ndarray) -> np.ndarray:
+        tf, lengths = _load(job, rows)
         at_zero = self._tf_part(np.zeros(1), np.ones(1), 1.0)[0]
-        weight = self._tf_part(tf.data, lengths[rows], state.mean_length) - at_zero
+        length = np.repeat(lengths, np.diff(tf.indptr))
+        weight = self._tf_part(tf.data, length, state.mean_length) - at_zero
         matrix = sp.csr_matrix((weight * state.idf[tf.indices], tf.indices, tf.indptr), shape=tf.shape)
         return np.asarray(matrix @ state.counts) + at_zero * (state.idf @ state.counts)
 
@@ -195,7 +195,17 @@ def _save(job: Job, shard: int, tf: sp.csr_matrix, lengths: np.ndarray) -> None:
     write_atomic(job.scratch / f"words-{shard:05d}.npz", buffer.getvalue())
 
 
-def _load(job: Job, shard: int) -> tuple[sp.csr_matrix, np.ndarray]:
+def _load(job: Job, rows: np.ndarray) -> tuple[sp.csr_matrix, np.ndarray]:
+    """Counts [n, Q] and lengths [n] of `rows`."""
+    shards, places = np.unique(rows // job.shard_rows, return_inverse=True)
+    found = [_load_shard(job, int(shard)) for shard in shards]
+    starts = np.cumsum([0, *(len(lengths) for _, lengths in found[:-1])])
+    at = starts[places] + rows % job.shard_rows
+    tf, lengths = sp.csr_matrix(sp.vstack([tf for tf, _ in found])), np.concatenate([lengths for _, lengths in found])
+    return (tf, lengths) if np.array_equal(at, np.arange(len(lengths))) else (tf[at], lengths[at])
+
+
+def _load_shard(job: Job, shard: int) -> tuple[sp.csr_matrix, np.ndarray]:
     with np.load(job.scratch / f"words-{shard:05d}.npz") as z:
         shape = (len(z["lengths"]), int(z["columns"]))
         data = z["data"].astype(np.float64)

@@ -30,6 +30,7 @@ from paydirt.cost.methods import selection_cost
 from paydirt.prediction.budget import CHEAPER, LEAST, closed_form, feature_ceilings, least_allowance, require
 from paydirt.prediction.passes import learn
 from paydirt.prediction.truth import Truth
+from paydirt.scorers.drop import Drop
 from paydirt.scorers.gradient import Gradient
 from paydirt.scorers.learned import Learned
 from paydirt.scoring.base import Job, Method, Scorer, make_scorer
@@ -49,8 +50,8 @@ class Stage(Config):
 
 def make_stage(values: Any) -> Any:
     """`bm25`, or `{name: bm25, <options>, keep: 0.5}`."""
-    if isinstance(values, Stage) or (isinstance(values, dict) and "method" in values):
-        return values
+    if isinstance(values, Stage) or (isinstance(values, dict) and "name" not in values and "method" in values):
+        return values  # a method may have an option called `method`
     if isinstance(values, dict):
         return {"method": make_scorer({k: v for k, v in values.items() if k != "keep"}), "keep": values.get("keep")}
     return {"method": make_scorer(values)}
@@ -60,9 +61,8 @@ StageField = Annotated[Stage, BeforeValidator(make_stage)]
 
 
 def default_stages() -> list[Stage]:
-    """A predictor from cheap features, and gradients at the last checkpoint of a short warm-up."""
-    cheap = Gradient(warmup_epochs=1, checkpoints=1)
-    return [Stage(method=Learned(rounds=4, truth=cheap)), Stage(method=cheap)]
+    """A predictor from features that cost nothing, and loss drops of what it expects most of."""
+    return [Stage(method=Learned(rounds=4, truth=Drop())), Stage(method=Drop())]
 
 
 class Cascade(Scorer):
@@ -146,10 +146,10 @@ class Cascade(Scorer):
         return min(rows, max(2 * LEAST if isinstance(self.final, Learned) else 1, round(SMALLEST * rows)))
 
     def prepare(self, job: Job) -> np.ndarray:
-        """Scores [N] of the whole pool; ValueError before anything is spent where the budget cannot be kept to."""
+        """Scores [N], of the job's rows; ValueError before anything is spent where the budget cannot be kept to."""
         allowance = self.allowance(job.facts)
-        require(allowance, self.least(job.facts, len(job.pool)), "cascade")
-        rows = np.arange(len(job.pool))
+        require(allowance, self.least(job.facts, len(job.rows)), "cascade")
+        rows = job.rows
         dropped: list[tuple[np.ndarray, np.ndarray]] = []
         told: list[dict[str, Any]] = []
 
@@ -162,7 +162,7 @@ class Cascade(Scorer):
             if stage.keep is not None:
                 size = max(1, round(stage.keep * len(rows)))
             else:
-                size = self._size(job.facts.part(rows[order]), number + 1, left())
+                size = self._size(job.pool_facts.part(rows[order]), number + 1, left())
             told.append(line | {"kept": size})
             dropped.append((rows[order[size:]], scores[order[size:]]))
             ranked, rows = rows[order[:size]], np.sort(rows[order[:size]])
@@ -185,13 +185,13 @@ class Cascade(Scorer):
         """What was spent, by count."""
         return float(json.loads((job.out / ACCOUNT).read_text(encoding="utf-8"))["spent"])
 
-    def score_rows(self, job: Job, state: np.ndarray, start: int, stop: int) -> np.ndarray:
-        return state[start:stop]
+    def score_rows(self, job: Job, state: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return state[rows]
 
     def _part(self, job: Job, rows: np.ndarray, name: str) -> Job:
         out = job.scratch / name
         out.mkdir(exist_ok=True)
-        return job.part(rows, out)
+        return job.asking(rows, out)
 
     def _run(
         self, job: Job, rows: np.ndarray, method: Scorer, name: str, left: float
@@ -204,7 +204,7 @@ class Cascade(Scorer):
                 f"cascade: the stage {method.name!r} may cost {ceiling:.3g} FLOPs for {len(rows)} examples, and "
                 f"{left:.3g} of the budget are left; raise the budget or keep less before it"
             )
-        scores = run_part(part, method)
+        scores = method.scores(part)
         if cost and not part.meter.flops:
             part.meter.add(cost)  # a method that counts nothing is charged its closed form
         job.meter.absorb(part.meter)
@@ -237,7 +237,7 @@ class Cascade(Scorer):
 
     def _learn(self, final: Learned, job: Job, rows: np.ndarray, left: float) -> tuple[np.ndarray, dict[str, Any]]:
         """Scores [n] of ascending rows, true or predicted, for at most `left` FLOPs."""
-        part = job.part(rows, job.out)
+        part = job.asking(rows, job.out)
         outcome = learn(final, part, left)
         job.meter.absorb(part.meter)
         cost = outcome.report["cost"]
@@ -250,7 +250,7 @@ class Cascade(Scorer):
 
         In a few goes: what the earlier ones were counted at decides how far the later may go.
         """
-        part = self._part(job, np.arange(len(job.pool)), "last")
+        part = self._part(job, job.rows, "last")
         truth = Truth(part, final)
         done = 0
         for share in (0.25, 0.6, 1.0, 1.0, 1.0):
@@ -277,11 +277,6 @@ class Cascade(Scorer):
 
 def _line(name: str, seen: int, kept: int, flops: float, counted: float) -> dict[str, Any]:
     return {"method": name, "seen": seen, "kept": kept, "flops": flops, "counted": counted}
-
-
-def run_part(part: Job, method: Scorer) -> np.ndarray:
-    """One score [n] of every row of a part, by the method's own reduction."""
-    return reduced(method.values(part), method.columns(part.target), method.reduction)
 
 
 def tiers(size: int, kept: np.ndarray, scores: np.ndarray, dropped: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:

@@ -5,7 +5,7 @@ a yardstick that a cheaper method can be held against, and a truth that a predic
 seeds of the method (warm-up, tuning, projection, points; nested methods too) and to the job's; each run is reduced to one
 score an example as the method reduces it, and ranked; equal scores share their mean rank. 1 is the best, 1/N the worst.
 
-Ranks are among the rows that are scored: of a part of a pool they are ranks in that part.
+Ranks are among the rows that are asked for.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from paydirt.cost.methods import selection_cost
 from paydirt.scorers.drop import Drop
 from paydirt.scoring.base import OWN, Job, Method, Scorer
 from paydirt.scoring.inputs import is_stochastic
-from paydirt.selection.scores import reduced
 
 
 class Consensus(Scorer):
@@ -80,21 +79,17 @@ class Consensus(Scorer):
 
         return np.asarray(rankdata(raw, axis=0).mean(axis=1, keepdims=True) / len(raw))
 
-    def score_rows(self, job: Job, state: np.ndarray, start: int, stop: int) -> np.ndarray:
-        return state[start:stop]
+    def score_rows(self, job: Job, state: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return state[job.places(rows)]
 
     def _scores(self, job: Job, seed: int) -> np.ndarray:
-        """One score [N] by the method with that seed, in a scratch folder of its own."""
+        """One score [n] by the method with that seed, in a scratch folder of its own."""
         method: Scorer = varied(self.method, seed)
         out = job.scratch / f"seed-{seed}"
         out.mkdir(exist_ok=True)
-        inner = job.part(np.arange(len(job.pool)), out)
+        inner = job.asking(job.rows, out)
         inner.seed, inner.remarks = job.seed + seed, {}
-        state, columns = method.prepare(inner), method.columns(job.target)
-        parts = []
-        for start, stop in inner.shards():
-            values = np.asarray(method.score_rows(inner, state, start, stop)).reshape(stop - start, -1)
-            parts.append(reduced(values, columns, method.reduction))
+        scores = method.scores(inner)
         job.meter.absorb(inner.meter)
         job.remarks[f"seed {seed}"] = inner.remarks
-        return np.concatenate(parts)
+        return scores

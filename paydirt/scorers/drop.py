@@ -155,9 +155,9 @@ class Drop(Scorer):
         job.remarks["drop"] = {"depth": depth, "rate": rate, **job.remarks.get("drop", {}), **self._unmoved(job, ends)}
         return ends
 
-    def score_rows(self, job: Job, state: Ends, start: int, stop: int) -> np.ndarray:
+    def score_rows(self, job: Job, state: Ends, rows: np.ndarray) -> np.ndarray:
         """What cannot be ranked, for want of a token that counts, gets 0; selection leaves it out anyway."""
-        first, last = state.means(job.rows(start, stop))
+        first, last = state.means(rows)
         scale = np.maximum(first, EPSILON) if self.normalise else 1.0
         return np.nan_to_num((first - last) / scale, nan=0.0)
 
@@ -179,11 +179,11 @@ class Drop(Scorer):
     def _unmoved(self, job: Job, ends: Ends) -> dict[str, Any]:
         """How many examples have the same loss at both ends: more than a few mean that rounding ate the tuning."""
         unmoved = 0
-        for start, stop in job.shards():
-            first, last = ends.means(job.rows(start, stop))
+        for rows in job.blocks():
+            first, last = ends.means(rows)
             unmoved += int((first == last).sum())
-        if ends.first.column.place != ends.last.column.place and unmoved > len(job.pool) // 10:
-            say(f"drop: {unmoved} of {len(job.pool)} losses did not move; raise depth or rate, or use dtype float32")
+        if ends.first.column.place != ends.last.column.place and unmoved > len(job.rows) // 10:
+            say(f"drop: {unmoved} of {len(job.rows)} losses did not move; raise depth or rate, or use dtype float32")
         return {"unmoved": unmoved}
 
 

@@ -55,11 +55,11 @@ class DSIR(Scorer):
             raise ValueError(f"target {job.target.name}: no words in the {'pool' if wanted.sum() else 'references'}")
         return np.asarray(np.log(wanted / wanted.sum() + SMOOTHING) - np.log(pool / pool.sum() + SMOOTHING))
 
-    def score_rows(self, job: Job, state: np.ndarray, start: int, stop: int) -> np.ndarray:
-        weights = ngram_counts(job.pool.texts(start, stop, self.text), self.buckets) @ state
+    def score_rows(self, job: Job, state: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        weights = ngram_counts(job.pool.texts_at(rows, self.text), self.buckets) @ state
         if self.draw_seed is None:
             return np.asarray(weights)
-        return weights + np.asarray([gumbel(self.draw_seed, id) for id in job.pool.ids(start, stop)])
+        return weights + np.asarray([gumbel(self.draw_seed, id) for id in job.pool.ids_at(rows)])
 
 
 def ngram_counts(texts: list[str], buckets: int) -> Any:

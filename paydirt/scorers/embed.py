@@ -31,7 +31,7 @@ class Embed(Scorer):
     """Cosine similarity of sentence embeddings to the references."""
 
     name: ClassVar[str] = "embed"
-    libraries: ClassVar = ("numpy", "torch", "transformers", "tokenizers", "sentence-transformers")
+    libraries: ClassVar[tuple[str, ...]] = ("numpy", "torch", "transformers", "tokenizers", "sentence-transformers")
     pairwise: ClassVar[bool] = True
     cost_note: ClassVar[str] = "2 P_embed T"
     use_when: ClassVar[str] = "paraphrased targets; one cheap pass over the pool"
@@ -75,7 +75,7 @@ class Embed(Scorer):
     def column(self, job: Job) -> PoolColumn:
         """The pool's embeddings, made once for all targets."""
         spec = Embeddings(
-            pool=PoolRef.of(job.root.pool),
+            pool=PoolRef.of(job.pool),
             encoder=str(resolve_encoder(self.encoder)),
             identity=self.inputs(job)["encoder_model"],
             text=self.text,
@@ -94,14 +94,14 @@ class Embed(Scorer):
         references, flops, _ = encoder(texts)
         job.meter.add(float(flops.sum()))
         job.remarks["embed"] = {
-            "pool_texts_cut": int(column.read(job.rows(), only=["cut"]).array("cut").sum()),
+            "pool_texts_cut": int(column.read(job.rows, only=["cut"]).array("cut").sum()),
             **reference_counts(self._reference_texts(job), references, cut, self.max_tokens),
         }
         return column, references
 
-    def score_rows(self, job: Job, state: tuple[PoolColumn, np.ndarray], start: int, stop: int) -> np.ndarray:
+    def score_rows(self, job: Job, state: tuple[PoolColumn, np.ndarray], rows: np.ndarray) -> np.ndarray:
         column, references = state
-        return products(column.read(job.rows(start, stop)).array("vectors"), references)
+        return products(column.read(rows).array("vectors"), references)
 
     def _reference_texts(self, job: Job) -> list[str]:
         def text(example: Example) -> str:

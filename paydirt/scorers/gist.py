@@ -33,6 +33,7 @@ class Gist(Scorer):
     libraries: ClassVar = ("numpy", "scipy")
     needs_model: ClassVar[bool] = True
     pairwise: ClassVar[bool] = True
+    spread: ClassVar[bool] = True
     cost_note: ClassVar[str] = "warm-up + 4 P T (LoRA), one checkpoint; nothing where a plain-gradient store is there"
     use_when: ClassVar[str] = "plain gradients (direction sgd) are stored already"
     reduction: ClassVar[Reduction] = Reduction(within="mean", across="max")
@@ -82,8 +83,8 @@ class Gist(Scorer):
         job.remarks["gist"] = {"directions": space.turn.shape[1], "references": len(gradients)}
         return _State(self.gradient.prepare(job), np.linalg.norm(gradients, axis=1), space)
 
-    def score_rows(self, job: Job, state: _State, start: int, stop: int) -> np.ndarray:
-        cosines = self.gradient.score_rows(job, state.inner, start, stop)  # of unit rows: z's length falls out later
+    def score_rows(self, job: Job, state: _State, rows: np.ndarray) -> np.ndarray:
+        cosines = self.gradient.score_rows(job, state.inner, rows)  # of unit rows: z's length falls out later
         references, kept = state.space.turn.shape
         job.meter.add(2.0 * len(cosines) * kept * (references + len(self.columns(job.target))))
         return state.space.cosines(cosines * state.norms)

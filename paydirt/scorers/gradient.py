@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -42,6 +41,7 @@ class Gradient(Scorer):
     name: ClassVar[str] = "gradient"
     needs_model: ClassVar[bool] = True
     pairwise: ClassVar[bool] = True
+    spread: ClassVar[bool] = True
     cost_note: ClassVar[str] = "warm-up + checkpoints x 4 P T (LoRA)"
     use_when: ClassVar[str] = "targets that words do not give away; several targets share one store"
     reduction: ClassVar[Reduction] = Reduction(within="mean", across="max")
@@ -93,9 +93,6 @@ class Gradient(Scorer):
     def passes(self) -> int:
         """How often the pool is read: the checkpoints that are used."""
         return min(self.checkpoints or self.warmup_epochs or 1, self.warmup_epochs or 1)
-
-    def inputs(self, job: Job) -> dict[str, str]:
-        return {"warmup_pool": job.root.pool.fingerprint} if job.whole else {}
 
     def price(self, facts: Facts) -> Cost:
         """Warm-up, then forward and backward over pool and references at each checkpoint; projection and matching.
@@ -159,7 +156,7 @@ class Gradient(Scorer):
         charges = {OWN: np.full(len(rows), 2.0 * len(steps) * self.k * len(self.columns(job.target)))}
         for step in steps:
             column = job.column(passes.features_of(self, job, step, self.direction))
-            found = known_costs(column, job.rows()[rows])
+            found = known_costs(column, rows)
             if found is None:
                 return None
             charges[column.place] = found
@@ -193,36 +190,37 @@ class Gradient(Scorer):
             parameters = upper.parameters if self.layers is None else upper.non_embedding_parameters
         return 2.0 * parameters * (1 if self.projection == "sketch" else self.k) * lengths.count
 
-    def prepare(self, job: Job) -> _State:
+    def prepare(self, job: Job) -> list[_End]:
         from paydirt.scoring import gradient_passes as passes
 
-        steps = list(passes.checkpoints(self, job))
-        pairs = [(step, passes.reference_features(self, job, step)) for step in steps]
-        stores = [passes.pool_features(self, job, step) if self.store else None for step in steps]
-        similarities = None if self.store else passes.score_without_store(self, job, pairs)
-        return _State(pairs, stores, similarities)
+        ends = []
+        for step in passes.checkpoints(self, job):
+            references = passes.reference_columns(self, job, passes.reference_features(self, job, step))
+            pool = job.filled(passes.pool_column(self, job, step, references))
+            pool.close()  # one checkpoint in memory at a time
+            ends.append(_End(step.weight, references, pool))
+        return ends
 
-    def score_rows(self, job: Job, state: _State, start: int, stop: int) -> np.ndarray:
+    def score_rows(self, job: Job, state: list[_End], rows: np.ndarray) -> np.ndarray:
         import torch
 
         from paydirt.gradients.influence import match
-        from paydirt.scoring.gradient_passes import reference_columns, sum_of_steps
 
-        shard = start // job.shard_rows
-        job.meter.add(2.0 * len(state.steps) * (stop - start) * self.k * len(self.columns(job.target)))  # matching
-        if state.similarities is not None:
-            return sum_of_steps(state.similarities, shard, [step.weight for step, _ in state.steps])
-        total = torch.zeros(stop - start, len(self.columns(job.target)))
-        for (step, references), column in zip(state.steps, state.stores):
-            assert column is not None
-            rows = stored_rows(column.read(job.rows(start, stop)), self.store_dtype)
-            total += step.weight * match(rows, reference_columns(self, job, references))
+        columns = len(self.columns(job.target))
+        job.meter.add(2.0 * len(state) * len(rows) * self.k * columns)  # matching
+        total = torch.zeros(len(rows), columns)
+        for end in state:
+            block = end.pool.read(rows)
+            if self.store:
+                total += end.weight * match(stored_rows(block, self.store_dtype), end.references)
+            else:
+                total += end.weight * torch.from_numpy(block.array("similarity"))
         return total.numpy()
 
 
-class _State(NamedTuple):
-    """Checkpoints with the references' features [R, k]; the pool's stores, or scratch similarities instead."""
+class _End(NamedTuple):
+    """A checkpoint's weight, its references [C, k], and the pool's features, or their similarities with these."""
 
-    steps: list[tuple[Any, Any]]
-    stores: list[PoolColumn | None]
-    similarities: Path | None
+    weight: float
+    references: Any
+    pool: PoolColumn

@@ -44,8 +44,7 @@ class IFD(Scorer):
             pool_losses(job, job.selector, "answers", self.token_budget),
         )
 
-    def score_rows(self, job: Job, state: tuple[PoolLosses, PoolLosses], start: int, stop: int) -> np.ndarray:
-        rows = job.rows(start, stop)
+    def score_rows(self, job: Job, state: tuple[PoolLosses, PoolLosses], rows: np.ndarray) -> np.ndarray:
         conditioned, bare = state[0].filled_means(rows), state[1].means(rows)
         ratio = np.where(np.isfinite(bare), conditioned / np.maximum(bare, 1e-9), 0.0)
         return ratio if self.keep_misleading else np.where(ratio > 1, -ratio, ratio)

@@ -27,6 +27,7 @@ from paydirt.core.source import code_digest
 from paydirt.core.types import Cost, Target
 from paydirt.cost.facts import Facts
 from paydirt.prediction.learners import LEARNERS, Learner
+from paydirt.scorers.drop import Drop
 from paydirt.scorers.embed import Embed
 from paydirt.scorers.gradient import Gradient
 from paydirt.scorers.rds import RDS
@@ -57,7 +58,7 @@ class Learned(Scorer):
     libraries: ClassVar = ("numpy", "scipy", "scikit-learn")
     needs_model: ClassVar[bool] = True
     cost_note: ClassVar[str] = "the truth's, for the points alone; features from 0 to 2 P T"
-    use_when: ClassVar[str] = "gradient quality over a pool that is too large for gradients"
+    use_when: ClassVar[str] = "the truth's quality over a pool that is too large for it"
 
     mode: Literal["regress", "classify"] = Field("regress", description="predict the score, or its level of three")
     points: int = Field(3000, ge=20, description="examples whose truth is computed to learn from")
@@ -96,7 +97,7 @@ class Learned(Scorer):
     proxy_layers: int | None = Field(None, ge=1, description="last layers, for the feature proxy")
     jvp_blocks: int = Field(4, ge=1, description="first blocks whose derivative is the feature jvp")
     jvp_directions: int = Field(2, ge=1, description="random directions of the weights for the feature jvp")
-    truth: Method = Field(default_factory=Gradient, description="what is predicted: any method, with its options")
+    truth: Method = Field(default_factory=Drop, description="what is predicted: any method, with its options")
     embed: Embed = Field(default_factory=Embed, description="encoder of the feature embed, and of the learner bert")
     rds: RDS = Field(default_factory=RDS, description="settings of the feature rds")
 
@@ -180,5 +181,5 @@ class Learned(Scorer):
 
         return learn(self, job)
 
-    def score_rows(self, job: Job, state: Any, start: int, stop: int) -> np.ndarray:
-        return state.values(start, stop)
+    def score_rows(self, job: Job, state: Any, rows: np.ndarray) -> np.ndarray:
+        return state.values(rows)

@@ -27,5 +27,5 @@ class Length(Scorer):
             raise ValueError("length of supervised tokens needs a tokenizer; give --model, or use part 'all'")
         return job.tokens.supervised_lengths
 
-    def score_rows(self, job: Job, state: Any, start: int, stop: int) -> np.ndarray:
-        return np.asarray(state[start:stop], dtype=np.float64)
+    def score_rows(self, job: Job, state: Any, rows: np.ndarray) -> np.ndarray:
+        return np.asarray(state[rows], dtype=np.float64)

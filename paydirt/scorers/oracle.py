@@ -48,8 +48,8 @@ class Oracle(Scorer):
                 ) from None
         return labels
 
-    def score_rows(self, job: Job, state: dict[str, float], start: int, stop: int) -> np.ndarray:
-        ids = job.pool.ids(start, stop)
+    def score_rows(self, job: Job, state: dict[str, float], rows: np.ndarray) -> np.ndarray:
+        ids = job.pool.ids_at(rows)
         if missing := [i for i in ids if i not in state]:
             raise ValueError(f"oracle: no label for example {missing[0]!r}; {len(missing)} of {len(ids)} are missing")
         return np.asarray([state[i] for i in ids])

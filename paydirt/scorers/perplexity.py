@@ -55,6 +55,11 @@ class Perplexity(Scorer):
     def reads_answers(self) -> bool:
         return self.tune_epochs > 0
 
+    @property
+    def uses_target(self) -> bool:  # type: ignore[override]
+        """Without tuning no reference is read."""
+        return self.tune_epochs > 0
+
     def training(self) -> TrainConfig:
         return parse(
             TrainConfig,
@@ -104,5 +109,5 @@ class Perplexity(Scorer):
             model = tuned_on_references(job, model, self.training(), self.tune_seed)
         return pool_losses(job, model, self.tokens, self.token_budget)
 
-    def score_rows(self, job: Job, state: PoolLosses, start: int, stop: int) -> np.ndarray:
-        return np.exp(np.minimum(state.filled_means(job.rows(start, stop)), MAX_LOG))
+    def score_rows(self, job: Job, state: PoolLosses, rows: np.ndarray) -> np.ndarray:
+        return np.exp(np.minimum(state.filled_means(rows), MAX_LOG))

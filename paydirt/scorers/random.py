@@ -19,11 +19,11 @@ class Random(Scorer):
     cost_note: ClassVar[str] = "0"
     use_when: ClassVar[str] = "always, as the baseline; large budgets"
 
-    def score_rows(self, job: Job, state: Any, start: int, stop: int) -> np.ndarray:
+    def score_rows(self, job: Job, state: Any, rows: np.ndarray) -> np.ndarray:
         key = str(job.seed).encode()
 
         def uniform(example_id: str) -> float:
             digest = hashlib.blake2b(example_id.encode(), digest_size=8, key=key).digest()
             return int.from_bytes(digest, "big") / 2**64
 
-        return np.asarray([uniform(i) for i in job.pool.ids(start, stop)])
+        return np.asarray([uniform(i) for i in job.pool.ids_at(rows)])

@@ -64,6 +64,6 @@ class RDS(Scorer):
         job.meter.add(float(flops.sum()))
         return column, references
 
-    def score_rows(self, job: Job, state: tuple[PoolColumn, np.ndarray], start: int, stop: int) -> np.ndarray:
+    def score_rows(self, job: Job, state: tuple[PoolColumn, np.ndarray], rows: np.ndarray) -> np.ndarray:
         column, references = state
-        return products(column.read(job.rows(start, stop)).array("vectors"), references)
+        return products(column.read(rows).array("vectors"), references)

@@ -92,10 +92,10 @@ class ToV(Scorer):
         job.remarks["tov"] = {"checkpoints": len(ends)}
         return ends
 
-    def score_rows(self, job: Job, state: list[Ends], start: int, stop: int) -> np.ndarray:
+    def score_rows(self, job: Job, state: list[Ends], rows: np.ndarray) -> np.ndarray:
         """What cannot be ranked, for want of a token that counts, gets 0; selection leaves it out anyway."""
-        total = np.zeros(stop - start)
+        total = np.zeros(len(rows))
         for ends in state:
-            before, after = ends.means(job.rows(start, stop))
+            before, after = ends.means(rows)
             total += np.nan_to_num(before - after, nan=0.0)
         return total

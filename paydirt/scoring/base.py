@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -19,190 +16,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BeforeValidator, SerializeAsAny
 
-from paydirt.columns import PoolColumn, Spec, TokensRef
+from paydirt.columns import PoolColumn
 from paydirt.core.named import Named, make
-from paydirt.core.progress import track
 from paydirt.core.registry import Registry
 from paydirt.core.types import Cost, Target
-from paydirt.cost.architecture import Architecture
-from paydirt.cost.facts import EncoderFacts, Facts, Lengths
-from paydirt.cost.ledger import Entry, Ledger
-from paydirt.cost.measure import FlopMeter
+from paydirt.cost.facts import Facts
 from paydirt.cost.methods import SAFETY, as_counted, selection_cost
-from paydirt.data.encoding import Encoded, Encoder, EncodingConfig, truncation
-from paydirt.data.pool import Pool, PoolPart
-from paydirt.data.tokens import TokenPart, TokenStore, token_store
-from paydirt.execution import Executor, Local
-from paydirt.models.load import ModelConfig, architecture_of, load_tokenizer
-from paydirt.selection.scores import ROWS, Column, Reduction, shard_path, write_columns, write_shard
+from paydirt.data.encoding import truncation
+from paydirt.scoring.column import ScoreColumn, Scored, ScoreWorker
+from paydirt.scoring.job import Job
+from paydirt.selection.scores import ROWS, Column, Reduction, reduced, write_columns
 
-SHARD_ROWS = 4096
-NONE = np.zeros(0, dtype=np.int64)  # rows of an empty part
+__all__ = ["MODEL_LIBRARIES", "OWN", "SCORERS", "Job", "Method", "Scorer", "default_policy", "make_scorer"]
+
+NONE = np.zeros(0, dtype=np.int64)  # no rows
 OWN = "own"  # place of FLOPs that no artifact or column is charged with
 # Libraries whose numbers enter what a model computes: arithmetic, architecture, tokens, adapters.
 MODEL_LIBRARIES = ("torch", "transformers", "tokenizers", "peft")
 BATCH_TOKENS = 1 << 14  # padded tokens in a batch of a method that has no option for it
-KNOWN = (
-    "encoder",
-    "tokens",
-    "references",
-    "shown",
-    "architecture",
-    "facts",
-)  # what a job of the same pool need not find again
-
-
-@dataclass
-class Job:
-    """What a scorer is given: pool, target, selector model, where to keep things.
-
-    `out` is the score directory being made; `scratch` goes when the work is done; `shared` holds artifacts that other
-    scores may use too (token stores, gradient stores, tuned models).
-    """
-
-    pool: Pool
-    target: Target
-    out: Path
-    shared: Path
-    model: ModelConfig | None = None
-    encoding: EncodingConfig = field(default_factory=EncodingConfig)
-    seed: int = 0
-    convention: str = "architectural"
-    meter: FlopMeter = field(default_factory=FlopMeter)
-    shard_rows: int = SHARD_ROWS
-    executor: Executor = field(default_factory=Local)
-    whole: Job | None = None
-    remarks: dict[str, Any] = field(default_factory=dict)  # what a method found worth noting in the manifest
-
-    @property
-    def root(self) -> Job:
-        """The job of the whole pool: this one, unless it is a part."""
-        return self.whole or self
-
-    def part(self, rows: np.ndarray, out: Path) -> Job:
-        """The same job for some rows of its pool (ascending), with a meter of its own; all rows are no part, but the pool.
-
-        A part of a part is a part of the whole.
-        """
-        if len(rows) == len(self.pool):
-            same = replace(self, out=out, meter=FlopMeter())
-            same.__dict__.update({k: self.__dict__[k] for k in KNOWN if k in self.__dict__})
-            return same
-        rows = self.pool.rows[rows] if isinstance(self.pool, PoolPart) else rows
-        pool = self.root.pool.part(rows)
-        made = replace(self, pool=pool, out=out, meter=FlopMeter(), whole=self.root)
-        if self.model is not None:
-            for known in ("encoder", "references", "architecture"):
-                made.__dict__[known] = getattr(self, known)
-        return made
-
-    @property
-    def scratch(self) -> Path:
-        path = self.out / "scratch"
-        path.mkdir(exist_ok=True)
-        return path
-
-    @property
-    def selector(self) -> ModelConfig:
-        """The selector model; ValueError when the recipe names none."""
-        if self.model is None:
-            raise ValueError("this method needs a selector model; give --model (recipe key `model`)")
-        return self.model
-
-    @cached_property
-    def encoder(self) -> Encoder:
-        return Encoder(load_tokenizer(self.selector), self.encoding)
-
-    @cached_property
-    def tokens(self) -> TokenStore:
-        """The encoded pool, memory-mapped."""
-        if isinstance(self.pool, PoolPart) and self.whole is not None:
-            return TokenPart(self.whole.tokens, self.pool.rows)
-        return token_store(self.pool, self.encoder, self.shared)
-
-    @cached_property
-    def references(self) -> list[Encoded]:
-        """The encoded references [R]; ValueError names one that has nothing to learn from."""
-        return self.encoder.encode_references(self.target)
-
-    @cached_property
-    def shown(self) -> list[Encoded]:
-        """The encoded references [R], of which some may be prompts alone."""
-        return self.encoder.encode_references(self.target, answers=False)
-
-    @cached_property
-    def architecture(self) -> Architecture:
-        """Architectural facts of the selector model, for cost."""
-        return architecture_of(self.selector)
-
-    @cached_property
-    def facts(self) -> Facts:
-        """What the price of a selection depends on, from the real lengths of this pool and its references.
-
-        Without a model nothing is tokenised, and only the numbers of examples are known.
-        """
-        if isinstance(self.pool, PoolPart) and self.whole is not None:
-            return self.whole.facts.part(self.pool.rows)
-        known: dict[Any, EncoderFacts] = {}
-
-        def encoder(settings: Any) -> EncoderFacts:
-            if settings not in known:
-                known[settings] = settings.encoder_facts(self)
-            return known[settings]
-
-        subtasks = max(1, len(self.target.subtasks))
-        if self.model is None:
-            pool, references = Lengths(len(self.pool), 0), Lengths(len(self.target.references), 0)
-            return Facts(pool, references, subtasks, encoder=encoder, convention=self.convention)
-        return Facts(
-            Lengths.of(self.tokens.lengths),
-            # Lengths alone: whether a reference can be learnt from is asked by methods that learn from it.
-            Lengths.of([len(e.ids) for e in self.encoder.encode_examples(self.target.references)]),
-            subtasks,
-            self.architecture,
-            Lengths.of(self.tokens.supervised_lengths),
-            encoder,
-            convention=self.convention,
-        )
-
-    @cached_property
-    def ledger(self) -> Ledger:
-        return Ledger(self.out)
-
-    def rows(self, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Rows of the whole pool that the job's rows [start, stop) are."""
-        stop = len(self.pool) if stop is None else stop
-        return self.pool.rows[start:stop] if isinstance(self.pool, PoolPart) else np.arange(start, stop)
-
-    def column(self, spec: Spec) -> PoolColumn:
-        """The column of `spec` in the shared place."""
-        return PoolColumn(spec, self.shared, self.root.shard_rows)
-
-    def filled(self, column: PoolColumn) -> PoolColumn:
-        """The column with all of the job's rows, which are charged whoever computed them."""
-        rows = self.rows()
-        if units := column.plan(rows):
-            self.executor.fill(column, units)
-        self.meter.charge_rows(column.place, rows, column.flops(rows), len(column))
-        return column
-
-    @property
-    def tokens_ref(self) -> TokensRef:
-        """The whole pool's tokens, for a column's spec."""
-        return TokensRef.of(self.root.tokens, self.root.pool, self.encoder.fingerprint)
-
-    def lengths(self) -> tuple[np.ndarray, str]:
-        """Length [N] of every example and its unit: tokens with a model, else whitespace-separated words."""
-        if self.model is not None:
-            return self.tokens.lengths, "tokens"
-        counts = [len(t.split()) for start, stop in self.shards() for t in self.pool.texts(start, stop, "full")]
-        return np.asarray(counts, dtype=np.int64), "words"
-
-    def shards(self) -> list[tuple[int, int]]:
-        n = len(self.pool)
-        return [(start, min(start + self.shard_rows, n)) for start in range(0, n, self.shard_rows)]
-
-
 SCORERS: Registry[Scorer] = Registry("method", "paydirt.scorers", "paydirt.scorers")
 
 
@@ -224,6 +55,8 @@ class Scorer(Named):
     use_when: ClassVar[str] = ""
     default_policy: ClassVar[str] = "top"
     reduction: ClassVar[Reduction] = Reduction()
+    spread: ClassVar[bool] = False
+    """Whether `score_rows` is worth several processes, in each of which `prepare` finds what it left on disk."""
 
     @property
     def label(self) -> str:
@@ -257,8 +90,8 @@ class Scorer(Named):
         """Whatever must be known before rows are scored; must itself continue after a kill (use `job.scratch`)."""
         return None
 
-    def score_rows(self, job: Job, state: Any, start: int, stop: int) -> np.ndarray:
-        """Scores [stop - start, C] of those pool rows."""
+    def score_rows(self, job: Job, state: Any, rows: np.ndarray) -> np.ndarray:
+        """Scores [n, C] of those `rows` [n] of the pool, which are among the job's."""
         raise NotImplementedError(f"{type(self).__name__} must define score_rows")
 
     # ---- what the base owns ------------------------------------------------------------------------------------
@@ -287,7 +120,7 @@ class Scorer(Named):
         return self.ceiling(facts.part(NONE))
 
     def row_charges(self, job: Job, rows: np.ndarray) -> Mapping[str, np.ndarray] | None:
-        """What `rows` of the job's pool will be counted at [n] each, by the place that is charged (`OWN`: the job itself).
+        """What `rows` of the pool will be counted at [n] each, by the place that is charged (`OWN`: the job itself).
 
         None where only the ceiling is known; asked for after some rows were scored.
         """
@@ -314,13 +147,18 @@ class Scorer(Named):
         """Score the whole pool into `job.out`, shard by shard, continuing where a killed run stopped."""
         unit = self._write_rows(job)
         write_columns(job.out, self.columns(job.target), self.pairwise, job.shard_rows, self.reduction)
-        (job.out / "values").mkdir(exist_ok=True)
-        missing = [i for i in range(len(job.shards())) if not shard_path(job.out, i).exists()]
         predicted = self.predict_cost(job)
-        if missing:
+        column = ScoreColumn(Scored.of(self, job), job.out, job.shard_rows)
+        units = column.plan()
+        if units or not any(e.finished for e in job.ledger.entries() if e.stage == "score"):
             with job.ledger.record("score", self.label, predicted) as entry:
+                entry.measured_flops = 0.0  # a line tells all or nothing: who is stopped here is counted by who goes on
                 entry.notes["predicted_parts"] = predicted.parts
-                self._score(job, missing, entry)
+                column.worker = ScoreWorker(self, job, self.prepare(job))
+                (job.executor.fill if self.spread else PoolColumn.fill)(column, units)
+                entry.measured_flops = job.meter.flops + sum(line["flops"] for line in column.lines())
+                entry.notes["charges"] = job.meter.charges
+        column.finish()
         shutil.rmtree(job.out / "scratch", ignore_errors=True)
         notes = {"examples": len(job.pool), "columns": len(self.columns(job.target)), "token_unit": unit}
         if job.model is not None:
@@ -336,22 +174,21 @@ class Scorer(Named):
         notes["charges"] = {k: v for e in job.ledger.entries() for k, v in e.notes.get("charges", {}).items()}
         return notes
 
-    def _score(self, job: Job, missing: list[int], entry: Entry) -> None:
-        state = self.prepare(job)
-        shards = job.shards()
-        for i in track(
-            missing, f"scoring {self.label}", job.shard_rows, min(len(job.pool), len(missing) * job.shard_rows)
-        ):
-            values = np.asarray(self.score_rows(job, state, *shards[i]))
-            write_shard(job.out, i, values.reshape(shards[i][1] - shards[i][0], -1))
-        entry.measured_flops = job.meter.flops
-        entry.notes["charges"] = job.meter.charges
+    def scored(self, job: Job, state: Any, rows: np.ndarray) -> np.ndarray:
+        """`score_rows` as [n, C], whatever shape a method's author returns."""
+        return np.asarray(self.score_rows(job, state, rows)).reshape(len(rows), -1)
 
     def values(self, job: Job) -> np.ndarray:
-        """Values [N, C] of the job's pool in memory, for a scorer that works for another one."""
+        """Values [n, C] of the rows that the job asks for, in memory, for a scorer that works for another one."""
         state = self.prepare(job)
-        parts = [np.asarray(self.score_rows(job, state, start, stop)) for start, stop in job.shards()]
-        return np.concatenate([part.reshape(len(part), -1) for part in parts])
+        return np.concatenate([self.scored(job, state, rows) for rows in job.blocks()])
+
+    def scores(self, job: Job) -> np.ndarray:
+        """One score [n] of each row that the job asks for, by the method's own reduction."""
+        state, columns = self.prepare(job), self.columns(job.target)
+        return np.concatenate(
+            [reduced(self.scored(job, state, rows), columns, self.reduction) for rows in job.blocks()]
+        )
 
     def _write_rows(self, job: Job) -> str:
         """`rows.parquet`: id, source, tokens, supervised tokens (null without a tokenizer), in row order."""

@@ -1,11 +1,12 @@
 """The passes of gradient influence: warm-up, the references' features, the pool's features in a store or matched at once.
 
-Everything that another target, another part of the pool or a continued run can use again is a shared artifact. A part of
-a pool (`Job.part`) warms up on the whole one, so that every part sees the same checkpoints.
+Everything that another target, other rows of the pool or a continued run can use again is shared. The warm-up draws from
+the whole pool, whatever rows are asked for, so that all see the same checkpoints.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Iterator
 from functools import partial
@@ -15,9 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from paydirt.columns import PoolColumn
-from paydirt.columns.gradients import Collector, GradientFeatures, cost_of, fit_cost, spread_over
+from paydirt.columns.gradients import Collector, GradientFeatures, Similarities, cost_of, fit_cost, spread_over
 from paydirt.core.artifacts import build, fingerprint, write_atomic
-from paydirt.core.progress import track
 from paydirt.cost.ledger import Ledger
 from paydirt.cost.measure import count_flops
 from paydirt.models.load import model_fingerprint, model_identity
@@ -48,17 +48,15 @@ def checkpoints(scorer: Gradient, job: Job) -> Iterator[Step]:
             )
         yield Step(job.selector.path, 1.0, None)
         return
-    root = job.root
-    rows = warmup_rows(root, scorer.warmup_fraction, scorer.warmup_seed)
-    ids = [root.pool.id_at(int(r)) for r in rows]
-    examples = [root.tokens[int(r)] for r in rows]
+    rows = warmup_rows(job, scorer.warmup_fraction, scorer.warmup_seed)
+    examples = [job.tokens[int(row)] for row in rows]
     tuned = tuned_model(
         job.shared,
         "warmup",
         job.selector,
         job.encoder,
         examples,
-        ids,
+        job.pool.ids_at(rows),
         scorer.warmup(),
         scorer.warmup_seed,
         job.convention,
@@ -76,18 +74,17 @@ def warmup_rows(job: Job, fraction: float, seed: int) -> np.ndarray:
 
     Examples that cannot train are passed over.
     """
-    by_id = usable_by_id(job)
+    by_id = usable_by_id(job, np.arange(len(job.pool)))
     size = round(fraction * len(job.pool))
     if size < 1:
         raise ValueError(f"a warm-up on {fraction:g} of {len(job.pool)} examples is below one example; raise the share")
     return by_id[np.sort(np.random.default_rng(seed).permutation(len(by_id))[:size])]
 
 
-def usable_by_id(job: Job) -> np.ndarray:
-    """Rows with a supervised token, in the order of their ids."""
-    usable = np.flatnonzero(job.tokens.supervised_lengths > 0)
-    ids = np.asarray(job.pool.ids(), dtype=object)[usable]
-    return usable[np.argsort(ids, kind="stable")]
+def usable_by_id(job: Job, rows: np.ndarray) -> np.ndarray:
+    """Those of `rows` with a supervised token, in the order of their ids."""
+    usable = rows[job.tokens.supervised_lengths[rows] > 0]
+    return usable[np.argsort(np.asarray(job.pool.ids_at(usable), dtype=object), kind="stable")]
 
 
 def features_of(scorer: Gradient, job: Job, step: Step, direction: str) -> GradientFeatures:
@@ -158,34 +155,18 @@ def reference_features(scorer: Gradient, job: Job, step: Step) -> Any:
     return torch.from_numpy(np.load(artifact.path / "features.npy"))
 
 
-def pool_features(scorer: Gradient, job: Job, step: Step) -> PoolColumn:
-    """The projected pool at one checkpoint: the job's rows, computed where no run before did."""
-    return job.filled(job.column(features_of(scorer, job, step, scorer.direction)))
+def pool_column(scorer: Gradient, job: Job, step: Step, references: Any) -> PoolColumn:
+    """The projected pool at one checkpoint; where nothing is stored, its similarities with `references` [C, k] in scratch.
 
-
-def score_without_store(scorer: Gradient, job: Job, pairs: list[tuple[Step, Any]]) -> Path:
-    """Similarities of each checkpoint in scratch files; features are dropped as soon as they are matched."""
-    from paydirt.gradients.influence import unit
-
-    for at, (step, references) in enumerate(pairs):
-        columns = reference_columns(scorer, job, references)
-        spec = features_of(scorer, job, step, scorer.direction)
-        with Collector(spec) as collect, job.ledger.record("gradients", step.path):
-            title = f"gradients {at + 1}/{len(pairs)}"
-            shards = enumerate(track(job.shards(), title, job.shard_rows, len(job.pool), counts=True))
-            for shard, (start, stop) in shards:
-                path = job.scratch / f"similarity-{at}-{shard:05d}.npy"
-                if path.exists():
-                    continue
-                rows = unit(collect.of_pool(job.rows(start, stop)))
-                buffer = io.BytesIO()
-                np.save(buffer, (rows @ columns.T).numpy())
-                write_atomic(path, buffer.getvalue())
-            job.meter.add(float(sum(collect.row_flops(job.rows(), collect.calibrate()).tolist())))
-    return job.scratch
-
-
-def sum_of_steps(folder: Path, shard: int, weights: list[float]) -> np.ndarray:
-    """The shard's similarities [n, C], weighted over checkpoints."""
-    parts = [weight * np.load(folder / f"similarity-{at}-{shard:05d}.npy") for at, weight in enumerate(weights)]
-    return np.sum(parts, axis=0)
+    Features are then dropped as soon as they are matched.
+    """
+    spec = features_of(scorer, job, step, scorer.direction)
+    if scorer.store:
+        return job.column(spec)
+    buffer = io.BytesIO()
+    np.save(buffer, references.numpy())
+    digest = hashlib.sha256(buffer.getvalue()).hexdigest()[:16]
+    path = job.scratch / f"references-{digest}.npy"
+    write_atomic(path, buffer.getvalue())
+    given = {name: getattr(spec, name) for name in GradientFeatures.model_fields}
+    return PoolColumn(Similarities(**given, references=str(path), digest=digest), job.scratch, job.shard_rows)

@@ -7,12 +7,12 @@ learned score cost one pass between them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from paydirt.columns import PoolColumn
 from paydirt.columns.losses import Losses, known_costs
-from paydirt.data.tokens import TokenStore
 from paydirt.models.load import ModelConfig, model_identity
 from paydirt.scoring.base import Job
 from paydirt.training.config import TrainConfig
@@ -33,9 +33,8 @@ class PoolLosses:
     """Losses of single tokens of a pool, as a column; `narrow` where a column of all tokens serves the supervised ones."""
 
     column: PoolColumn
-    tokens: TokenStore
-    narrow: bool
-    shard_rows: int
+    job: Job
+    narrow: bool = False
 
     def means(self, rows: np.ndarray) -> np.ndarray:
         """Mean loss [n] in nats over the tokens that count; NaN where an example has none."""
@@ -44,19 +43,25 @@ class PoolLosses:
         for i, row in enumerate(rows):
             part = losses[i]
             if self.narrow:
-                part = part[self.tokens[int(row)].supervised[1:]]
+                part = part[self.job.tokens[int(row)].supervised[1:]]
             if len(part):
                 means[i] = part.mean(dtype=np.float64)
         return means
 
     def filled_means(self, rows: np.ndarray) -> np.ndarray:
-        """Mean losses; an example without a token that counts cannot be ranked by one, and gets the mean of `rows`.
+        """Mean losses; an example without a token that counts cannot be ranked by one, and gets the mean of the others.
 
         Selection leaves it out anyway.
         """
         means = self.means(rows)
+        return means if np.isfinite(means).all() else np.where(np.isfinite(means), means, self._mean)
+
+    @cached_property
+    def _mean(self) -> float:
+        """Over the rows that the job asks for, whatever blocks they are read in."""
+        means = np.concatenate([self.means(rows) for rows in self.job.blocks()])
         known = means[np.isfinite(means)]
-        return np.where(np.isfinite(means), means, known.mean() if len(known) else 0.0)
+        return float(known.mean()) if len(known) else 0.0
 
 
 def pool_losses(job: Job, model: ModelConfig, which: str, token_budget: int) -> PoolLosses:
@@ -64,13 +69,13 @@ def pool_losses(job: Job, model: ModelConfig, which: str, token_budget: int) -> 
 
     Where all tokens' losses are there already, they serve the supervised ones, at the charge of the supervised alone.
     """
-    rows = job.rows()
+    rows = job.rows
     wanted = losses_column(job, model, which, token_budget)
     if which == "supervised" and (found := losses_column(job, model, "all", token_budget)).present(rows).all():
         flops = found.read(rows, only=["supervised_flops"]).array("supervised_flops")
         job.meter.charge_rows(wanted.place, rows, flops, len(found))
-        return PoolLosses(found, job.root.tokens, True, job.shard_rows)
-    return PoolLosses(job.filled(wanted), job.root.tokens, False, job.shard_rows)
+        return PoolLosses(found, job, narrow=True)
+    return PoolLosses(job.filled(wanted), job)
 
 
 def losses_column(job: Job, model: ModelConfig, which: str, token_budget: int) -> PoolColumn:
@@ -89,7 +94,7 @@ def losses_column(job: Job, model: ModelConfig, which: str, token_budget: int) -
 def loss_charges(
     job: Job, model: ModelConfig, which: str, token_budget: int, rows: np.ndarray
 ) -> dict[str, np.ndarray] | None:
-    """What losses of `rows` of the job's pool will be charged [n], by place; None where too few rows tell."""
+    """What losses of `rows` of the pool will be charged [n], by place; None where too few rows tell."""
     column = losses_column(job, model, which, token_budget)
-    found = known_costs(column, job.rows()[rows])
+    found = known_costs(column, rows)
     return None if found is None else {column.place: found}

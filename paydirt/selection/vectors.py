@@ -118,6 +118,7 @@ def _of_scores(scored: Artifact, shared: Path | None) -> Vectors:
 
 def _of_table(path: Path) -> Blocks:
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     try:
@@ -127,14 +128,19 @@ def _of_table(path: Path) -> Blocks:
     names = file.schema_arrow.names
     if not {"id", "vector"} <= set(names):
         raise ValueError(f"{path}: vectors are a parquet file with the columns id and vector; this one has {names}")
+    kind = file.schema_arrow.field("vector").type
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+        raise ValueError(f"{path}: vectors are lists of numbers; the column vector is of {kind}")
     width = None
     for batch in file.iter_batches(ROWS, columns=["id", "vector"]):
-        rows = batch.column("vector").to_pylist()
-        lengths = {len(row) if row is not None else 0 for row in rows} | ({width} if width else set())
+        rows = batch.column("vector")
+        found = pc.fill_null(pc.list_value_length(rows), 0).to_pylist()
+        lengths = {*found} | ({width} if width else set())
         if len(lengths) != 1 or 0 in lengths:
             raise ValueError(f"{path}: vectors of unlike lengths {sorted(lengths)[:5]}; all must have the same numbers")
         width = lengths.pop()
-        yield batch.column("id").to_pylist(), np.asarray(rows, dtype=np.float32)
+        numbers = np.asarray(rows.flatten().to_numpy(zero_copy_only=False), dtype=np.float32)
+        yield batch.column("id").to_pylist(), numbers.reshape(len(rows), width)
 
 
 def _of_column(path: Path) -> Blocks:

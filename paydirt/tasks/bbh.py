@@ -168,6 +168,9 @@ def read_examples(path: Path) -> list[dict[str, str]]:
     examples = read_object(path).get("examples")
     if not isinstance(examples, list) or not examples:
         raise ValueError(f"{path}: no `examples`; expected {LAYOUT}")
+    for n, row in enumerate(examples):
+        if not isinstance(row, dict) or not {"input", "target"} <= set(row):
+            raise ValueError(f"{path}: examples[{n}] has no `input` and `target`; expected {LAYOUT}")
     return [
         {"id": f"{path.stem}/{n}", "input": str(row["input"]), "target": str(row["target"])}
         for n, row in enumerate(examples)

@@ -88,7 +88,7 @@ def calibrated(job: Job, config: TrainConfig, grid: Grid, seed: int) -> Artifact
             f"target {job.target.name} has {len(references)} references; calibrating needs {FOLDS} folds: "
             "give depth and rate"
         )
-    generic, generic_ids = _generic(job.root, grid.generic, seed)
+    generic, generic_ids = _generic(job, grid.generic, seed)
     folds = folds_of(list(job.target.subtask_of), seed)
     inputs = {
         "encoder": job.encoder.fingerprint,
@@ -119,13 +119,13 @@ def calibrated(job: Job, config: TrainConfig, grid: Grid, seed: int) -> Artifact
     return build(place, "calibrate", settings, inputs, make, identity)
 
 
-def _generic(root: Job, count: int, seed: int) -> tuple[list[Encoded], list[str]]:
+def _generic(job: Job, count: int, seed: int) -> tuple[list[Encoded], list[str]]:
     """At most `count` texts of the pool with a supervised token, drawn by id, so that no row order decides."""
-    usable = np.flatnonzero(root.tokens.supervised_lengths > 0)
-    ids = np.asarray(root.pool.ids(), dtype=object)[usable]
+    usable = np.flatnonzero(job.tokens.supervised_lengths > 0)
+    ids = np.asarray(job.pool.ids(), dtype=object)[usable]
     by_id = usable[np.argsort(ids, kind="stable")]
     rows = by_id[np.sort(np.random.default_rng(seed).permutation(len(by_id))[:count])]
-    return [root.tokens[int(row)] for row in rows], [root.pool.id_at(int(row)) for row in rows]
+    return [job.tokens[int(row)] for row in rows], [job.pool.id_at(int(row)) for row in rows]
 
 
 def _trajectory(

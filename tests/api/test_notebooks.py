@@ -38,8 +38,8 @@ class Vowels(pay.Scorer):
     name = "vowels"
     letters: str = "aeiou"
 
-    def score_rows(self, job, state, start, stop):
-        texts = job.pool.texts(start, stop, "full")
+    def score_rows(self, job, state, rows):
+        texts = job.pool.texts_at(rows)
         return np.asarray([sum(c in self.letters for c in t) / {divisor} for t in texts])
 """
 

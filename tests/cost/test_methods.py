@@ -48,8 +48,14 @@ def even(tmp_path_factory: pytest.TempPathFactory, tiny: Tiny) -> Tiny:
 
 SETTINGS = {
     "embed": ["encoder=minilm"],
+    "novelty": ["encoder=minilm"],
     "gradient": ["k=1024"],
-    "learned": ["points=30", "embed.encoder=minilm", "features=[words, embed, proxy, loss, rds]"],
+    "learned": [
+        "points=30",
+        "truth.name=gradient",
+        "embed.encoder=minilm",
+        "features=[words, embed, proxy, loss, rds]",
+    ],
 }
 
 
@@ -68,7 +74,7 @@ def test_cost_dry_run_and_advisor_agree_to_the_digit(name: str, even: Tiny, payd
     given = ["--model", even.model, "--pool-tokens", facts.pool.total, "--pool-examples", facts.pool.count]
     given += ["--references", facts.references.count, "--reference-tokens", facts.references.total, "--subtasks", 2]
     given += ["--answer-tokens", facts.answers.total]
-    if name == "embed" or name == "learned":
+    if name in ("embed", "novelty", "learned"):
         # The encoder's tokens are other than the selector's; the verb takes the selector's for them.
         encoder = facts.encoder_of(make_scorer({"name": "embed", "encoder": "minilm"}))
         scorer = make_scorer({"name": name, **_options(settings)})
@@ -94,7 +100,7 @@ def test_cost_dry_run_and_advisor_agree_to_the_digit(name: str, even: Tiny, payd
         architecture=job.architecture, answer_tokens=facts.answers.total,
         encoder_parameters=None,
     )  # fmt: skip
-    if name not in ("embed", "learned"):
+    if name not in ("embed", "novelty", "learned"):
         assert selection_cost(make_scorer({"name": name, **_options(settings)}), by_total).flops == expected
 
 
@@ -197,9 +203,12 @@ def test_tasks_share_warm_up_and_store() -> None:
 
 
 def test_learned_pays_for_its_points_and_a_cascade_its_share() -> None:
-    full, learned = price("gradient"), price("learned", points=1000)
+    full, learned = price("gradient"), price("learned", points=1000, truth="gradient")
     assert learned.parts["points"] == pytest.approx(price("gradient", per="subtask").flops * 0.1, rel=0.2)
     assert learned.parts["warm-up"] == full.parts["warm-up"]
+    drop, cheap = price("drop"), price("learned", points=1000, truth="drop")
+    assert cheap.parts["points"] == pytest.approx(0.1 * (drop.parts["base"] + drop.parts["last end"]))
+    assert cheap.parts["tuning"] == drop.parts["tuning"], "paid once"
     assert price("cascade").flops == pytest.approx(0.1 * full.flops)
 
 

@@ -174,3 +174,28 @@ def test_an_array_whose_header_is_damaged(paydirt: Any, tiny: Tiny, tmp_path: Pa
     code, _, said = paydirt("select", scores.path, "--count", 3, "--out", tmp_path / "o", "--cache", tmp_path / "cache")
     assert code == 2, said
     assert "values/00000.npy cannot be read (" in " ".join(said.split())
+
+
+@pytest.mark.parametrize("name", ["/", "../sums", "a/b", "[", "**"])
+def test_published_scores_of_a_name_that_is_no_files(paydirt: Any, tiny: Tiny, tmp_path: Path, name: str) -> None:
+    """A name becomes part of a file's name, and "/" made it a path that searching a folder refuses."""
+    (tmp_path / "published").mkdir()
+    (tmp_path / "published" / "x_bm25_score.pt").write_bytes(b"")
+    command = ("import-scores", tmp_path / "published", "--pool", f"sums={tiny.root / 'pool.jsonl'}", "--task", name)
+    code, _, said = paydirt(*command, "--out", tmp_path / "o", "--cache", tmp_path / "cache")
+    assert code == 2, said
+    assert "expected one sums_<kind>_score.pt" in " ".join(said.split())
+
+
+@pytest.mark.parametrize("row", [{"input": "Q"}, {"target": "A"}, "Q", None, []])
+def test_an_item_of_bbh_that_lacks_a_field(paydirt: Any, tiny: Tiny, tmp_path: Path, row: Any) -> None:
+    """What is decontaminated against is read before it is tested on."""
+    from tasks.layout import write_layout
+
+    write_layout(tmp_path / "less")
+    [path, *_] = sorted((tmp_path / "less").rglob("bbh/test/*.json"))
+    path.write_text(json.dumps({"examples": [{"input": "Q", "target": "A"}, row]}))
+    command = ("decontaminate", "--pool", tiny.root / "pool.jsonl", "--against", "bbh", "--data", tmp_path / "less")
+    code, _, said = paydirt(*command, "--out", tmp_path / "o", "--cache", tmp_path / "cache")
+    assert code == 2, said
+    assert f"{path.name}: examples[1] has no `input` and `target`" in " ".join(said.split())

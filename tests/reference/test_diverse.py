@@ -7,10 +7,10 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from paydirt.selection.neighbours import cosines
 from paydirt.selection.policies.base import make_policy
 from paydirt.selection.policies.diverse import neighbour_graph
 from paydirt.selection.policies.lazily import away_from_chosen, covering
+from paydirt.selection.policies.neighbours import cosines
 
 
 def some(seed: int, n: int, d: int = 4, copies: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -41,8 +41,42 @@ def test_lazily_chosen_is_plainly_chosen(name: str, weight: float, block: int) -
     for seed in range(3):
         vectors, quality = some(seed, 200, copies=30)
         value = make_policy({"name": name, "weight": weight}).value
-        found = away_from_chosen(vectors, quality, value, 200, block)
+        found, met = away_from_chosen(vectors, quality, value, 200, block)
+        similar = cosines(vectors, vectors)
+        np.testing.assert_allclose(met[1:], [similar[i, found[:k]].max() for k, i in enumerate(found) if k], atol=2e-6)
         assert found.tolist() == plainly(vectors, quality, value, 200)
+
+
+@pytest.mark.parametrize("name", ["mmr", "k_centre"])
+@pytest.mark.parametrize("weight", [0.0, 0.3, 0.8])
+@pytest.mark.parametrize("n", [2, 7, 12])
+def test_by_an_index_a_few_examples_are_plainly_chosen(name: str, weight: float, n: int) -> None:
+    """The index is asked from the second on; among so few it misses nobody."""
+    pytest.importorskip("faiss", reason="the extra `neighbours`")
+    for seed in range(4):
+        vectors, quality = some(seed, n, copies=n // 4)
+        value = make_policy({"name": name, "weight": weight}).value
+        found, _ = away_from_chosen(vectors, quality, value, n, block=4, exact=0, missed=0)
+        assert found.tolist() == plainly(vectors, quality, value, n)
+
+
+@pytest.mark.parametrize("name", ["mmr", "k_centre"])
+def test_by_an_index_the_choice_is_as_good(name: str) -> None:
+    """On 3,000 clustered examples: nearly the same choice, as far apart, equal at every call, and nested."""
+    pytest.importorskip("faiss", reason="the extra `neighbours`")
+    draw = np.random.default_rng(0)
+    vectors = (draw.normal(size=(40, 32))[draw.integers(0, 40, 3000)] + draw.normal(size=(3000, 32))).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    quality = draw.uniform(size=3000)
+    value = make_policy({"name": name, "weight": 0.2}).value
+    plain, _ = away_from_chosen(vectors, quality, value, 300)
+    found, _ = away_from_chosen(vectors, quality, value, 300, block=64, exact=0, missed=20)
+    again, _ = away_from_chosen(vectors, quality, value, 300, block=64, exact=0, missed=20)
+    assert found.tolist() == again.tolist()
+    fewer, _ = away_from_chosen(vectors, quality, value, 120, block=64, exact=0, missed=20)
+    assert fewer.tolist() == found[:120].tolist()
+    assert len(set(found.tolist()) & set(plain.tolist())) >= 290
+    assert radius(vectors, found.tolist()) <= 1.02 * radius(vectors, plain.tolist())
 
 
 def radius(vectors: np.ndarray, chosen: list[int]) -> float:

@@ -11,7 +11,7 @@ from support.stages import Tiny
 from paydirt.columns.gradients import stored_rows
 from paydirt.scorers.gist import Space
 from paydirt.scoring.base import make_scorer
-from paydirt.scoring.gradient_passes import checkpoints, pool_features
+from paydirt.scoring.gradient_passes import checkpoints, features_of
 from paydirt.selection.scores import Scores
 from paydirt.stages import Workspace
 
@@ -58,7 +58,7 @@ def test_scores_come_from_a_gradient_store_without_another_pass(tiny: Tiny, tmp_
     gradient = make_scorer({"name": "gradient", **store})
     job = tiny.job(gradient, tmp_path / "job", workspace)
     [step] = checkpoints(gradient, job)
-    features = pool_features(gradient, job, step).read(np.arange(60))
+    features = job.column(features_of(gradient, job, step, "sgd")).read(np.arange(60))
     z = stored_rows(features, "float32").float().numpy()
     [references] = (tmp_path / "shared" / "references").glob("checkpoint-*/features.npy")
     expected = by_svd(z, np.load(references), [[0, 1, 2], [3, 4]], 3)

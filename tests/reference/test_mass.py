@@ -11,9 +11,9 @@ import pytest
 from contract.test_policies import ranking, scores_on_disk
 from scipy.optimize import linprog
 
-from paydirt.selection.neighbours import cosines, densities, nearest_neighbours
 from paydirt.selection.policies.base import Ranking, make_policy
 from paydirt.selection.policies.nearest import nearest_candidates, spread
+from paydirt.selection.policies.neighbours import cosines, densities, nearest_neighbours
 
 
 def unit(draw: np.random.Generator, n: int, d: int = 6) -> np.ndarray:

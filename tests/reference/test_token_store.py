@@ -10,17 +10,15 @@ from support.data import record, write_jsonl
 from support.models import byte_tokenizer
 from support.stages import Tiny
 
-from paydirt.data import tokens
+from paydirt.columns import token_store
 from paydirt.data.encoding import Encoder, EncodingConfig
 from paydirt.data.pool import PoolConfig, open_pool
-from paydirt.data.tokens import token_store
 
 
-def test_rows_notes_and_lengths(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokens, "BLOCK", 7)  # several blocks, the last one short
+def test_rows_notes_and_lengths(tiny: Tiny, tmp_path: Path) -> None:
     pool = open_pool(PoolConfig(**tiny.pool), tmp_path)
     encoder = Encoder(byte_tokenizer(), EncodingConfig(max_length=30))
-    store = token_store(pool, encoder, tmp_path)
+    store = token_store(pool, encoder, tmp_path, shard_rows=7)  # several shards, the last one short
     alone = [encoder.encode(e.messages) for e in pool.examples()]
     assert len(store) == len(pool) == len(alone)
     for row, one in enumerate(alone):

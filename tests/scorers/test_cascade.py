@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support.stages import Tiny
 
-from paydirt.scorers.cascade import run_part, tiers
+from paydirt.scorers.cascade import tiers
 from paydirt.scoring.base import make_scorer
 from paydirt.selection.scores import Scores
 from paydirt.stages import Workspace
@@ -42,8 +42,8 @@ def test_stages_narrow_and_the_last_one_decides(tiny, workspace, tmp_path) -> No
     scores, told = run(tiny, tmp_path / "c", workspace, stages, share=1.0)
     seen = [(s["method"], s["seen"], s["kept"]) for s in told["stages"]]
     assert seen == [("bm25", 60, 30), ("length", 30, 15), ("gradient", 15, 15)]
-    bm25 = run_part(tiny.job("bm25", tmp_path / "bm25", workspace), make_scorer("bm25"))
-    length = run_part(tiny.job("length", tmp_path / "length", workspace), make_scorer("length"))
+    bm25 = make_scorer("bm25").scores(tiny.job("bm25", tmp_path / "bm25", workspace))
+    length = make_scorer("length").scores(tiny.job("length", tmp_path / "length", workspace))
     full, _ = Scores(tiny.score({"name": "gradient", **CHEAP}, tmp_path / "g", workspace).path).reduce()
     first = np.sort(np.argsort(-bm25, kind="stable")[:30])
     second = first[np.argsort(-length[first], kind="stable")[:15]]
@@ -57,7 +57,7 @@ def test_stages_narrow_and_the_last_one_decides(tiny, workspace, tmp_path) -> No
 def test_gradients_take_what_the_budget_pays_for(tiny, workspace, tmp_path, share: float) -> None:
     scores, told = run(tiny, tmp_path / "c", workspace, ["bm25", {"name": "gradient", **CHEAP}], share=share)
     assert told["spent"] <= told["budget"]
-    bm25 = run_part(tiny.job("bm25", tmp_path / "bm25", workspace), make_scorer("bm25"))
+    bm25 = make_scorer("bm25").scores(tiny.job("bm25", tmp_path / "bm25", workspace))
     verified = told["stages"][-1]["kept"]
     assert 0 < verified <= 60
     best = np.argsort(-bm25, kind="stable")[:verified]

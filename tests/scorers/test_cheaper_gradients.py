@@ -32,7 +32,7 @@ def features(tiny: Tiny, out: Path, workspace: Workspace, **options: Any) -> tup
     job = tiny.job(scorer, out, workspace)
     step = list(checkpoints(scorer, job))[-1]
     with Collector(features_of(scorer, job, step, "sgd")) as collect:
-        flops = collect.row_flops(job.rows(), collect.calibrate())
+        flops = collect.row_flops(job.rows, collect.calibrate())
         return collect.of_pool(np.arange(10)), float(flops.sum()), step, job
 
 
@@ -105,7 +105,7 @@ def test_a_dozen_counts_tell_the_cost_of_all(tiny: Tiny, tmp_path: Path, workspa
     step = list(checkpoints(scorer, job))[-1]
     with Collector(features_of(scorer, job, step, "sgd")) as collect:
         every = sum(count_flops(lambda row=row: collect.of_pool(np.asarray([row]), True))[0] for row in range(60))
-        passes = collect.row_flops(job.rows(), collect.calibrate()).sum() - collect.projection_flops(60)
+        passes = collect.row_flops(job.rows, collect.calibrate()).sum() - collect.projection_flops(60)
         assert passes == pytest.approx(every, rel=0.01)
 
 

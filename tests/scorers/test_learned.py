@@ -15,7 +15,6 @@ from paydirt.prediction.budget import least_allowance
 from paydirt.prediction.features import open_feature
 from paydirt.prediction.passes import learn, rank
 from paydirt.prediction.truth import Truth
-from paydirt.scorers.cascade import run_part
 from paydirt.scoring.base import Job, make_scorer
 from paydirt.selection.scores import Scores, reduced
 from paydirt.stages import Workspace
@@ -71,19 +70,29 @@ def test_influence_of_a_part_is_that_of_the_whole(tiny, workspace, truth, tmp_pa
     assert 0.5 < counted / (part.predicted - part.fixed) < 2
 
 
-def test_a_part_is_a_pool(tiny, workspace, tmp_path) -> None:
+def test_a_job_asks_for_rows_of_the_whole_pool(tiny, workspace, tmp_path) -> None:
+    """Rows keep their numbers, whoever asks; what asks of an asking job asks of the pool."""
     job = job_of(tiny, tmp_path, workspace, LEARNED)
-    part = job.part(np.array([50, 4, 9]), tmp_path / "part")
-    again = part.part(np.array([2, 0]), tmp_path / "again")
-    assert part.pool.ids() == [job.pool.id_at(r) for r in (4, 9, 50)]
-    assert again.pool.ids() == [job.pool.id_at(r) for r in (4, 50)]
-    assert again.root is job
-    assert part.tokens.total == sum(len(job.tokens[r].ids) for r in (4, 9, 50))
-    assert part.pool.take([2])[0] == job.pool.example(50)
-    assert part.pool.texts(1, 3, "prompt") == [job.pool.texts(r, r + 1, "prompt")[0] for r in (9, 50)]
-    assert part.pool.rows_of([job.pool.id_at(50)]).tolist() == [2]
-    with pytest.raises(ValueError, match="is not in this part of the pool"):
-        part.pool.rows_of([job.pool.id_at(5)])
+    some = job.asking(np.array([50, 4, 9]), tmp_path / "some")
+    again = some.asking(np.array([59, 4]), tmp_path / "again")
+    assert some.rows.tolist() == [4, 9, 50]
+    assert again.rows.tolist() == [4, 59]
+    assert some.places(np.array([50, 4])).tolist() == [2, 0]
+    some.shard_rows = 8
+    assert [block.tolist() for block in some.blocks()] == [[4], [9], [50]]
+    assert some.pool is job.pool
+    assert some.facts.pool.total == sum(len(job.tokens[row].ids) for row in (4, 9, 50))
+    assert some.facts.root.total == job.facts.pool.total == job.tokens.total
+    assert job.asking(np.arange(60), tmp_path / "all").chosen is None
+
+
+@pytest.mark.parametrize("name", ["bm25", "dsir", "rds", "random", "length"])
+def test_a_row_has_the_score_that_it_has_in_the_whole_pool(tiny, workspace, tmp_path, name: str) -> None:
+    """Whichever rows are asked for: words' frequencies and the mean length are the pool's."""
+    job, rows = job_of(tiny, tmp_path, workspace, LEARNED), np.array([4, 9, 50])
+    (tmp_path / "some").mkdir()
+    whole = make_scorer(name).values(job)
+    np.testing.assert_array_equal(make_scorer(name).values(job.asking(rows, tmp_path / "some")), whole[rows])
 
 
 def test_points_keep_their_truth_and_the_rest_is_predicted(tiny, workspace, truth, tmp_path) -> None:
@@ -92,13 +101,13 @@ def test_points_keep_their_truth_and_the_rest_is_predicted(tiny, workspace, trut
     outcome = learn(config, job)
     columns = make_scorer({"name": "gradient", **CHEAP}).columns(job.target)
     true = reduced(truth, columns, config.reduction)
-    values = outcome.values(0, 60)
+    values = outcome.values(np.arange(60))
     scores = outcome.scores()
     known = outcome.truth.rows
     assert len(known) == 30
     np.testing.assert_allclose(scores[known], true[known], atol=1e-5)
     rest = np.setdiff1d(np.arange(60), known)
-    predicted = outcome.predictor.predict(outcome.inputs.rows(0, 60))
+    predicted = outcome.predictor.predict(outcome.inputs.at(np.arange(60)))
     np.testing.assert_array_equal(values[rest], predicted[rest])
     assert not np.allclose(scores[rest], true[rest], atol=1e-5)
 
@@ -131,7 +140,7 @@ def test_classify_verifies_what_it_predicts_high(tiny, workspace, truth, tmp_pat
     config = make_scorer(LEARNED | {"mode": "classify", "points": 24})
     job = job_of(tiny, tmp_path, workspace, LEARNED)
     outcome = learn(config, job)
-    levels = outcome.predictor.levels(outcome.inputs.rows(0, 60))
+    levels = outcome.predictor.levels(outcome.inputs.at(np.arange(60)))
     known = set(outcome.truth.rows.tolist())
     assert set(np.flatnonzero(levels == 2).tolist()) <= known
     assert len(known) < 60
@@ -231,16 +240,16 @@ def test_affordable_is_the_longest_prefix(tiny, workspace, tmp_path, window: int
 def test_features_that_are_scores_are_the_scorers(tiny, workspace, tmp_path) -> None:
     config = make_scorer(LEARNED | {"rds": {"token_budget": 256}})
     job = job_of(tiny, tmp_path, workspace, LEARNED)
-    bm25 = run_part(job_of(tiny, tmp_path, workspace, LEARNED, "bm25"), make_scorer("bm25"))
-    np.testing.assert_allclose(open_feature("bm25", job, config).alone(0, 60), bm25, atol=1e-6)
+    bm25 = make_scorer("bm25").scores(job_of(tiny, tmp_path, workspace, LEARNED, "bm25"))
+    np.testing.assert_allclose(open_feature("bm25", job, config).alone(np.arange(60)), bm25, atol=1e-6)
     block = open_feature("rds", job, config)
-    assert block.rows(10, 20).shape == (10, job.architecture.hidden)
-    assert block.alone(10, 20).shape == (10,)
+    assert block.rows(np.arange(10, 20)).shape == (10, job.architecture.hidden)
+    assert block.alone(np.arange(10, 20)).shape == (10,)
     loss = open_feature("loss", job, config)
-    assert loss.rows(0, 5).shape == (5, 3)
+    assert loss.rows(np.arange(5)).shape == (5, 3)
     proxy = open_feature("proxy", job, config)
-    cheap = run_part(job_of(tiny, tmp_path, workspace, LEARNED, "proxy"), config.proxy)
-    np.testing.assert_allclose(proxy.alone(0, 60), cheap, atol=1e-6)
+    cheap = config.proxy.scores(job_of(tiny, tmp_path, workspace, LEARNED, "proxy"))
+    np.testing.assert_allclose(proxy.alone(np.arange(60)), cheap, atol=1e-6)
 
 
 def test_the_seeds_encoder_learns_from_texts(tiny, workspace, tmp_path) -> None:

@@ -16,9 +16,12 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +31,9 @@ from pydantic import Field
 
 from paydirt.core.artifacts import Artifact, Replace, build, fingerprint, open_artifact, write_atomic
 from paydirt.core.config import Config
-from paydirt.core.progress import track
 from paydirt.core.types import Example, Item, Target
 from paydirt.data.curate.minhash import LOWEST, NearIndex
+from paydirt.data.curate.ranges import Range, Spread, here, over_ranges
 from paydirt.data.curate.shingles import (
     Hashes,
     all_ngrams,
@@ -159,19 +162,21 @@ def reference_items(target: Target) -> list[Item]:
     ]
 
 
-def find_matches(
-    pool: Pool, items: Sequence[Item], config: DecontaminationConfig
-) -> tuple[list[Match], dict[str, Any]]:
-    """All matches in pool order, and counts of what could not be looked for."""
-    runs, near = RunIndex(items, config), NearIndex(config.near)
-    sets = [shingles(unlabelled(item.text), config.near_ngram) for item in items]
-    for number, item_set in enumerate(sets):
-        if len(item_set) > config.near_ngram:  # a handful of 5-grams is too little to be a duplicate of
-            near.add(number, near.sketch(item_set))
-    known = np.unique(np.concatenate(sets)) if sets else np.zeros(0, dtype=np.uint64)
-    matches = []
-    for start in track(range(0, len(pool), BLOCK), "decontaminating", BLOCK, len(pool)):
-        examples = pool.examples(start, min(start + BLOCK, len(pool)))
+class Search:
+    """What is looked for, indexed once a process."""
+
+    def __init__(self, items: Sequence[Item], config: DecontaminationConfig) -> None:
+        self.items, self.config = items, config
+        self.runs, self.near = RunIndex(items, config), NearIndex(config.near)
+        self.sets = [shingles(unlabelled(item.text), config.near_ngram) for item in items]
+        for number, item_set in enumerate(self.sets):
+            if len(item_set) > config.near_ngram:  # a handful of 5-grams is too little to be a duplicate of
+                self.near.add(number, self.near.sketch(item_set))
+        self.known = np.unique(np.concatenate(self.sets)) if self.sets else np.zeros(0, dtype=np.uint64)
+
+    def matches(self, examples: Sequence[Example]) -> Iterator[Match]:
+        """All matches of a block of examples, in their order."""
+        items, config, runs = self.items, self.config, self.runs
         texts = [words(unlabelled("\n".join(m.content for m in e.messages))) for e in examples]
         overlaps = {text: rest for text, *rest in runs.find([word_hashes(text) for text in texts])}
         for row, example in enumerate(examples):
@@ -183,16 +188,53 @@ def find_matches(
                 place, n, item, count = found
                 kind = OVERLAP if count <= config.common else BOILERPLATE
                 shared = " ".join(texts[row][place : place + n])
-                matches.append(_match(kind, example, items[item], shared, count, 0.0))
-            best = _nearest(example, near, sets, known, config)
+                yield _match(kind, example, items[item], shared, count, 0.0)
+            best = _nearest(example, self.near, self.sets, self.known, config)
             if best is not None:
-                matches.append(_match(NEAR, example, items[best[0]], "", 1, best[1]))
+                yield _match(NEAR, example, items[best[0]], "", 1, best[1])
+
+
+def find_matches(
+    pool: Pool,
+    items: Sequence[Item],
+    config: DecontaminationConfig,
+    folder: Path | None = None,
+    spread: Spread = here,
+) -> tuple[list[Match], dict[str, Any]]:
+    """All matches in pool order, and counts of what could not be looked for; `folder` keeps what is done."""
+    if folder is None:
+        with tempfile.TemporaryDirectory(prefix="paydirt-") as place:
+            return find_matches(pool, items, config, Path(place), spread)
+    folder.mkdir(parents=True, exist_ok=True)
+    asked = folder / "items.json"
+    text = json.dumps({"items": [list(item) for item in items], "config": config.to_dict()})
+    write_atomic(asked, text)
+    wanted = str(asked), fingerprint(text)
+    files = over_ranges(pool, _search_range, wanted, folder / "ranges", "decontaminating", spread)
+    matches = [Match(**json.loads(line)) for file in files for line in file.read_bytes().splitlines()]
+    runs = RunIndex(items, config)
     return matches, {
         "items": len(items),
         "items_too_short": len(runs.short),
         "first_too_short": runs.short[:5],
-        "near_missed": near.miss,
+        "near_missed": NearIndex(config.near).miss,
     }
+
+
+@lru_cache(maxsize=1)
+def _search(asked: str, digest: str) -> Search:
+    """The search that lies at `asked`; `digest` tells it from another one that lay there."""
+    found = json.loads(Path(asked).read_text(encoding="utf-8"))
+    return Search([Item(*item) for item in found["items"]], DecontaminationConfig(**found["config"]))
+
+
+def _search_range(asked: Range) -> bytes:
+    """The range's matches, a JSON line each."""
+    search, pool, lines = _search(*asked.asked), asked.open(), []
+    for start in range(asked.start, asked.stop, BLOCK):
+        for match in search.matches(pool.examples(start, min(start + BLOCK, asked.stop))):
+            lines.append(json.dumps(asdict(match)) + "\n")  # in ASCII, so that only line ends end a line
+    return "".join(lines).encode()
 
 
 def _nearest(
@@ -227,6 +269,7 @@ def decontaminate(
     out: Path,
     told: dict[str, Any] | None = None,
     replace: Replace = "nothing",
+    spread: Spread = here,
 ) -> Artifact:
     """Write the clean pool and the report to `out`, `told` being what `config.yaml` shall hold.
 
@@ -236,7 +279,8 @@ def decontaminate(
         raise ValueError("decontamination has no items to look for; name a benchmark or a target")
 
     def make(part: Path) -> dict[str, Any]:
-        matches, counts = find_matches(pool, items, config)
+        matches, counts = find_matches(pool, items, config, part / "scratch", spread)
+        shutil.rmtree(part / "scratch")
         leaked = {m.id for m in matches if m.kind != BOILERPLATE}
         kept = rows_without(pool, leaked)
         if not len(kept):

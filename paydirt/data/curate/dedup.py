@@ -4,12 +4,14 @@ Similarity is the Jaccard index of word 5-grams of the whole conversation (or of
 arXiv 2107.06499); in scripts without spaces a word is a character. A pair at the threshold is missed with at most one in
 a thousand (`minhash`). An example is compared with those kept so far, so a chain of small changes does not remove what is
 unlike all that is kept. What leaves: `clean/<source>.jsonl`, `removed.jsonl` (each with the example that stands for it and
-both texts), `report.json`. One process, about three thousand examples a second; it holds the kept sets in memory.
+both texts), `report.json`. The work is spread over an executor's processes; see `near` for what is held in memory.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
@@ -20,16 +22,15 @@ from pydantic import Field
 
 from paydirt.core.artifacts import Artifact, Replace, build, open_artifact, write_atomic
 from paydirt.core.config import Config
-from paydirt.core.progress import say, track
-from paydirt.data.curate.minhash import LOWEST, NearIndex, banding, miss
-from paydirt.data.curate.shingles import Hashes, jaccard, shingles
+from paydirt.data.curate.minhash import LOWEST, banding, miss
+from paydirt.data.curate.near import Asked, find_near
+from paydirt.data.curate.ranges import Spread, here
 from paydirt.data.identity import content_id
 from paydirt.data.pool import Pool, PoolConfig
-from paydirt.data.subset import rows_without, write_config, write_rows
+from paydirt.data.subset import write_config, write_rows
 
 BLOCK = 512
 SHOWN = 2000
-SLOW = 500_000
 
 
 class DedupConfig(Config):
@@ -40,25 +41,15 @@ class DedupConfig(Config):
     part: Literal["full", "prompt"] = Field("full", description="compare whole conversations, or their prompts")
 
 
-def find_duplicates(pool: Pool, config: DedupConfig) -> list[tuple[int, int, float]]:
-    """(row, row that stays, similarity) of each example to remove, in pool order."""
-    index = NearIndex(config.threshold)
-    kept: dict[int, Hashes] = {}
-    found = []
-    if len(pool) > SLOW:
-        say(f"near-duplicates of {len(pool)} examples: one process, about {len(pool) / 1e7:.1f} hours")
-    for start in track(range(0, len(pool), BLOCK), "near-duplicates", BLOCK, len(pool)):
-        for row, text in enumerate(pool.texts(start, min(start + BLOCK, len(pool)), config.part), start):
-            own = shingles(text, config.ngram)
-            sketch = index.sketch(own)
-            similar = ((jaccard(own, kept[other]), -other) for other in index.candidates(sketch))
-            similarity, other = max(similar, default=(0.0, 0))
-            if similarity >= config.threshold:
-                found.append((row, -other, similarity))
-            else:
-                kept[row] = own
-                index.add(row, sketch)
-    return found
+def find_duplicates(
+    pool: Pool, config: DedupConfig, folder: Path | None = None, spread: Spread = here
+) -> list[tuple[int, int, float]]:
+    """(row, row that stays, similarity) of each example to remove, in pool order; `folder` keeps what is done."""
+    asked = Asked(config.threshold, config.ngram, config.part)
+    if folder is not None:
+        return find_near(pool, asked, folder, spread)
+    with tempfile.TemporaryDirectory(prefix="paydirt-") as place:
+        return find_near(pool, asked, Path(place), spread)
 
 
 def exact_repeats(pool: Pool, rows: npt.NDArray[np.int64]) -> int:
@@ -71,12 +62,17 @@ def exact_repeats(pool: Pool, rows: npt.NDArray[np.int64]) -> int:
 
 
 def dedup(
-    pool: Pool, pool_config: PoolConfig, config: DedupConfig, out: Path, replace: Replace = "nothing"
+    pool: Pool,
+    pool_config: PoolConfig,
+    config: DedupConfig,
+    out: Path,
+    replace: Replace = "nothing",
+    spread: Spread = here,
 ) -> Artifact:
     """Write the pool without its near-duplicates, and what was removed for what, to `out`."""
 
     def make(part: Path) -> dict[str, Any]:
-        found = find_duplicates(pool, config)
+        found = find_duplicates(pool, config, part / "scratch", spread)
         pairs: Counter[str] = Counter()
         with open(part / "removed.jsonl", "w", encoding="utf-8") as handle:
             for row, other, similarity in found:
@@ -90,7 +86,7 @@ def dedup(
                     "kept_text": _text(stays)[:SHOWN],
                 }
                 handle.write(json.dumps(line, ensure_ascii=False) + "\n")
-        rows = rows_without(pool, {pool.id_at(row) for row, _, _ in found})
+        rows = np.setdiff1d(np.arange(len(pool)), [row for row, _, _ in found])
         files = write_rows(pool, rows, part / "clean")
         write_config(part, files, pool_config)
         report: dict[str, Any] = {
@@ -101,6 +97,7 @@ def dedup(
         }
         report["missed"] = miss(config.threshold, *banding(config.threshold))  # share of pairs at the threshold
         write_atomic(part / "report.json", json.dumps(report, indent=1, ensure_ascii=False))
+        shutil.rmtree(part / "scratch")
         return {**report, "pool": pool.account()}
 
     told = {"pool": pool_config.to_dict(), **config.to_dict()}

@@ -5,7 +5,8 @@ to 1, so that scores of any method can be weighed; diversity is by cosines of ve
 `selection.vectors`). `mmr` passes over copies of the good, `k_centre` reaches all corners of the pool, `facility` sees that
 every example is near a chosen one. At weight 0 greedy k-centre is within twice the best radius (Gonzalez 1985), greedy
 facility location at least 1 - 1/e of the best sum (Nemhauser, Wolsey and Fisher 1978), over the neighbours that it keeps.
-A graph of neighbours says nothing of what is far, so the first two compare with all that is chosen, lazily.
+The first two look for the nearest that is chosen, with all of them up to 20,000 examples and by an index beyond (see
+`lazily` and `chosen`); a graph of each example's own neighbours, as `facility` has, would say nothing of what is far.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from scipy.sparse import csr_matrix
 from scipy.stats import rankdata
 
 from paydirt.core.config import PathText
-from paydirt.selection.neighbours import nearest_neighbours
 from paydirt.selection.policies.base import Policy, Ranking
 from paydirt.selection.policies.lazily import away_from_chosen, covering
+from paydirt.selection.policies.neighbours import nearest_neighbours
 from paydirt.selection.vectors import SIMILARITIES
 
 
@@ -48,12 +49,13 @@ class MMR(_Diverse):
     """Good and unlike what is chosen already: weight x quality - (1 - weight) x cosine to the nearest chosen."""
 
     name: ClassVar[str] = "mmr"
-    cost_note: ClassVar[str] = "at most k N d, lazily far less"
+    cost_note: ClassVar[str] = "lazily: a few searches among the chosen for each of N"
+    libraries: ClassVar[tuple[str, ...]] = ("faiss-cpu",)
     source: ClassVar[str] = "Carbonell and Goldstein 1998"
     use_when: ClassVar[str] = "the best examples of a score repeat each other"
 
     def choose(self, vectors: np.ndarray, quality: np.ndarray, limit: int) -> np.ndarray:
-        return away_from_chosen(vectors, quality, self.value, limit)
+        return away_from_chosen(vectors, quality, self.value, limit)[0]
 
     def value(self, quality: np.ndarray, nearest: np.ndarray) -> np.ndarray:
         return self.weight * quality - (1 - self.weight) * nearest
@@ -63,12 +65,13 @@ class KCentre(_Diverse):
     """Good and far from what is chosen already: weight x quality + (1 - weight) x half the distance to the nearest."""
 
     name: ClassVar[str] = "k_centre"
-    cost_note: ClassVar[str] = "at most k N d"
+    cost_note: ClassVar[str] = "lazily: a few searches among the chosen for each of N"
+    libraries: ClassVar[tuple[str, ...]] = ("faiss-cpu",)
     source: ClassVar[str] = "Gonzalez 1985; Sener and Savarese (arXiv 1708.00489)"
     use_when: ClassVar[str] = "no part of the pool may be left out, outliers included"
 
     def choose(self, vectors: np.ndarray, quality: np.ndarray, limit: int) -> np.ndarray:
-        return away_from_chosen(vectors, quality, self.value, limit)
+        return away_from_chosen(vectors, quality, self.value, limit)[0]
 
     def value(self, quality: np.ndarray, nearest: np.ndarray) -> np.ndarray:
         away = np.sqrt(np.maximum(2 - 2 * nearest.astype(np.float64), 0)) / 2

@@ -1,5 +1,6 @@
 """Doubly greedy: an example is as good as the one reference it is best for, whatever subtask that belongs to.
 
+Named in arXiv 2602.14696, whose code sorts by the maximum over queries; LESS takes the maximum over subtasks' means.
 The same as `top` under `within: max, across: max`, under the name by which people look for it.
 """
 
@@ -17,7 +18,7 @@ class DoublyGreedy(Policy):
 
     name: ClassVar[str] = "doubly_greedy"
     cost_note: ClassVar[str] = "one reading of N x R, sorting"
-    source: ClassVar[str] = "arXiv 2602.14696"
+    source: ClassVar[str] = "arXiv 2602.14696, after LESS (arXiv 2402.04333)"
     use_when: ClassVar[str] = "small budgets, references that have little in common"
 
     @property

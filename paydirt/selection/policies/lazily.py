@@ -1,7 +1,9 @@
 """Greedy choice without looking at everybody at each step: values only fall as more is chosen, so old ones are upper bounds.
 
-What enters: unit vectors in order of ids, a quality in [0, 1], a rule. What leaves: places in the order chosen, the same as
-plain greedy gives, ties by place. Who is not near the top keeps an old value, worked out anew only when it comes there.
+What enters: unit vectors in order of ids, a quality in [0, 1], a rule. What leaves: places in the order chosen, ties by
+place. Who is not near the top keeps an old value, worked out anew only when it comes there. Up to `EXACT` rows the order is
+that of plain greedy; beyond, who has missed many of the chosen asks an index for the nearest (see `chosen`), and the work
+grows about as the rows do. Which of the two depends on the number of rows alone, so orders stay the same for every budget.
 """
 
 from __future__ import annotations
@@ -12,48 +14,58 @@ from typing import Any
 
 import numpy as np
 
-from paydirt.selection.neighbours import cosines
+from paydirt.selection.policies.chosen import MISSED, PASS, Chosen
+from paydirt.selection.policies.neighbours import EXACT, cosines, load_faiss
 
 BLOCK = 1024  # candidates whose values are brought up to date together
-PASS = 4096  # vectors multiplied with them at a time
 
 Value = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def away_from_chosen(
-    vectors: np.ndarray, quality: np.ndarray, value: Value, limit: int, block: int = BLOCK
-) -> np.ndarray:
+    vectors: np.ndarray,
+    quality: np.ndarray,
+    value: Value,
+    limit: int,
+    block: int = BLOCK,
+    exact: int = EXACT,
+    missed: int = MISSED,
+) -> tuple[np.ndarray, np.ndarray]:
     """Places [limit] chosen one after another by the highest `value(quality, nearest)`, the best quality first.
 
-    `nearest` [n] is the cosine to the nearest that is chosen already; `value` must not rise with it.
+    `nearest` [n] is the cosine to the nearest that is chosen already; `value` must not rise with it. Beside the places
+    stands what it was for each when it was chosen; -1, as far as can be, for the first.
     """
     n = len(vectors)
     limit = min(limit, n)
-    chosen = [int(np.argmax(quality))]
+    if n > exact and limit > missed:
+        load_faiss()  # where it is missing, before the work and not in the midst of it
+    first = int(np.argmax(quality))
+    chosen, met = Chosen(vectors, n > exact, missed), [np.float32(-1)]
+    chosen.places.append(first)
     nearest = np.empty(n, dtype=np.float32)
     for start in range(0, n, PASS):
-        nearest[start : start + PASS] = cosines(vectors[start : start + PASS], vectors[chosen])[:, 0]
+        nearest[start : start + PASS] = cosines(vectors[start : start + PASS], vectors[[first]])[:, 0]
     bound = np.asarray(value(quality, nearest), dtype=np.float64)
-    bound[chosen] = -np.inf
+    bound[first] = -np.inf
     known = np.ones(n, dtype=np.int64)  # how many of the chosen a bound has heard of
     while len(chosen) < limit:
         top, edge, rival = _top(bound, block)
         rows = np.asarray(vectors[top])
-        for start in range(int(known[top].min()), len(chosen), PASS):
-            similar = cosines(rows, vectors[chosen[start : start + PASS]])
-            nearest[top] = np.maximum(nearest[top], similar.max(axis=1))
+        nearest[top] = np.maximum(nearest[top], chosen.nearest(rows, known[top]))
         own = np.where(np.isneginf(bound[top]), -np.inf, value(quality[top], nearest[top]))  # the chosen stay chosen
         near = nearest[top]
         while len(chosen) < limit:
             best = int(np.argmax(own))
             if own[best] < edge or (own[best] == edge and top[best] > rival) or own[best] == -np.inf:
                 break
-            chosen.append(int(top[best]))
+            chosen.places.append(int(top[best]))
+            met.append(near[best])
             near = np.maximum(near, cosines(rows, rows[best : best + 1])[:, 0])
             own = np.where(np.isneginf(own), own, value(quality[top], near))
             own[best] = -np.inf
         nearest[top], bound[top], known[top] = near, own, len(chosen)
-    return np.asarray(chosen)
+    return np.asarray(chosen.places), np.asarray(met)
 
 
 def _top(bound: np.ndarray, block: int) -> tuple[np.ndarray, float, int]:

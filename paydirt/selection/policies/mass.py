@@ -2,7 +2,7 @@
 
 Every reference has the same mass to give (1 / M of M references), and a rule says where it goes; an example is worth the
 mass that it receives. Similarities are read as cosines of unit vectors, so a distance is sqrt(2 - 2 cos); a block of them is
-in memory at a time. The largest masses are taken, or examples are drawn by mass with replacement.
+in memory at a time. The largest masses are taken, or examples are drawn by mass with replacement, `repeat` times at most.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from paydirt.selection.policies.base import Policy, Ranking
 
+DRAWN = 1 << 14  # examples drawn before those that may come no more are left out
 SLACK = 1e-3  # how far over 1 a cosine of rounded rows may be
 
 
@@ -24,6 +25,13 @@ class MassPolicy(Policy):
     """Whether one reference alone gives another order than `top`."""
 
     draw: bool = Field(False, description="draw by mass, with replacement; default: the largest masses first")
+    repeat: int | None = Field(None, ge=1, description="draw: how often an example may be drawn; null: without limit")
+
+    @model_validator(mode="after")
+    def _of_draws(self) -> MassPolicy:
+        if self.repeat is not None and not self.draw:
+            raise ValueError(f"{self.name}: repeat is of draws; give draw: true, or leave it out")
+        return self
 
     @property
     def draws(self) -> bool:
@@ -31,7 +39,7 @@ class MassPolicy(Policy):
 
     @property
     def repeats(self) -> bool:
-        return self.draw
+        return self.draw and self.repeat != 1
 
     @property
     def reads(self) -> frozenset[str]:
@@ -52,11 +60,31 @@ class MassPolicy(Policy):
         held = mass > 0
         ranking.remarks["with_mass"] = int(held.sum())
         if self.draw:
-            draw = np.random.default_rng(seed)
-            return rows[draw.choice(len(rows), size=limit, p=mass / mass.sum())]
+            drawn = self._drawn(mass, limit, seed)
+            if len(drawn) >= limit:
+                return rows[drawn]
+            held = np.isin(np.arange(len(rows)), drawn)
+            return np.concatenate([rows[drawn], ranking.best_first(nearest[~held], rows[~held])])
         ranked = ranking.best_first(mass[held], rows[held])
         # Who receives nothing comes after all who do, nearest to any reference first.
         return np.concatenate([ranked, ranking.best_first(nearest[~held], rows[~held])])
+
+    def _drawn(self, mass: np.ndarray, limit: int, seed: int) -> np.ndarray:
+        """Places drawn by mass, one after another; fewer than `limit` where no mass is left that may be drawn."""
+        draw = np.random.default_rng(seed)
+        if self.repeat is None:
+            return draw.choice(len(mass), size=limit, p=mass / mass.sum())
+        left, mass, out = np.full(len(mass), self.repeat), mass.copy(), np.zeros(0, dtype=np.int64)
+        while len(out) < limit and mass.any():
+            found = draw.choice(len(mass), size=DRAWN, p=mass / mass.sum())
+            order = np.argsort(found, kind="stable")
+            first = np.searchsorted(found[order], found[order])
+            turn = np.empty(DRAWN, dtype=np.int64)
+            turn[order] = np.arange(DRAWN) - first  # how often it was drawn before, this time
+            out = np.concatenate([out, found[turn < left[found]]])
+            left = np.maximum(left - np.bincount(found, minlength=len(left)), 0)
+            mass[left == 0] = 0
+        return out[:limit]
 
 
 def check_cosines(ranking: Ranking, name: str) -> np.ndarray:

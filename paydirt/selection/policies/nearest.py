@@ -17,9 +17,9 @@ import numpy as np
 from pydantic import Field
 
 from paydirt.core.config import PathText
-from paydirt.selection.neighbours import densities
 from paydirt.selection.policies.base import Ranking
 from paydirt.selection.policies.mass import MassPolicy
+from paydirt.selection.policies.neighbours import densities
 
 
 class KNN(MassPolicy):

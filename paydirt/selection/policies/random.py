@@ -14,6 +14,7 @@ class RandomOrder(Policy):
 
     name: ClassVar[str] = "random"
     cost_note: ClassVar[str] = "none"
+    source: ClassVar[str] = "nobody: the baseline"
     use_when: ClassVar[str] = "as a control"
 
     @property

@@ -20,11 +20,15 @@ STEP = np.float32(1e-6)  # cosines are rounded to this, so that copies are equal
 
 def cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Cosines float32 [n, m] of unit rows [n, d] and [m, d], rounded."""
-    found = np.asarray(left) @ np.asarray(right).T
+    return rounded(np.asarray(left) @ np.asarray(right).T)
+
+
+def rounded(found: np.ndarray) -> np.ndarray:
+    """Cosines float32 to the nearest `STEP`, in place."""
     found /= STEP
     np.rint(found, out=found)
     found *= STEP
-    return np.asarray(found)
+    return found
 
 
 def nearest_neighbours(
@@ -64,12 +68,12 @@ def _highest(similar: np.ndarray, k: int) -> np.ndarray:
 
 def _by_lists(vectors: np.ndarray, k: int) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """By faiss: rows in lists around 4 sqrt(n) centres, of which each search looks at 32, or at what k needs."""
-    faiss = _faiss()
+    faiss = load_faiss()
     n, d = vectors.shape
     lists = int(4 * np.sqrt(n))
     index = faiss.IndexIVFFlat(faiss.IndexFlatIP(d), d, lists, faiss.METRIC_INNER_PRODUCT)
-    index.cp.seed = 1234
-    training = np.linspace(0, n - 1, min(n, 64 * lists)).astype(np.int64)
+    index.cp.seed, index.cp.niter = 1234, 5  # centres need not be good, and finding them is half of the work
+    training = np.linspace(0, n - 1, min(n, 40 * lists)).astype(np.int64)
     index.train(np.ascontiguousarray(vectors[training], dtype=np.float32))
     for start in range(0, n, 1 << 16):
         index.add(np.ascontiguousarray(vectors[start : start + (1 << 16)], dtype=np.float32))
@@ -82,7 +86,8 @@ def _by_lists(vectors: np.ndarray, k: int) -> Iterator[tuple[slice, np.ndarray, 
         yield part, np.take_along_axis(numbers, order, axis=1), np.take_along_axis(values, order, axis=1)
 
 
-def _faiss() -> Any:
+def load_faiss() -> Any:
+    """The library; ValueError where it is not installed."""
     try:
         import faiss
     except ImportError:

@@ -1,0 +1,53 @@
+"""Round robin: as one would do it on paper, and refused where nobody could take turns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.policies import ids_in_order, one_column, policy, scores_on_disk, some_rows, turns_by_hand
+
+from paydirt.selection.budget import Budget
+from paydirt.selection.scores import Column, Reduction
+from paydirt.selection.select import SelectionConfig, choose
+
+
+@pytest.mark.parametrize("over", ["reference", "subtask"])
+@pytest.mark.parametrize("ties", [True, False])
+def test_round_robin_equals_a_plain_loop(tmp_path: Path, over: str, ties: bool) -> None:
+    rows = some_rows(ties=ties)
+    scores = scores_on_disk(tmp_path / "s", rows)
+    if over == "reference":
+        values = {id: v.tolist() for id, _, v in rows}
+    else:
+        values = {id: [float(v[0]), float(np.mean(v[1:], dtype=np.float64))] for id, _, v in rows}
+    expected = turns_by_hand(values, 3 if over == "reference" else 2)
+    assert ids_in_order(policy("round_robin", over=over), scores) == expected
+
+
+@pytest.mark.parametrize("within", ["mean", "max", "min"])
+def test_round_robin_over_subtasks_reads_similarities_as_the_selection_says(tmp_path: Path, within: str) -> None:
+    """The reduction of a selection holds for policies too, not only for the score."""
+    rows = some_rows(ties=False)
+    scores = scores_on_disk(tmp_path / "s", rows)
+    config = SelectionConfig(policy=policy("round_robin"), reduction=Reduction(within=within))
+    statistic = {"mean": np.mean, "max": np.max, "min": np.min}[within]
+    values = {id: [float(v[0]), float(statistic(v[1:].astype(np.float64)))] for id, _, v in rows}
+    chosen = choose(scores, config, Budget(count=20))
+    assert scores.ids[chosen.rows].tolist() == turns_by_hand(values, 2)[:20]
+
+
+@pytest.mark.parametrize(
+    ("columns", "over", "message"),
+    [
+        ([Column("a", "a")], "subtask", "one subtask, and one alone takes no turns; use the policy top"),
+        ([Column("a", "a")], "reference", "one reference, and one alone"),
+        ([Column("r0", "a"), Column("r1", "a")], "subtask", "`over: reference`"),
+        ([Column("a", "a"), Column("b", "b")], "reference", "one column a subtask"),
+    ],
+)
+def test_round_robin_without_turns_is_refused(tmp_path: Path, columns: list, over: str, message: str) -> None:
+    """Where one column alone takes turns it would silently equal `top`."""
+    with pytest.raises(ValueError, match=message):
+        ids_in_order(policy("round_robin", over=over), one_column(tmp_path / "s", columns))
