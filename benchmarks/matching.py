@@ -3,6 +3,7 @@
     python benchmarks/matching.py                                # 270k x 8192 int8, 285 references in 57 subtasks
     python benchmarks/matching.py --dtypes bfloat16 float16 --rows 100000
     python benchmarks/matching.py --published                    # and everything loaded and floated, as published
+    python benchmarks/matching.py --rows 100000 --threads 1 2 --neighbours 1    # beside a busy process
 
 The limit is the slower of two things measured in the same run on the same files: reading every byte of the store
 once, and the multiplications at the rate of a cached matrix product of the same shape and precision.
@@ -11,6 +12,9 @@ once, and the multiplications at the rate of a cached matrix product of the same
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -20,6 +24,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from paydirt.gradients import influence
 from paydirt.gradients.influence import match, quantise, score_stores, similarities, unit
 from paydirt.gradients.store import Store, pack_rows, plan_shards, write_shards
 
@@ -58,8 +63,9 @@ def multiply_rate(columns: Tensor, dtype: str, seconds: float = 0.5) -> float:
     columns = torch.nn.functional.pad(columns, (0, 0, 0, -len(columns) % 16))
     block = quantise(torch.randn(512, columns.shape[1], generator=torch.Generator().manual_seed(1)), dtype)
     if dtype == "int8":
-        right = (columns * 127 / columns.abs().max()).round().to(torch.int8).t()
-        work: Callable[[], object] = lambda: torch._int_mm(block.features, right)  # noqa: E731
+        right = (columns * 127 / columns.abs().max()).round().to(torch.int8)
+        exact = influence._whole_products(right)
+        work: Callable[[], object] = lambda: exact(block.features)  # noqa: E731
     else:
         compute = torch.bfloat16 if dtype == "bfloat16" else torch.float32
         left, right = block.features.to(compute), columns.to(compute).t()
@@ -92,6 +98,34 @@ class PrivateMemory(threading.Thread):
     def __exit__(self, *error: object) -> None:
         self.going = False
         self.join()
+
+
+def inside(store: Store, columns: Tensor) -> None:
+    """The rival: block after block, torch's own threads within each product."""
+    multiply = influence._multiplier(store.rows(0).features.dtype, columns)
+    for rows in store.shards():
+        for lo in range(0, len(rows.ids), 512):
+            multiply(rows.features[lo : lo + 512])
+
+
+def loaded(store: Store, references: Tensor, subtask_of: list[str], arguments: argparse.Namespace) -> None:
+    """Blocks shared out between threads against threads within blocks, quiet and beside busy processes, by thread."""
+    means, _ = influence.reduced_columns([references], subtask_of, "mean")
+    padded = torch.nn.functional.pad(means[0], (0, 0, 0, -len(means[0]) % 16))
+    for neighbours in sorted({0, arguments.neighbours}):
+        busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(neighbours)]
+        try:
+            for threads in arguments.threads:
+                torch.set_num_threads(threads)
+                between = best(lambda: list(score_stores([store], [references], subtask_of, [1.0])), arguments.repeats)
+                within = best(lambda: inside(store, padded), arguments.repeats)
+                print(
+                    f"  {threads} threads beside {neighbours} busy processes (load {os.getloadavg()[0]:.1f}): blocks shared "
+                    f"out {between:.2f} s, threads within blocks {within:.2f} s"
+                )
+        finally:
+            for process in busy:
+                process.kill()
 
 
 def compare(store: Store, dtype: str, references: Tensor, subtask_of: list[str], arguments: argparse.Namespace) -> None:
@@ -135,6 +169,8 @@ def main() -> None:
     parser.add_argument("--dtypes", nargs="+", default=["int8"])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--published", action="store_true")
+    parser.add_argument("--threads", nargs="*", type=int, default=[], help="compare ways to use so many threads")
+    parser.add_argument("--neighbours", type=int, default=0, help="busy processes beside it")
     arguments = parser.parse_args()
     references = torch.randn(arguments.references, arguments.k, generator=torch.Generator().manual_seed(2)) + 0.1
     subtask_of = [f"subtask-{row % arguments.subtasks}" for row in range(arguments.references)]
@@ -142,6 +178,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as directory:
             store = make_store(Path(directory), arguments.rows, arguments.k, dtype)
             error = (match(store.rows(0), unit(references)) - store.rows(0).float() @ unit(references).t()).abs().max()
+            if arguments.threads:
+                loaded(store, references, subtask_of, arguments)
+                continue
             compare(store, dtype, references, subtask_of, arguments)
             print(f"  largest error of a cosine against float32 products: {float(error):.1e}")
             if arguments.published:

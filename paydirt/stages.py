@@ -29,7 +29,7 @@ from paydirt.core.config import Aside, Config, PathText, deciding
 from paydirt.core.progress import say
 from paydirt.core.source import code_digest
 from paydirt.core.types import NO_TARGET, Cost, EvalResult, Target
-from paydirt.data.encoding import Encoder, EncodingConfig
+from paydirt.data.encoding import Encoded, Encoder, EncodingConfig
 from paydirt.data.pool import Pool, PoolConfig
 from paydirt.models.load import ModelConfig
 from paydirt.scoring.base import MODEL_LIBRARIES, Job, Method, default_policy
@@ -47,8 +47,10 @@ from paydirt.selection.scores import Scores
 from paydirt.selection.select import SelectionConfig, check_pool, choose, requested_fraction, taken_ids, write_selection
 from paydirt.tasks import TargetConfig
 from paydirt.tasks.benchmark import Benchmark, BenchmarkField, make_benchmark
+from paydirt.tasks.references import examples_with_form
 from paydirt.training.config import VERSION as TRAINING_VERSION
 from paydirt.training.config import TrainConfig
+from paydirt.training.shared import examples_fingerprint
 from paydirt.workspace import Workspace as Workspace
 
 # Raised when a stage's own code gives other bytes for the same config and inputs: what older code made is then stale.
@@ -203,6 +205,9 @@ class TrainStage(Config):
         le=1,
         description="share of its pool that the data was chosen as; null: as the selection says, else 1",
     )
+    references: PathText | None = Field(
+        None, description="file of examples whose loss is measured while training, for people and for early_stop"
+    )
     seed: int = 0
     convention: Annotated[str, Aside("of the ledger's prediction alone; the notes state every convention")] = (
         "architectural"
@@ -225,6 +230,8 @@ def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
     ids = _chosen_ids(config, pool)
     encoder = workspace.encoder(config.model, config.encoding)
     inputs = train_inputs(config, pool, ids, encoder, workspace)
+    if references := _watched(config, encoder):
+        inputs["references"] = examples_fingerprint(references, [str(n) for n in range(len(references))])
     identity = {
         "training": deciding(config.training),
         "learning_rate": config.training.rate_for(config.share),
@@ -235,7 +242,11 @@ def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
     def make(part: Path) -> dict[str, Any]:
         workspace.tokens(config.pool, config.model, config.encoding)  # once, before several processes ask for them
         work = partial(_tune, config, part, workspace)
-        read = [path for path in (config.model.path, config.model.tokenizer, config.selection, str(pool.path)) if path]
+        read = [
+            path
+            for path in (config.model.path, config.model.tokenizer, config.selection, config.references, str(pool.path))
+            if path
+        ]
         notes = workspace.executor.together(work, config.model.device, part, workspace.shared, inputs=read)
         return {**notes, "pool": pool.account()}
 
@@ -257,15 +268,21 @@ def _chosen_ids(config: TrainStage, pool: Pool) -> list[str]:
     return taken_ids(open_artifact(Path(config.selection), "select").path) if config.selection else pool.ids()
 
 
+def _watched(config: TrainStage, encoder: Encoder) -> list[Encoded]:
+    """The references whose loss is measured while training."""
+    shown = [example for example, _ in examples_with_form(config.references)] if config.references else []
+    return [one for one in encoder.encode_examples(shown) if one.n_supervised]
+
+
 def _tune(config: TrainStage, part: Path, workspace: Workspace) -> dict[str, Any]:
     """The training itself, in every process that shares it; its notes."""
     from paydirt.training.train import Rows, train_model
 
-    pool = workspace.pool(config.pool)
+    pool, encoder = workspace.pool(config.pool), workspace.encoder(config.model, config.encoding)
     return train_model(
         part,
         config.model,
-        workspace.encoder(config.model, config.encoding),
+        encoder,
         Rows(
             workspace.tokens(config.pool, config.model, config.encoding),
             pool.rows_of(sorted(_chosen_ids(config, pool))),
@@ -274,6 +291,7 @@ def _tune(config: TrainStage, part: Path, workspace: Workspace) -> dict[str, Any
         seed=config.seed,
         fraction=config.share,
         convention=config.convention,
+        references=_watched(config, encoder),
     )
 
 
@@ -301,7 +319,7 @@ class EvaluateStage(Config):
 def evaluate(config: EvaluateStage, out: Path, workspace: Workspace) -> Artifact:
     """Model and benchmark to `result.json`; standard benchmarks also leave every item with its verdict."""
     from paydirt.cost.ledger import Ledger
-    from paydirt.models.load import resolve_device
+    from paydirt.models.load import prove_adapter, resolve_device
 
     benchmark = config.benchmark.resolved(config.target)
     target = workspace.target(config.target) if config.target else None
@@ -324,7 +342,9 @@ def evaluate(config: EvaluateStage, out: Path, workspace: Workspace) -> Artifact
 
     def make(part: Path) -> dict[str, Any]:
         with Ledger(part).record("evaluate", name, device=resolve_device(config.model.device)) as entry:
-            result = benchmark.run(benchmark.load(config.model), encoder, target, part)
+            model = benchmark.load(config.model)
+            prove_adapter(model, config.model.path)
+            result = benchmark.run(model, encoder, target, part)
             entry.predicted_flops, entry.measured_flops = result.predicted_flops, result.measured_flops
             entry.tokens = result.tokens
         write_atomic(part / "result.json", json.dumps(asdict(result), indent=1, ensure_ascii=False))

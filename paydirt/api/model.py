@@ -78,12 +78,24 @@ def model_values(model: ModelLike | None) -> Any:
     return model if isinstance(model, ModelConfig | None) else {"path": os.fspath(model)}
 
 
+def _file_of(references: Target | PathLike | None) -> str | None:
+    """The file that references to watch are in; ValueError for a target that has none of its own."""
+    if references is None or isinstance(references, str | os.PathLike):
+        return None if references is None else os.fspath(references)
+    if references.config.references is None:
+        raise ValueError(
+            f"references: the target {references.name!r} reads a benchmark's folder; give a file of examples to watch"
+        )
+    return references.config.references
+
+
 @spoken
 def train(
     data: Selection | Pool,
     model: ModelLike,
     *,
     training: TrainConfig | Mapping[str, Any] | None = None,
+    references: Target | PathLike | None = None,
     encoding: Encoding = None,
     seed: int = 0,
     execution: Executor | None = None,
@@ -92,8 +104,9 @@ def train(
 ) -> Model:
     """Fine-tune a model on a selection, or on a whole pool; LoRA unless `training` says `{"method": "full"}`.
 
-    `encoding` is that of the scores that the selection was chosen by, unless given. With `paydirt.Ray(...)` several GPUs or
-    nodes share the training. Raises ValueError as `paydirt train` does.
+    `encoding` is that of the scores that the selection was chosen by, unless given. The loss of `references` (a target's, or
+    a file's) is measured while it trains: `training={"report_to": ["tensorboard"], "watch_every": 20, "early_stop": 3}`.
+    With `paydirt.Ray(...)` several GPUs or nodes share the training. Raises ValueError as `paydirt train` does.
     """
     from paydirt.api.pool import Pool
 
@@ -109,6 +122,7 @@ def train(
         "model": model_values(model),
         "encoding": encoded or {},
         "training": plain(training) or {},
+        "references": _file_of(references),
         "seed": seed,
     }
     stage = parse(TrainStage, values, where="train")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -16,9 +17,10 @@ from paydirt.api.calls import PathLike, place, plain, spoken, workspace
 from paydirt.api.made import Made
 from paydirt.api.scores import Scores
 from paydirt.api.tables import Tabular, dataset
-from paydirt.core.artifacts import Artifact, reading
+from paydirt.core.artifacts import Artifact, Replace, reading
 from paydirt.core.config import parse
 from paydirt.data.pool import PoolConfig
+from paydirt.interop.order import Turns
 from paydirt.selection.combine import Combine
 from paydirt.selection.curriculum import Curriculum
 from paydirt.selection.policies.base import POLICIES, Policy
@@ -67,6 +69,33 @@ class Selection(Made, Tabular):
         """Every example of the pool with its score and rank; the rank is null for what was not chosen."""
         with reading(self.path, "scores.parquet"):
             return pq.read_table(self.path / "scores.parquet")
+
+    @spoken
+    def export(
+        self,
+        out: PathLike,
+        *,
+        name: str | None = None,
+        weight: float | None = None,
+        turns: Turns = "repair",
+        study: PathLike | None = None,
+        to_hub: str | None = None,
+        public: bool = False,
+        force: bool = False,
+    ) -> Path:
+        """Add it to the folder `out` for TRL, axolotl, LLaMA-Factory and open-instruct, with a receipt; returns `out`.
+
+        `weight` is its share in a mixture with other exports there, `study` says what was gained over random data, `to_hub`
+        uploads the folder as that data set. Raises ValueError as `paydirt export` does.
+        """
+        from paydirt.interop.export import export
+        from paydirt.interop.hub import push
+
+        kept: Replace = "anything" if force else "nothing"
+        made = export(self.path, Path(out), name, None, kept, weight, turns, Path(study) if study else None)
+        if to_hub:
+            push(made.path, to_hub, public)
+        return made.path
 
     @spoken
     def overlap(self, other: Selection) -> Overlap:

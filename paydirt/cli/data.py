@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -123,13 +123,35 @@ def export(
     selection: Annotated[Path, typer.Argument(help="directory of a finished selection")],
     out: Out,
     name: Annotated[str | None, typer.Option(help="file name; default: as the seeds name it")] = None,
+    weight: Annotated[
+        float | None, typer.Option(help="share in a mixture with the other exports there, relative to theirs (1)")
+    ] = None,
+    turns: Annotated[
+        str, typer.Option(help="turns in an order that trainers refuse: repair (counted), refuse")
+    ] = "repair",
+    study: Annotated[
+        Path | None, typer.Option(help="study that says what was gained over random data; default: the selection's own")
+    ] = None,
+    to_hub: Annotated[str | None, typer.Option(help="upload it as this data set, ORG/NAME, private")] = None,
+    public: Annotated[bool, typer.Option("--public", help="with --to-hub: for everybody to see")] = False,
     cache: Cache = None,
     force: Force = False,
 ) -> None:
-    """Add a selection to a folder as messages, with entries for LLaMA-Factory and axolotl; TRL takes the file as it is."""
+    """Add a selection to a folder for TRL, axolotl, LLaMA-Factory and open-instruct, with a receipt of what it is."""
     from paydirt.interop.export import export as run
 
-    say_artifact(run(selection, out, name, cache, "anything" if force else "nothing"))
+    if public and to_hub is None:
+        raise ValueError("--public says who may see an upload; give --to-hub ORG/NAME, or leave it out")
+    if turns not in ("repair", "refuse"):
+        raise ValueError(f"--turns {turns}: expected repair or refuse")
+    how: Literal["repair", "refuse"] = "refuse" if turns == "refuse" else "repair"
+    made = run(selection, out, name, cache, "anything" if force else "nothing", weight, how, study)
+    say_artifact(made)
+    console.print(f"  receipt: {made.path / 'README.md'}", markup=False, soft_wrap=True)
+    if to_hub:
+        from paydirt.interop.hub import push
+
+        console.print(f"uploaded to {push(made.path, to_hub, public)}", markup=False, soft_wrap=True)
 
 
 def import_scores(

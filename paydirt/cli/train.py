@@ -45,6 +45,10 @@ def train(
     model: Annotated[str, typer.Option(help="model directory or hub id")],
     out: Out,
     reading: dict[str, Any],
+    references: Annotated[
+        str | None,
+        typer.Option(help="file of examples whose loss is measured while training (--watch-every, --early-stop)"),
+    ] = None,
     template: Template = "tulu",
     max_length: MaxLength = 2048,
     newline_label: NewlineLabel = False,
@@ -71,6 +75,7 @@ def train(
             "encoding": {"template": template, "max_length": max_length, "newline_label": newline_label},
             "training": with_settings(options, settings),
             "fraction": _chosen_as(data),
+            "references": references,
             "seed": seed,
         },
         where="train",

@@ -108,6 +108,11 @@ class Encoder:
         return fingerprint(parts)
 
     @property
+    def opens_with_bos(self) -> bool:
+        """Whether every sequence begins with a beginning-of-sequence token that no template spells."""
+        return bool(self._bos)
+
+    @property
     def pad_id(self) -> int:
         """The padding id; padded positions are masked, so eos serves where a tokenizer has no pad token."""
         pad = self.tokenizer.pad_token_id

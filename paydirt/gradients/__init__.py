@@ -2,7 +2,7 @@
 
 In the order of the work: `batches` (encoded examples), `taps` and `per_example`
 (gradients), `plain` (the reference), `moments`, `checkpoints` and `directions` (the optimizer's view), `hashing`
-and `projection` (to k numbers), `features` (all of these joined), `store` and `pool` (onto disk), `influence` (scores).
+and `projection` (to k numbers), `features` (all of these joined), `store` (others' gradients on disk), `influence` (scores).
 """
 
 from paydirt.gradients.batches import Encoded
@@ -11,7 +11,6 @@ from paydirt.gradients.features import Features
 from paydirt.gradients.influence import reduce_similarity, score_stores, similarities
 from paydirt.gradients.moments import Moments
 from paydirt.gradients.plain import ModelCheck, check_attention, check_model
-from paydirt.gradients.pool import manifest_of, read_similarity, write_similarity, write_store
 from paydirt.gradients.projection import Projection
 from paydirt.gradients.store import Store
 
@@ -26,11 +25,7 @@ __all__ = [
     "check_model",
     "checkpoint_weights",
     "load_moments",
-    "manifest_of",
-    "read_similarity",
     "reduce_similarity",
     "score_stores",
     "similarities",
-    "write_similarity",
-    "write_store",
 ]

@@ -11,7 +11,10 @@ product with the mean, so the numbers are the same for S columns of work instead
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -19,6 +22,7 @@ from torch import Tensor
 from paydirt.gradients.store import Rows, Store, check_comparable, pack_rows
 
 _BLOCK = 512  # rows converted and multiplied at a time: small enough to stay in cache
+_EXACT = (1 << 24) // (127 * 127) // 16 * 16  # so many products of two int8 add up to an integer that float32 holds
 _SUM = torch.float32
 _REDUCE: dict[str, Callable[[Tensor, int], Tensor]] = {
     "mean": lambda x, dim: x.mean(dim),
@@ -63,7 +67,9 @@ def reduce_similarity(
 def match(rows: Rows, references: Tensor) -> Tensor:
     """<row, reference> [n, R] float32 for stored unit rows and float32 references [R, k], block by block.
 
-    int8 rows meet int8 references in exact integer products. bfloat16 rows meet bfloat16 references, summed in float32
+    int8 rows meet int8 references in exact integer products (see `_whole_products`). Threads share out blocks, one thread a
+    block: within a block they would wait for each other several times, and beside a busy neighbour each wait lasts until
+    the one that was interrupted has its turn. bfloat16 rows meet bfloat16 references, summed in float32
     over stretches of k, since one product rounded to bfloat16 would leave too many ties. float16 and float32 rows are
     multiplied in float32 (half-precision products are hopeless on CPUs).
     """
@@ -71,22 +77,68 @@ def match(rows: Rows, references: Tensor) -> Tensor:
     padded = torch.nn.functional.pad(references, (0, 0, 0, -columns % 16))  # products of odd width are slow
     multiply = _multiplier(rows.features.dtype, padded)
     out = torch.empty(len(rows.ids), columns)
-    for lo in range(0, len(rows.ids), _BLOCK):
+
+    def block(lo: int) -> None:
         out[lo : lo + _BLOCK] = multiply(rows.features[lo : lo + _BLOCK])[:, :columns]
+
+    starts, threads = range(0, len(rows.ids), _BLOCK), torch.get_num_threads()
+    if min(threads, len(starts)) <= 1:
+        for lo in starts:
+            block(lo)
+    else:
+        list(_threads(threads).map(block, starts))
     return out if rows.scale is None else out.mul_(rows.scale[:, None])
+
+
+@lru_cache(maxsize=1)
+def _threads(count: int) -> ThreadPoolExecutor:
+    """Threads of which each computes alone."""
+    begun = threading.Barrier(count + 1)
+
+    def begin() -> None:
+        torch.set_num_threads(1)
+        begun.wait()
+
+    pool = ThreadPoolExecutor(count, "matching", begin)
+    for _ in range(count):
+        pool.submit(int)
+    begun.wait()
+    torch.set_num_threads(count)  # torch gives the last number set to threads that come later
+    return pool
 
 
 def _multiplier(dtype: torch.dtype, references: Tensor) -> Callable[[Tensor], Tensor]:
     if dtype == torch.int8:
         scale = references.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / 127
-        whole = (references / scale[:, None]).round().to(torch.int8).t()
-        return lambda x: torch._int_mm(x, whole).float() * scale
+        whole = _whole_products((references / scale[:, None]).round().to(torch.int8))
+        return lambda x: whole(x).float() * scale
     if dtype == torch.bfloat16:
         step = -(-references.shape[1] // 8)
         stretches = [slice(lo, lo + step) for lo in range(0, references.shape[1], step)]
         right = [references[:, stretch].to(dtype).t() for stretch in stretches]
         return lambda x: torch.stack([x[:, s] @ r for s, r in zip(stretches, right, strict=True)]).sum(0, dtype=_SUM)
     return lambda x: x.float() @ references.t()
+
+
+def _whole_products(references: Tensor) -> Callable[[Tensor], Tensor]:
+    """x int8 [n, k] -> exact products int32 [n, R] with int8 references [R, k].
+
+    torch's integer product is fast on GPUs and on CPUs with AVX-512 (VNNI); without, it is a plain loop, 20 times slower
+    than float32 products over stretches of k that are short enough for every sum in them to be exact.
+    """
+    if references.device.type != "cpu" or "AVX512" in torch.backends.cpu.get_cpu_capability():
+        right = references.t()
+        return lambda x: torch._int_mm(x, right)
+    stretches = [slice(lo, lo + _EXACT) for lo in range(0, references.shape[1], _EXACT)]
+    parts = [references[:, stretch].float().t() for stretch in stretches]
+
+    def products(x: Tensor) -> Tensor:
+        total = torch.zeros(x.shape[0], references.shape[0], dtype=torch.int32)
+        for stretch, right in zip(stretches, parts, strict=True):
+            total += (x[:, stretch].float() @ right).to(torch.int32)
+        return total
+
+    return products
 
 
 def similarities(

@@ -20,10 +20,9 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from paydirt.gradients.hashing import key_of
-from paydirt.gradients.per_example import clean_name, trainable
 
 FORMAT = 1
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "int8": torch.int8}
@@ -56,29 +55,6 @@ def pack_rows(features: Tensor, dtype: str) -> dict[str, Tensor]:
         return {"features": rows.to(DTYPES[dtype]), "norms": norms}
     scale = rows.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / 127
     return {"features": (rows / scale[:, None]).round_().to(torch.int8), "norms": norms, "scale": scale}
-
-
-def fingerprint(model: nn.Module) -> str:
-    """16 hex digits for a model's weights: names, shapes, dtypes and up to 1,024 evenly spread values of each tensor.
-
-    A sample, because hashing every byte of a large model costs minutes; training moves every value it trains.
-    """
-    parts: list[object] = []
-    for name, p in model.state_dict().items():
-        if not isinstance(p, Tensor):
-            continue
-        flat = p.detach().reshape(-1)
-        sample = flat[:: max(1, flat.numel() // 1024)][:1024].cpu()
-        values = sample.contiguous().view(torch.uint8).numpy().tobytes().hex()
-        parts += [clean_name(name), tuple(p.shape), p.dtype, values]
-    return f"{key_of(*parts) & (2**64 - 1):016x}"
-
-
-def parameter_list(model: nn.Module) -> dict[str, object]:
-    """The trainable parameters as a manifest entry: their number, total size and a hash of names and shapes."""
-    shapes = sorted((clean_name(name), tuple(p.shape)) for name, p in trainable(model).items())
-    total = sum(p.numel() for p in trainable(model).values())
-    return {"count": len(shapes), "numel": total, "digest": f"{key_of(*shapes) & (2**64 - 1):016x}"}
 
 
 def plan_shards(ids: Sequence[str], shard_size: int = 2048) -> list[tuple[str, ...]]:

@@ -24,7 +24,6 @@ from paydirt.models.identity import is_adapter as is_adapter
 from paydirt.models.identity import model_fingerprint as model_fingerprint
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -191,6 +190,29 @@ def load_model(config: ModelConfig, train_adapter: bool = False) -> PreTrainedMo
     return model.eval()
 
 
+def prove_adapter(model: Any, path: str) -> None:
+    """ValueError where `path` is an adapter and `model` says with it what its base says without: it would test the base."""
+    if not is_adapter(path):
+        return
+    import torch
+    from peft import PeftModel
+
+    if not isinstance(model, torch.nn.Module):
+        return  # a benchmark of somebody's loads in a way of its own
+    if not isinstance(model, PeftModel):
+        raise ValueError(f"{path}: is an adapter, but what was loaded of it is a plain {type(model).__name__}")
+    ids = torch.arange(min(32, int(model.config.vocab_size)), device=model.device)[None]
+    with torch.no_grad():
+        tuned = model(input_ids=ids, use_cache=False).logits
+        with model.disable_adapter():
+            base = model(input_ids=ids, use_cache=False).logits
+    if torch.equal(tuned, base):
+        raise ValueError(
+            f"{path}: the adapter changes nothing: its base gives the same outputs without it, so it is untrained or its "
+            "weights were not loaded; train it again, or evaluate the base by its own name"
+        )
+
+
 @lru_cache
 def _say_float32(device: str, precision: str) -> None:
     """Once for each device: what float32 means there."""
@@ -253,11 +275,6 @@ def attach_lora(model: Any, spec: LoraSpec, seed: int) -> Any:
 
         return stack(model, config)
     return get_peft_model(model, config)
-
-
-def trainable(model: torch.nn.Module) -> list[tuple[str, torch.nn.Parameter]]:
-    """Names and parameters that receive gradients."""
-    return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
 
 
 def model_identity(config: ModelConfig) -> dict[str, Any]:

@@ -1,13 +1,16 @@
-"""The report of a study: one HTML file that needs no network, no script and no other file.
+"""The report of a study: one HTML file that needs no network and no other file.
 
 What enters: a study directory (`paydirt.study.run`). What leaves: `report.html` in it. Data is read through tables and
 manifests; of the pool only the examples shown are read, so the page of a large pool is as quick and as small. The
-template escapes every text; charts escape their own (`charts`, `mix`).
+template escapes every text, drawings escape their own (`marks`, `mix`), and the page's one script, named by its digest in
+the page's policy so that no other runs, writes the embedded examples as text (`page_browse`).
 """
 
 from __future__ import annotations
 
+from base64 import b64encode
 from dataclasses import dataclass
+from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 
@@ -17,15 +20,16 @@ from markupsafe import Markup
 from paydirt.core.artifacts import write_atomic
 from paydirt.report import page_account
 from paydirt.report import page_numbers as show
-from paydirt.report.charts import Styles, performance
-from paydirt.report.examples import MethodExamples, examples
 from paydirt.report.mix import Mix, mix
 from paydirt.report.overlap import Overlap, overlaps
+from paydirt.report.page_browse import browse
+from paydirt.report.page_decision import Decision, decide
 from paydirt.report.page_facts import facts, summary
-from paydirt.report.page_figures import law_figures
-from paydirt.report.page_masks import open_masks
-from paydirt.report.page_study import CONTROL, Panel, StudyFiles
+from paydirt.report.page_figures import law_figures, panel_figure
+from paydirt.report.page_masks import Masks, open_masks
+from paydirt.report.page_study import Panel, StudyFiles
 from paydirt.report.page_verdict import Purchase, Verdict, below_zero_shot, purchases, verdicts
+from paydirt.report.style import Styles, variables
 from paydirt.report.tables import (
     ScoreTable,
     TrainingCost,
@@ -46,7 +50,9 @@ class PanelPage:
 
     panel: Panel
     anchor: str
-    chart: Markup | None
+    decision: Decision | None
+    wide: Markup | None
+    narrow: Markup | None
     verdicts: list[Verdict]
     purchases: list[Purchase]
     below: tuple[int, int]
@@ -57,7 +63,6 @@ class PanelPage:
     training: list[TrainingCost]
     mix: Mix | None
     overlaps: list[Overlap]
-    examples: list[MethodExamples]
 
     @property
     def title(self) -> str:
@@ -69,27 +74,28 @@ def write_report(study_dir: Path) -> Path:
     study = StudyFiles(Path(study_dir))
     if not study.rows:
         raise ValueError(f"{study.root}: the results table is empty; run the study first")
-    styles = Styles(
-        study.methods,
-        [m for m in study.methods if study.scorer_of(m) == CONTROL],
-        sorted({m for p in study.panels for m in p.ceilings}),
-    )
+    styles, script, masks = Styles(study.methods), _asset("page.js"), open_masks(study)
     html = _template().render(
         name=str(study.config.get("name") or study.root.name),
         facts=facts(study),
         account=page_account.section(study),
         coverage=coverage(study.rows),
         summary=summary(study),
-        panels=_panels(study, styles),
+        panels=_panels(study, styles, masks),
+        browse=browse(study, masks, styles) if masks else None,
         methods=study.methods,
         selection_costs=selection_costs(study),
         shared_costs=shared_costs(study),
-        figures=law_figures(study),
+        figures=law_figures(study, styles),
         convention=str(study.config.get("convention") or "as in the results table"),
         texts_missing=study.pool is None,
         styles=styles,
         show=show,
-        css=Markup(_asset("style.css")),  # our own file
+        css=Markup(_asset("style.css")),  # our own files
+        script=Markup(script),
+        script_hash=f"sha256-{b64encode(sha256(script.encode()).digest()).decode()}",
+        light=variables(),
+        dark=variables(dark=True),
     )
     path = study.root / REPORT
     try:
@@ -99,16 +105,18 @@ def write_report(study_dir: Path) -> Path:
     return path
 
 
-def _panels(study: StudyFiles, styles: Styles) -> list[PanelPage]:
-    masks = open_masks(study)
-    convention = str(study.config.get("convention") or "FLOPs")
+def _panels(study: StudyFiles, styles: Styles, masks: Masks | None) -> list[PanelPage]:
     pages = []
     for number, panel in enumerate(study.panels, 1):
+        decision = decide(study, panel)
+        chosen = decision.cell if decision else None
         pages.append(
             PanelPage(
                 panel,
                 f"task-{number}",
-                performance(panel, styles, convention),
+                decision,
+                panel_figure(panel, styles, chosen, f"panel{number}", (9.6, 4.7)),
+                panel_figure(panel, styles, chosen, f"panel{number}n", (4.4, 4.1)),
                 verdicts(panel),
                 purchases(panel),
                 below_zero_shot(panel),
@@ -121,7 +129,6 @@ def _panels(study: StudyFiles, styles: Styles) -> list[PanelPage]:
                 training_costs(study, panel),
                 mix(study, panel, masks) if masks else None,
                 overlaps(study, panel, masks) if masks else [],
-                examples(study, panel, masks, len(study.panels)) if masks else [],
             )
         )
     return pages

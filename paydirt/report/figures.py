@@ -7,19 +7,17 @@ left out and named, with the reason.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from paydirt.analysis.overlap import Overlap
 from paydirt.analysis.results import Results, panels
-from paydirt.report import figures_advice, figures_law, figures_tables
-from paydirt.report.style import RC, NothingToDraw
+from paydirt.report import figures_advice, figures_law, figures_tables, marks
+from paydirt.report.style import PLAIN, RC, Look, NothingToDraw
 
 if False:  # typing only, keeps the advisor out of imports that just draw
     from paydirt.analysis.advisor import Advice
@@ -53,21 +51,25 @@ def draw(
     overlaps: Sequence[Overlap] = (),
     variant: str = "published",
     formats: Sequence[str] = ("svg", "png"),
+    look: Look = PLAIN,
+    only: Sequence[str] = (),
 ) -> list[Drawn]:
-    """Draw the six figures of a study into folder `out` (made if absent), in order."""
+    """Draw the six figures of a study (or `only` some) into folder `out` (made if absent), in order."""
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     study = panels(results)
     makers: dict[str, Callable[[], Figure]] = {
-        "figure1_simulation": figures_tables.simulation,
-        "figure2_performance": lambda: figures_law.performance(study),
-        "figure3_fits": lambda: figures_law.fits(results, variant),
-        "figure4_break_even": lambda: figures_law.break_even(study),
-        "figure5_budgets": lambda: figures_tables.budgets(study),
+        "figure1_simulation": lambda: figures_tables.simulation(look),
+        "figure2_performance": lambda: figures_law.performance(study, look),
+        "figure3_fits": lambda: figures_law.fits(results, variant, look),
+        "figure4_break_even": lambda: figures_law.break_even(study, look=look),
+        "figure5_budgets": lambda: figures_tables.budgets(study, look=look),
         "figure6_overlap": lambda: figures_tables.overlap(overlaps),
     }
     drawn = []
     for name, maker in makers.items():
+        if only and name not in only:
+            continue
         try:
             with mpl.rc_context(RC):
                 files = save(maker(), folder / name, formats)
@@ -86,33 +88,16 @@ def draw_advice(advice: Advice, out: str | Path, formats: Sequence[str] = ("svg"
 
 
 def save(figure: Figure, stem: Path, formats: Sequence[str] = ("svg", "png")) -> dict[str, Path]:
-    """Write the figure as `stem`.svg and .png; artists whose gid starts with "tip:" get it as an SVG tooltip."""
+    """Write the figure as `stem`.svg and .png; what `marks` say of artists is in the SVG."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     files = {}
-    tips = _take_tips(figure)
+    marked = marks.take(figure)
     with mpl.rc_context(RC):  # the salt that makes ids, and so bytes, repeat is read when saving
         for form in formats:
             path = stem.with_suffix(f".{form}")
             # No date in the metadata: the same results give the same bytes.
             figure.savefig(path, format=form, metadata={"Date": None} if form == "svg" else None)
             if form == "svg":
-                path.write_text(_with_tips(path.read_text(encoding="utf-8"), tips), encoding="utf-8")
+                path.write_text(marks.give(path.read_text(encoding="utf-8"), marked), encoding="utf-8")
             files[form] = path
     return files
-
-
-def _take_tips(figure: Figure) -> dict[str, str]:
-    """Replace each artist's "tip:text" gid by a plain id and return id -> text."""
-    tips = {}
-    for number, artist in enumerate(figure.findobj(lambda a: str(a.get_gid() or "").startswith("tip:"))):
-        key = f"tip{number}"
-        tips[key] = str(artist.get_gid())[4:]
-        artist.set_gid(key)
-    return tips
-
-
-def _with_tips(svg: str, tips: dict[str, str]) -> str:
-    def add(found: re.Match[str]) -> str:
-        return f"{found[0]}<title>{escape(tips[found[1]])}</title>" if found[1] in tips else found[0]
-
-    return re.sub(r'<g id="(tip\d+)">', add, svg)

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from paydirt.analysis.advisor import Advice
 from paydirt.analysis.results import ZERO_SHOT
+from paydirt.report.marks import gid
 from paydirt.report.style import BLACK, method_styles
 
 
@@ -30,8 +31,8 @@ def advice_figure(advice: Advice) -> Figure:
         colour, marker = (s.colour, s.marker) if s else (BLACK, "X")
         ax.plot([r.low, r.high], [y, y], color=colour, linewidth=2.2, alpha=0.45, solid_capstyle="round")
         ax.plot(r.expected, y, marker=marker, color=colour, markersize=7, markeredgecolor="white", linestyle="none",
-                gid=f"tip:{r.strategy.label}: {r.expected:.2f} ({r.low:.2f} to {r.high:.2f}), "
-                    f"best with {r.p_best:.0%}")  # fmt: skip
+                gid=gid(r.strategy.method, f"{r.strategy.label}: {r.expected:.2f} ({r.low:.2f} to {r.high:.2f}), "
+                                           f"best with {r.p_best:.0%}"))  # fmt: skip
         ax.annotate(f"{r.p_best:.0%}", (1.0, y), xycoords=("axes fraction", "data"), xytext=(4, 0),
                     textcoords="offset points", va="center", fontsize=8, color=BLACK)  # fmt: skip
     labels = [f"{r.strategy.label}, {percent(r.strategy.fraction)}" if r.strategy.fraction else ZERO_SHOT
@@ -48,8 +49,8 @@ def advice_figure(advice: Advice) -> Figure:
         colour, marker = (s.colour, s.marker) if s else (BLACK, "X")
         bx.plot([b, b], [r.low, r.high], color=colour, linewidth=2.2, alpha=0.35, solid_capstyle="round")
         bx.plot(b, r.expected, marker=marker, color=colour, markersize=7, markeredgecolor="white", linestyle="none",
-                gid=f"tip:{b:.2g} FLOPs: {r.strategy.label}, {percent(r.strategy.fraction)}, "
-                    f"{r.expected:.2f}")  # fmt: skip
+                gid=gid(r.strategy.method, f"{b:.2g} FLOPs: {r.strategy.label}, {percent(r.strategy.fraction)}, "
+                                           f"{r.expected:.2f}"))  # fmt: skip
         name = f"{r.strategy.method}\n" if r.strategy.method != before else ""
         before = r.strategy.method
         bx.annotate(f"{name}{percent(r.strategy.fraction)}", (b, r.high), xytext=(0, 3),

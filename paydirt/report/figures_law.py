@@ -16,7 +16,8 @@ from paydirt.analysis.front import cells, front, line, non_dominated
 from paydirt.analysis.law import fit
 from paydirt.analysis.points import family
 from paydirt.analysis.results import CEILINGS, Curve, Panel, Results, panels
-from paydirt.report.style import BLACK, GREY, MethodStyle, NothingToDraw, method_styles
+from paydirt.report.marks import gid
+from paydirt.report.style import BLACK, GREY, PLAIN, Look, MethodStyle, NothingToDraw
 
 MOST_PANELS = 12
 
@@ -61,10 +62,12 @@ def all_methods(study: Sequence[Panel]) -> list[str]:
     return list(dict.fromkeys(label for p in study for label in p.curves))
 
 
-def legend(figure: Figure, styles: dict[str, MethodStyle], extra: Sequence[Line2D] = ()) -> None:
-    """One legend for all axes, above them."""
+def legend(figure: Figure, styles: dict[str, MethodStyle], extra: Sequence[Line2D] = (), look: Look = PLAIN) -> None:
+    """One legend for all axes, above them; without the methods where the page names them."""
     handles = [Line2D([], [], color=s.colour, marker=s.marker, linestyle="none", label=m) for m, s in styles.items()]
-    every = [*handles, *extra]
+    every = [*(handles if look.legend else []), *extra]
+    if not every:
+        return
     columns = _columns([str(h.get_label()) for h in every], figure.get_figwidth() - 0.3)
     rows = -(-len(every) // columns)
     figure.set_figheight(figure.get_figheight() + 0.19 * (rows - 1))
@@ -102,9 +105,11 @@ def _power(value: float) -> str:
 
 
 def tip(curve: Curve, i: int) -> str:
+    """What a point stands for, as a gid."""
     spread = f" ± {curve.sd[i]:.2f} over {curve.seeds[i]} seeds" if np.isfinite(curve.sd[i]) else ""
-    return (f"tip:{curve.method}, {100 * curve.fraction[i]:g} % of the pool: {curve.mean[i]:.2f}{spread}; "
+    text = (f"{curve.method}, {100 * curve.fraction[i]:g} % of the pool: {curve.mean[i]:.2f}{spread}; "
             f"{curve.total_flops[i]:.3g} FLOPs, {curve.selection_flops[i]:.3g} of them selecting")  # fmt: skip
+    return gid(curve.method, text)
 
 
 def scatter(axes: Axes, panel: Panel, styles: dict[str, MethodStyle], *, join: bool = False) -> None:
@@ -112,11 +117,11 @@ def scatter(axes: Axes, panel: Panel, styles: dict[str, MethodStyle], *, join: b
     for label, c in panel.curves.items():
         s = styles[label]
         if join:
-            axes.plot(c.total_flops, c.mean, color=s.colour, linewidth=1, alpha=0.45, zorder=2)
+            axes.plot(c.total_flops, c.mean, color=s.colour, linewidth=1, alpha=0.45, zorder=2, gid=gid(label))
         for i in range(len(c)):
             if np.isfinite(c.sd[i]):
                 axes.plot([c.total_flops[i]] * 2, [c.mean[i] - c.sd[i], c.mean[i] + c.sd[i]], color=s.colour, linewidth=0.9,
-                          alpha=0.7, zorder=2)  # fmt: skip
+                          alpha=0.7, zorder=2, gid=gid(label))  # fmt: skip
             axes.plot(c.total_flops[i], c.mean[i], color=s.colour, marker=s.marker, markeredgecolor="white",
                       markeredgewidth=0.6, linestyle="none", zorder=3, gid=tip(c, i))  # fmt: skip
     if len(panel.zero_shot):
@@ -132,11 +137,11 @@ def _finish(axes: Axes, panel: Panel, first: bool) -> None:
         axes.set_ylabel("score")
 
 
-def performance(study: Sequence[Panel]) -> Figure:
+def performance(study: Sequence[Panel], look: Look = PLAIN) -> Figure:
     """Figure 2: score against total cost in every panel; non-dominated runs ringed, dashed line through them."""
     study = shown(study)
     figure, axes = grid(study)
-    styles = method_styles(all_methods(study))
+    styles = look.of(all_methods(study))
     for ax, panel in zip(axes, study):
         scatter(ax, panel, styles)
         c = cells(panel)
@@ -150,7 +155,7 @@ def performance(study: Sequence[Panel]) -> Figure:
         _finish(ax, panel, ax.get_subplotspec().is_first_col())  # type: ignore[union-attr]
     ring = Line2D([], [], color=BLACK, marker="o", markersize=8, markerfacecolor="none", markeredgewidth=0.7,
                   linestyle=(0, (4, 3)), linewidth=1, label="Pareto front")  # fmt: skip
-    legend(figure, styles, [ring, *_zero_shot(study)])
+    legend(figure, styles, [ring, *_zero_shot(study)], look)
     return figure
 
 
@@ -159,7 +164,7 @@ def _zero_shot(study: Sequence[Panel]) -> list[Line2D]:
     return [Line2D([], [], color=BLACK, linewidth=0.9, linestyle=":", label="zero-shot")] if has else []
 
 
-def fits(results: Results, variant: str = "published") -> Figure:
+def fits(results: Results, variant: str = "published", look: Look = PLAIN) -> Figure:
     """Figure 3: the law through each curve of each panel, drawn over the fitted costs only, with 90 % bands."""
     every = panels(results)
     study = shown(every)
@@ -169,7 +174,7 @@ def fits(results: Results, variant: str = "published") -> Figure:
     if not fitted:
         raise NothingToDraw("no method has three budgets, so no law can be fitted")
     figure, axes = grid(study)
-    styles = method_styles(all_methods(study))
+    styles = look.of(all_methods(study))
     for ax, panel in zip(axes, study):
         scatter(ax, panel, styles)
         for f in (f for f in fitted if (f.task, f.model) == (panel.task, panel.model)):
@@ -177,13 +182,14 @@ def fits(results: Results, variant: str = "published") -> Figure:
             x = np.geomspace(max(f.cost[f.cost > 0].min(), 1e-30), f.cost.max(), 80)
             low, high = f.band(x)
             total = x if variant == "published" else x + float(np.nanmedian(curve.selection_flops))
-            ax.plot(total, f.predict(x), color=styles[f.method].colour, linewidth=1.4, zorder=2.5)
-            ax.fill_between(total, low, high, color=styles[f.method].colour, alpha=0.13, linewidth=0, zorder=1)
+            ax.plot(total, f.predict(x), color=styles[f.method].colour, linewidth=1.4, zorder=2.5, gid=gid(f.method))
+            band = ax.fill_between(total, low, high, color=styles[f.method].colour, alpha=0.13, linewidth=0, zorder=1)
+            band.set_gid(gid(f.method))
         scores = np.concatenate([c.mean for c in panel.curves.values()])
         room = 0.08 * (scores.max() - scores.min() + 1e-9)
         ax.set_ylim(scores.min() - 2 * room, scores.max() + room)  # bands may run far below the data
         _finish(ax, panel, ax.get_subplotspec().is_first_col())  # type: ignore[union-attr]
-    legend(figure, styles, [Line2D([], [], color=GREY, label=f"law, {variant} variant"), *_zero_shot(study)])
+    legend(figure, styles, [Line2D([], [], color=GREY, label=f"law, {variant} variant"), *_zero_shot(study)], look)
     return figure
 
 
@@ -197,12 +203,12 @@ def _given_asymptotes(study: Sequence[Panel]) -> dict[tuple[str, str], float]:
     return {(p.task, p.model): PBAR[p.task, p.model] for p in study if p.curves and close(p)}
 
 
-def break_even(study: Sequence[Panel], tasks: Sequence[int] = (1, 5, 10, 20)) -> Figure:
+def break_even(study: Sequence[Panel], tasks: Sequence[int] = (1, 5, 10, 20), look: Look = PLAIN) -> Figure:
     """Figure 4: the dearest method with its selection shared by n tasks, against the front of the others."""
     panel, method = _dearest(study)
     others = front(panel, without=[method], draws=0)
     c = panel.curves[method]
-    style = method_styles(all_methods([panel]))
+    style = look.of(all_methods([panel]))
     s = style[method]
     found = crossing(panel, method, "line", selector_params=panel.train_params)
     figure = Figure(figsize=(2.35 * len(tasks) + 0.4, 3.0), layout="constrained")
@@ -216,15 +222,15 @@ def break_even(study: Sequence[Panel], tasks: Sequence[int] = (1, 5, 10, 20)) ->
             other = style.get(m, MethodStyle(BLACK, "o"))  # the whole pool is nobody's
             ax.plot(others.cost[i], others.score[i], marker=other.marker, color=other.colour,
                     linestyle="none", alpha=0.75, markeredgecolor="white", markeredgewidth=0.6,
-                    gid=f"tip:{m}, {100 * f:g} %: {others.score[i]:.2f} at {others.cost[i]:.3g} FLOPs")  # fmt: skip
+                    gid=gid(m, f"{m}, {100 * f:g} %: {others.score[i]:.2f} at {others.cost[i]:.3g} FLOPs"))  # fmt: skip
         part = c.fraction < 0.999
         cost = c.training_flops[part] + c.selection_flops[part] / n
         above = c.mean[part] >= others.line(cost)
-        ax.plot(cost, c.mean[part], color=s.colour, linewidth=1, alpha=0.5)
+        ax.plot(cost, c.mean[part], color=s.colour, linewidth=1, alpha=0.5, gid=gid(method))
         for cx, cy, f, on in zip(cost, c.mean[part], c.fraction[part], above):
             ax.plot(cx, cy, marker=s.marker, color=s.colour, markersize=7 if on else 5.5, linestyle="none",
                     markeredgecolor=BLACK if on else "white", markeredgewidth=1.0 if on else 0.6,
-                    gid=f"tip:{method}, {100 * f:g} %, shared by {n}: {cy:.2f} at {cx:.3g} FLOPs")  # fmt: skip
+                    gid=gid(method, f"{method}, {100 * f:g} %, shared by {n}: {cy:.2f} at {cx:.3g} FLOPs"))  # fmt: skip
         flops_axis(ax, low, high)
         ax.set_title(f"{n} task{'s' if n > 1 else ''}")
         ax.set_xlabel("FLOPs per task")
@@ -236,7 +242,7 @@ def break_even(study: Sequence[Panel], tasks: Sequence[int] = (1, 5, 10, 20)) ->
              Line2D([], [], color=BLACK, marker="o", linestyle="none", label="everything"),
              Line2D([], [], color=s.colour, marker=s.marker, markersize=7, markeredgecolor=BLACK, linestyle="none",
                     label="on or above the line")]  # fmt: skip
-    legend(figure, styles, extra)
+    legend(figure, styles, extra, look)
     figure.supxlabel(text, fontsize=8.5, color=BLACK)
     return figure
 

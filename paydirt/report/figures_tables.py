@@ -12,13 +12,14 @@ from paydirt.analysis.overlap import Overlap, matrix
 from paydirt.analysis.results import Panel
 from paydirt.analysis.simulation import FLOPS_PER_TOKEN, METHODS, POOL_TOKENS, best_method, simulate
 from paydirt.report.figures_law import all_methods, flops_axis, legend, scatter, tip
-from paydirt.report.style import BLACK, NothingToDraw, method_styles
+from paydirt.report.marks import gid
+from paydirt.report.style import BLACK, PLAIN, Look, NothingToDraw
 
 
-def simulation() -> Figure:
+def simulation(look: Look = PLAIN) -> Figure:
     """Figure 1: simulated score against total FLOPs for a small, medium and large train model."""
     figure = Figure(figsize=(8.6, 3.1), layout="constrained")
-    styles = method_styles([m.name for m in METHODS])
+    styles = look.of([m.name for m in METHODS])
     axes = figure.subplots(1, 3, sharey=True)
     for ax, (size, per_token) in zip(axes, FLOPS_PER_TOKEN.items()):
         full = POOL_TOKENS * per_token
@@ -48,7 +49,7 @@ def _scientific(value: float) -> str:
     return f"${value / 10**exponent:g}{{\\times}}10^{{{exponent}}}$"
 
 
-def budgets(study: Sequence[Panel], left: str = "", right: str = "") -> Figure:
+def budgets(study: Sequence[Panel], left: str = "", right: str = "", look: Look = PLAIN) -> Figure:
     """Figure 5: the same runs by share of data (selection free) and by total compute (selection paid)."""
     usable = [p for p in study if len(p.curves) > 1 and any(len(c) > 1 for c in p.curves.values())]
     if not usable:
@@ -59,12 +60,12 @@ def budgets(study: Sequence[Panel], left: str = "", right: str = "") -> Figure:
 
     a = pick(left or "MMLU 7B", usable[0])
     b = pick(right or "IFEval 7B", a)
-    styles = method_styles(all_methods([a, b]))
+    styles = look.of(all_methods([a, b]))
     figure = Figure(figsize=(7.6, 3.4), layout="constrained")
     ax, bx = figure.subplots(1, 2)
     for label, c in a.curves.items():
         s = styles[label]
-        ax.plot(100 * c.fraction, c.mean, color=s.colour, linewidth=1.1, alpha=0.6)
+        ax.plot(100 * c.fraction, c.mean, color=s.colour, linewidth=1.1, alpha=0.6, gid=gid(label))
         for i in range(len(c)):
             ax.plot(100 * c.fraction[i], c.mean[i], color=s.colour, marker=s.marker, markeredgecolor="white",
                     markeredgewidth=0.6, linestyle="none", gid=tip(c, i))  # fmt: skip
@@ -82,7 +83,7 @@ def budgets(study: Sequence[Panel], left: str = "", right: str = "") -> Figure:
     bx.set_xlabel("total FLOPs (selection counted)")
     bx.set_ylabel("score")
     bx.set_title(f"(b) equal compute: {b.name}")
-    legend(figure, styles)
+    legend(figure, styles, (), look)
     return figure
 
 
@@ -109,8 +110,8 @@ def overlap(found: Sequence[Overlap]) -> Figure:
                 )
                 ax.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=8,
                         color="white" if value < 55 else "black",
-                        gid=f"tip:{names[i + 1]} and {names[j]} at {100 * fraction:g} %: {value:.1f} % shared, "
-                            f"{o.by_chance:g} % by chance")  # fmt: skip
+                        gid=gid("", f"{names[i + 1]} and {names[j]} at {100 * fraction:g} %: {value:.1f} % shared, "
+                                    f"{o.by_chance:g} % by chance"))  # fmt: skip
         ax.set_xticks(range(len(names) - 1), names[:-1], rotation=30 if len(names) > 5 else 0)
         ax.set_yticks(range(len(names) - 1), names[1:])
         ax.set_title(f"{100 * fraction:g} % selected ({100 * fraction:g} % by chance)", fontsize=8.5)

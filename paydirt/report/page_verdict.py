@@ -43,10 +43,10 @@ def above(cell: Cell, others: Sequence[Cell]) -> dict[str, bool]:
     cells = [cell, *others]
     items = {r.get("n_items") for c in cells for r in c.rows}
     step = step_of([s for c in cells for s in c.scores], items.pop() if len(items) == 1 else None)
-    return {_label(other): leads(cell.by_seed, other.by_seed, step) for other in others}
+    return {label(other): leads(cell.by_seed, other.by_seed, step) for other in others}
 
 
-def _label(cell: Cell) -> str:
+def label(cell: Cell) -> str:
     return f"{cell.method} at {show.percent(cell.fraction)}"
 
 
@@ -61,7 +61,7 @@ def tied_with_best(cells: Sequence[Cell]) -> set[str]:
         return set()
     best = max(cells, key=lambda c: c.mean)
     told = above(best, [c for c in cells if c is not best])
-    return {c.method for c in cells if c is best or not told[_label(c)]}
+    return {c.method for c in cells if c is best or not told[label(c)]}
 
 
 def _verdict(panel: Panel, fraction: float, cells: list[Cell]) -> Verdict:
@@ -83,7 +83,7 @@ def _verdict(panel: Panel, fraction: float, cells: list[Cell]) -> Verdict:
         return Verdict(fraction, "few-seeds", text)
     rivals = [c for c in cells if c is not best]
     told = above(best, rivals)
-    others = [c.method for c in rivals if not told[_label(c)]]
+    others = [c.method for c in rivals if not told[label(c)]]
     if others:
         text = (
             f"{at}: {best.method} has the highest mean, {said}, but {_few(others)} within what these seeds tell apart."
@@ -134,12 +134,12 @@ def _purchase(cell: Cell, cheaper: list[Cell]) -> Purchase:
     """Note whether the seeds tell this cell from every cell that costs no more."""
     name = "the whole pool" if cell.fraction >= 1 else f"{cell.method} at {show.percent(cell.fraction)}"
     told = above(cell, cheaper)
-    rivals = [c for c in cheaper if not told[_label(c)]]
+    rivals = [c for c in cheaper if not told[label(c)]]
     if too_few([cell, *cheaper]):
         note = f"fewer than {LEAST_SEEDS} seeds: no ranking"
     elif rivals:
         rival = max(rivals, key=lambda c: c.mean)
-        note = f"not told from {_label(rival)}, which costs less"
+        note = f"not told from {label(rival)}, which costs less"
     else:
         note = "above every cheaper run" if cheaper else "the cheapest run"
     selecting = cell.average("selection_flops") or 0.0

@@ -26,14 +26,7 @@ from paydirt.execution import Executor, Local
 from paydirt.models.load import ModelConfig, architecture_of, load_tokenizer
 
 # What another job of the same pool need not find again.
-KNOWN = (
-    "encoder",
-    "tokens",
-    "references",
-    "shown",
-    "architecture",
-    "pool_facts",
-)
+KNOWN = ("encoder", "tokens", "references", "shown", "architecture", "pool_facts")
 
 
 @dataclass
@@ -67,6 +60,9 @@ class Job:
     def asking(self, rows: np.ndarray, out: Path) -> Job:
         """The same job for `rows` of the pool, with a place and a meter of its own."""
         chosen = None if len(rows) == len(self.pool) else np.sort(rows).astype(np.int64)
+        if chosen is not None and self.model is not None:  # found once, for all who ask
+            for name in KNOWN:
+                getattr(self, name)
         made = replace(self, out=out, meter=FlopMeter(), chosen=chosen)
         made.__dict__.update({name: self.__dict__[name] for name in KNOWN if name in self.__dict__})
         return made

@@ -24,7 +24,7 @@ from paydirt.cost.forms import training_flops
 from paydirt.cost.ledger import Ledger
 from paydirt.cost.measure import count_flops
 from paydirt.data.encoding import Encoded
-from paydirt.models.load import load_model, model_identity, trainable
+from paydirt.models.load import load_model, model_identity
 from paydirt.training.config import VERSION, TrainConfig, predict_training_cost
 from paydirt.training.shared import examples_fingerprint
 
@@ -162,9 +162,10 @@ def mean_gradient(model: Any, examples: list[Encoded], pad_id: int) -> torch.Ten
     import torch
 
     from paydirt.data.batches import IGNORED, collate
+    from paydirt.gradients.per_example import trainable
 
     some = sorted([e for e in examples if e.n_supervised][:MOST], key=lambda e: len(e.ids))  # little padding
-    parameters = [p for _, p in trainable(model)]
+    parameters = list(trainable(model).values())
     for parameter in parameters:
         parameter.grad = None
     for start in range(0, len(some), PASS):

@@ -6,18 +6,18 @@ sections 2 and 4), `warmup` its four-epoch warm-up for gradient selection.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from paydirt.core.config import Config
+from paydirt.core.config import Aside, Config
 from paydirt.core.registry import did_you_mean
 from paydirt.core.types import Cost
 from paydirt.cost.architecture import Architecture
 from paydirt.cost.forms import training_flops
 from paydirt.models.load import LoraSpec
 
-VERSION = 3  # raise when the same config, examples and seed train another model: tuned models are then stale
+VERSION = 4  # raise when the same config, examples and seed train another model: tuned models are then stale
 
 MOST_EPOCHS = 10_000  # a training of more would never end, and nobody means it
 
@@ -77,6 +77,14 @@ class TrainConfig(Config):
     save: Literal["epoch", "steps", "no"] = Field("epoch", description="when to write a checkpoint to resume from")
     save_steps: int = Field(500, ge=1)
     keep_checkpoints: bool = Field(False, description="keep checkpoints with optimizer state after training ends")
+    report_to: Annotated[list[str], Aside("where people watch; it decides no number")] = Field(
+        [],
+        description="tools that see the training as it runs: tensorboard, trackio, wandb, whatever transformers takes",
+    )
+    watch_every: int = Field(20, ge=1, description="optimizer steps between two looks at the references' loss")
+    early_stop: int = Field(
+        0, ge=0, description="looks without a better loss of the references after which training ends; 0: never"
+    )
 
     @model_validator(mode="before")
     @classmethod

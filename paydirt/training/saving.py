@@ -1,8 +1,8 @@
 """A tuned model on disk, proved whole before anything that it could be made from again is removed.
 
 Enters: a trainer after its last step, on every rank. Leaves: `model/` in full (gathered from all ranks where they hold
-shards) and `train.json`. The proof reads headers alone, so that it is cheap for 70B: every file parses to its end, every
-parameter that the config asks for is there in its shape.
+shards), the tokenizer with the chat form it was tuned in, and `train.json`. The proof reads headers alone, so that it is
+cheap for 70B: every file parses to its end, every parameter that the config asks for is there in its shape.
 """
 
 from __future__ import annotations
@@ -16,12 +16,17 @@ from safetensors import SafetensorError, safe_open
 from transformers import Trainer
 
 from paydirt.core.artifacts import write_atomic
+from paydirt.data.encoding import Encoder
+from paydirt.data.jinja import jinja_of
 from paydirt.models.load import is_adapter
+from paydirt.training.watch import LOSS
 
 Shapes = dict[str, tuple[int, ...]]
 
 
-def save_trained(part: Path, trainer: Trainer, tokenizer: Any, adapter: Shapes | None, keep_checkpoints: bool) -> None:
+def save_trained(
+    part: Path, trainer: Trainer, encoder: Encoder, adapter: Shapes | None, keep_checkpoints: bool
+) -> None:
     """Write `part/model` from all ranks together and prove it on rank 0; raises ValueError where it is not whole.
 
     `adapter` holds the shapes that a LoRA adapter must have, None after full training. The checkpoints go last.
@@ -31,16 +36,30 @@ def save_trained(part: Path, trainer: Trainer, tokenizer: Any, adapter: Shapes |
         plugin.set_state_dict_type("FULL_STATE_DICT")  # of shards, `save_model` would write nothing
     trainer.save_model(str(part / "model"))  # every rank: gathering shards is work for all
     if trainer.is_world_process_zero():
-        tokenizer.save_pretrained(str(part / "model"))
+        _save_tokenizer(part / "model", encoder)
         prove_whole(part / "model", adapter)
-        history = [entry for entry in trainer.state.log_history if "loss" in entry]
-        text = json.dumps({"steps": trainer.state.global_step, "history": history}, indent=1, sort_keys=True)
+        log = trainer.state.log_history
+        told: dict[str, Any] = {"steps": trainer.state.global_step, "history": [e for e in log if "loss" in e]}
+        if looks := [e for e in log if LOSS in e]:
+            told[LOSS] = looks
+        text = json.dumps(told, indent=1, sort_keys=True)
         write_atomic(part / "train.json", text)
         if not keep_checkpoints:
             shutil.rmtree(part / "checkpoints", ignore_errors=True)
         for pickle in part.rglob("training_args.bin"):  # what config.yaml says, with paths of the run; nothing reads it
             pickle.unlink()
     trainer.accelerator.wait_for_everyone()  # rank 0 renames the directory, so the others must have left it
+
+
+def _save_tokenizer(model: Path, encoder: Encoder) -> None:
+    """The tokenizer with the chat form that the model was tuned in, whatever form it came with."""
+    tokenizer = encoder.tokenizer
+    before = tokenizer.chat_template
+    tokenizer.chat_template = jinja_of(encoder)
+    try:
+        tokenizer.save_pretrained(str(model))
+    finally:
+        tokenizer.chat_template = before  # others hold it too
 
 
 def adapter_shapes(model: Any) -> Shapes | None:

@@ -23,17 +23,19 @@ from transformers.trainer_callback import PrinterCallback
 
 from paydirt.core.progress import showing
 from paydirt.cost.architecture import Architecture
-from paydirt.cost.forms import CONVENTIONS
+from paydirt.cost.forms import CONVENTIONS, forward_flops
 from paydirt.cost.ledger import Ledger
 from paydirt.data.batches import collate
 from paydirt.data.encoding import Encoded, Encoder
-from paydirt.models.load import ModelConfig, attach_lora, is_adapter, load_model, resolve_device, trainable
+from paydirt.gradients.per_example import trainable
+from paydirt.models.load import ModelConfig, attach_lora, is_adapter, load_model, resolve_device
 from paydirt.models.stack import fold
 from paydirt.training.config import TrainConfig, predict_training_cost
 from paydirt.training.devices import OneDevice
 from paydirt.training.launcher import rank, world_size
 from paydirt.training.saving import adapter_shapes, save_trained
 from paydirt.training.trainer import CountingTrainer, Order, TellSteps, TokenDataset
+from paydirt.training.watch import Patience, Watch, check_reports, reports_beside
 
 COMPUTE = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
@@ -62,8 +64,15 @@ def train_model(
     seed: int,
     fraction: float = 1.0,
     convention: str = "architectural",
+    references: Sequence[Encoded] = (),
 ) -> dict[str, Any]:
-    """Tune a model on `examples` inside the directory `part`; returns notes. Raises ValueError on a NaN loss."""
+    """Tune a model on `examples` inside the directory `part`; returns notes. Raises ValueError on a NaN loss.
+
+    The loss of `references` is measured while it trains (`training.watch`).
+    """
+    check_reports(config.report_to)
+    if config.early_stop and not references:
+        raise ValueError("early_stop goes by the loss of references, and there are none; give them, or early_stop 0")
     usable = [i for i in range(len(examples)) if examples[i].n_supervised > 0]
     if not usable:
         raise ValueError("no example to train on has a supervised token; check the chat template and max_length")
@@ -80,28 +89,32 @@ def train_model(
     if config.gradient_checkpointing and config.method == "lora":
         model.enable_input_require_grads()
     adapter = adapter_shapes(model)
-    parameters = sum(p.numel() for _, p in trainable(model))  # wrappers flatten and cut them
+    parameters = sum(p.numel() for p in trainable(model).values())  # wrappers flatten and cut them
     data = [examples[i] for i in usable] if len(usable) < len(examples) else examples
     lengths = [len(e.ids) for e in data]
     predictions = {c: predict_training_cost(config, architecture, sum(lengths), len(lengths), c) for c in CONVENTIONS}
     predicted = predictions[convention]
     device = resolve_device(model_config.device)
     arguments = _arguments(part, config, precision, seed, fraction, device, len(data))
-    trainer = CountingTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=TokenDataset(data),
-        data_collator=lambda rows: collate([r["example"] for r in rows], encoder.pad_id)._asdict(),
-        order=Order(
-            len(data),
-            arguments.per_device_train_batch_size * world_size() if world_size() > 1 else 1,
-            seed,
-            lengths if config.group_by_length else None,
-            config.batch_size,
-        ),
-        weighting=config.weighting,
-    )
+    with reports_beside(part, config.report_to):
+        trainer = CountingTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=TokenDataset(data),
+            data_collator=lambda rows: collate([r["example"] for r in rows], encoder.pad_id)._asdict(),
+            order=Order(
+                len(data),
+                arguments.per_device_train_batch_size * world_size() if world_size() > 1 else 1,
+                seed,
+                lengths if config.group_by_length else None,
+                config.batch_size,
+            ),
+            weighting=config.weighting,
+        )
     trainer.remove_callback(PrinterCallback)  # train.json keeps the history
+    if references:
+        trainer.add_callback(Patience())
+        trainer.add_callback(Watch(trainer, references, encoder.pad_id, config.watch_every, config.early_stop))
     last = _last_whole_checkpoint(part / "checkpoints")
     # Each rank of a distributed run writes a line of what it did itself; the prediction is for all of them.
     with Ledger(part).record("train", config.method, predicted if rank() == 0 else None, device) as entry:
@@ -109,10 +122,11 @@ def train_model(
             trainer.add_callback(TellSteps(bar))
             trainer.train(resume_from_checkpoint=last)
         entry.measured_flops, entry.tokens = trainer.work.measured_flops, trainer.work.seen
+    watched = _watched(trainer, references, architecture, convention)
     measured = trainer.accelerator.reduce(torch.tensor(entry.measured_flops or 0.0, device=trainer.args.device), "sum")
     if stacked:
         adapter = adapter_shapes(fold(model))
-    save_trained(part, trainer, encoder.tokenizer, adapter, config.keep_checkpoints)
+    save_trained(part, trainer, encoder, adapter, config.keep_checkpoints)
     return {
         "examples": len(data),
         "without_supervised_tokens": len(examples) - len(usable),
@@ -126,7 +140,21 @@ def train_model(
         "resumed_from": Path(last).name if last else None,
         "predicted_flops": {c: cost.flops for c, cost in predictions.items()},
         "measured_flops": float(measured) or None,
+        **watched,
     }
+
+
+def _watched(
+    trainer: CountingTrainer, references: Sequence[Encoded], architecture: Architecture, convention: str
+) -> dict[str, Any]:
+    """What watching saw and took: FLOPs by closed form; nothing where nobody watched."""
+    if not references:
+        return {}
+    told = next(c for c in trainer.callback_handler.callbacks if isinstance(c, Patience))
+    tokens = sum(len(e.ids) for e in references)
+    flops = told.measured * forward_flops(architecture, tokens, tokens / len(references), convention)
+    stopped = trainer.state.global_step < trainer.state.max_steps
+    return {"reference_loss": told.best, "looks": told.measured, "watching_flops": flops, "stopped_early": stopped}
 
 
 def resumes_nothing(config: TrainConfig) -> TrainConfig:
@@ -195,7 +223,8 @@ def _arguments(
         logging_steps=1,  # means of several steps would differ after a kill; checkpoint weights need every step's rate
         restore_callback_states_from_checkpoint=True,  # what was counted
         logging_nan_inf_filter=False,
-        report_to=[],
+        report_to=list(config.report_to),
+        run_name=part.name.removesuffix(".part"),
         seed=seed,
         data_seed=seed,
         use_cpu=device == "cpu",

@@ -37,6 +37,7 @@ EXEMPT = {
     r"(model|selector)\.(path|tokenizer)": "places; weights and tokenizer enter as inputs (see the tests of files)",
     r"pool\.files(\..*)?": "places; the pool's content enters",
     r"pool\.(form|on_bad|split|columns)(\..*)?": "how the pool is read; its content enters",
+    r"(training|.*\.training)\.report_to": "where people watch; it decides no number",
     r"pool\.prefix_ids": "changes the ids, which enter with the content",
     r"target\.form": "which form of the references; they enter by content, masks included",
     r"target\.(data|references|test)": "places; references and tests enter by content",

@@ -7,6 +7,7 @@ import itertools
 import pytest
 import torch
 
+from paydirt.gradients import influence
 from paydirt.gradients.features import Features
 from paydirt.gradients.influence import (
     match,
@@ -120,3 +121,34 @@ def test_mismatches_are_refused(tmp_path, features):
 def test_a_zero_gradient_scores_zero():
     rows = quantise(torch.zeros(2, 8), "int8")
     assert match(rows, unit(torch.randn(3, 8))).abs().max() == 0
+
+
+@pytest.mark.parametrize("columns", [1, 57])
+def test_products_of_bytes_are_exact_whoever_multiplies(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest sums there can be, k no multiple of anything: as int64 has them, with and without integer products."""
+    generator = torch.Generator().manual_seed(1)
+    rows = torch.randint(-127, 128, (70, 3001), generator=generator).to(torch.int8)
+    rows[0] = 127
+    references = torch.randint(-127, 128, (columns, 3001), generator=generator).to(torch.int8)
+    references[0] = -127
+    expected = (rows.long() @ references.long().t()).tolist()
+    padded = torch.nn.functional.pad(references, (0, 0, 0, -columns % 16))
+    for capability in ("AVX2", "AVX512"):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda capability=capability: capability)
+        assert influence._whole_products(padded)(rows)[:, :columns].tolist() == expected
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float16", "bfloat16", "float32"])
+def test_threads_change_no_byte(dtype: str) -> None:
+    generator = torch.Generator().manual_seed(2)
+    rows = influence.quantise(torch.randn(1500, 96, generator=generator), dtype)
+    references = influence.unit(torch.randn(5, 96, generator=generator))
+    before, found = torch.get_num_threads(), []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        try:
+            found.append(influence.match(rows, references).numpy().tobytes())
+            assert torch.get_num_threads() == threads
+        finally:
+            torch.set_num_threads(before)
+    assert found[0] == found[1]

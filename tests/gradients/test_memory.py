@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from support.stages import Tiny
 from torch import nn
 
+from paydirt.columns import PoolColumn
+from paydirt.columns.gradients import GradientFeatures
 from paydirt.gradients.features import Features
 from paydirt.gradients.moments import Moments
 from paydirt.gradients.projection import Projection
+from paydirt.models.load import LoraSpec, model_identity
+from paydirt.stages import Workspace
 
 from .tiny import random_examples, tiny_model
 
@@ -72,3 +79,20 @@ def test_what_never_fits_is_an_error_with_the_remedy() -> None:
         features(model)
     assert refused == [240, 240]
     assert not any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+
+
+def test_the_cost_line_of_a_shard_says_how_its_batches_fit(tiny: Tiny, tmp_path: Path) -> None:
+    job = tiny.job("ppl", tmp_path / "job", Workspace(tmp_path / "shared"))
+    known = {"tokens": job.tokens_ref, "model": job.selector, "identity": model_identity(job.selector)}
+    spec = GradientFeatures(**known, lora=LoraSpec(r=2, alpha=4.0, dropout=0.0), k=32, token_budget=512)
+    plenty, scarce = (PoolColumn(spec, tmp_path / name, 4096) for name in ("plenty", "scarce"))
+    plenty.fill()
+    with limited(scarce.worker.collect.features.model, 600) as refused:  # type: ignore[attr-defined]
+        scarce.fill()
+    assert refused
+    assert [line["activations"] for line in plenty.lines()] == ["kept"]
+    assert [line["activations"] for line in scarce.lines()] == ["recomputed"]
+    rows = np.arange(len(plenty))
+    one, two = plenty.read(rows), scarce.read(rows)
+    assert all(one.array(name).tobytes() == two.array(name).tobytes() for name in one.values)
+    assert one.flops.tolist() == two.flops.tolist()

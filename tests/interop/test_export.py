@@ -47,7 +47,7 @@ def test_a_selection_for_other_trainers(paydirt: Any, selection: Path, tmp_path:
     name = "sums_and_capitals-train-p0.10-bm25"
     rows = [json.loads(line) for line in (out / f"{name}.jsonl").read_text().splitlines()]
     assert [row["id"] for row in rows] == json.loads((selection / "selection.json").read_text())["ids"]
-    assert set(rows[0]) == {"dataset", "id", "messages"}
+    assert set(rows[0]) == {"dataset", "id", "messages", "source", "score", "rank", "weight"}
     assert rows[0]["messages"][-1]["role"] == "assistant"
     entry = json.loads((out / "dataset_info.json").read_text())[name]
     assert entry["file_name"] == f"{name}.jsonl"
@@ -58,17 +58,3 @@ def test_a_selection_for_other_trainers(paydirt: Any, selection: Path, tmp_path:
     assert stanza["path"] == f"{name}.jsonl"
     assert stanza["type"] == "chat_template"
     assert "nothing was done" in paydirt("export", selection, "--out", out)[1]
-
-
-def test_trl_takes_the_rows(paydirt: Any, selection: Path, tmp_path: Path, tiny: Tiny) -> None:
-    """What TRL does with a conversational data set: a `messages` column through the tokenizer's chat template."""
-    from datasets import load_dataset
-    from support.models import CHATML
-    from transformers import AutoTokenizer
-
-    assert paydirt("export", selection, "--out", tmp_path / "e", "--name", "mine")[0] == 0
-    rows = load_dataset("json", data_files=str(tmp_path / "e" / "mine.jsonl"), split="train", cache_dir=str(tmp_path))
-    tokenizer = AutoTokenizer.from_pretrained(tiny.model)
-    tokenizer.chat_template = CHATML
-    text = tokenizer.apply_chat_template(rows[0]["messages"], tokenize=False)
-    assert rows[0]["messages"][0]["content"] in text

@@ -325,9 +325,10 @@ def test_an_interrupted_score_reports_the_whole_cost(
     write, done = PoolColumn._write, []
 
     def dying(column: PoolColumn, *arguments: object) -> None:
-        if len(done) == 4:
-            raise KeyboardInterrupt
-        done.append(1)
+        if column.spec.name != "tokens":
+            if len(done) == 4:
+                raise KeyboardInterrupt
+            done.append(1)
         write(column, *arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:

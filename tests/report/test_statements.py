@@ -1,6 +1,5 @@
 """What the page may say: no ranking from one seed, none where ranges meet; mixes and overlaps by hand."""
 
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +7,8 @@ import numpy as np
 import pytest
 
 from paydirt.report import page_numbers as show
-from paydirt.report.charts import spread_out
-from paydirt.report.examples import _worst
 from paydirt.report.overlap import overlaps
+from paydirt.report.page_decision import as_good, contestants, decide
 from paydirt.report.page_masks import open_masks, selections_at
 from paydirt.report.page_study import Cell, Panel, StudyFiles
 from paydirt.report.page_verdict import below_zero_shot, purchases, tied_with_best, verdicts
@@ -124,35 +122,34 @@ def test_flops(value: float | None, text: str) -> None:
     assert show.flops(value) == text
 
 
-def test_ticks_cover_their_range() -> None:
-    for low, high in ((0.0, 1.0), (0.13, 0.17), (-2.0, 55.0), (41.2, 41.9)):
-        ticks = show.ticks(low, high)
-        assert ticks[0] <= low + 1e-9
-        assert ticks[-1] >= high - 1e-9
-        assert 3 <= len(ticks) <= 12
+def chosen(made: Panel) -> tuple[str, float] | None:
+    said = decide(StudyFiles(Path("nowhere")), made)
+    assert said is not None
+    return None if said.cell is None else (said.cell.method, said.cell.fraction)
 
 
-def test_labels_are_pushed_apart() -> None:
-    places = spread_out([10, 11, 12, 99], 0, 100, 5)
-    assert all(b - a >= 5 - 1e-9 for a, b in itertools.pairwise(places))
-    assert places[0] >= 0
-    assert places[-1] <= 100
+def test_the_cheapest_of_what_nothing_tells_from_the_best_is_to_be_done() -> None:
+    same = {
+        "a": {0.05: [0.78, 0.82, 0.8], 0.25: [0.8, 0.84, 0.82]},
+        "random": {0.05: [0.1, 0.12, 0.11], 0.25: [0.5, 0.52, 0.51]},
+    }
+    assert chosen(panel(same)) == ("a", 0.05), "within the spread, for a fifth of the cost"
+    far = {"a": {0.05: [0.6, 0.62, 0.61], 0.25: [0.8, 0.84, 0.82]}, "random": {0.25: [0.5, 0.52, 0.51]}}
+    assert chosen(panel(far)) == ("a", 0.25)
+    dear = {"a": {0.05: [0.79, 0.82, 0.8]}, "random": {0.25: [0.78, 0.83, 0.8]}}
+    assert chosen(panel(dear, selecting={"a": 1e12})) == ("random", 0.25), "selecting is part of what it costs"
 
 
-@pytest.mark.parametrize(
-    ("chosen", "worst"),
-    [
-        ([9, 8, 7], [0, 1, 2]),
-        ([0, 1, 2], [9, 8, 7]),
-        ([5, 4, 6], [0, 9, 1]),
-        ([9, 8, 7, 6, 5, 4, 3, 2, 1, 0], [0, 1, 2]),
-    ],
-    ids=["top", "low", "mid", "all"],
-)
-def test_the_least_wanted_of_any_policy(chosen: list[int], worst: list[int]) -> None:
-    score = np.arange(10, dtype=float)
-    rank = np.full(10, np.nan)
-    rank[chosen] = np.arange(1, len(chosen) + 1)
-    found, what = _worst(rank, score, np.asarray(chosen[:3]))
-    assert sorted(found.tolist()) == sorted(worst)
-    assert what.startswith("chosen last" if len(chosen) == 10 else "not chosen")
+def test_a_paired_test_is_heard_where_ranges_meet() -> None:
+    """Ranges overlap, but seed by seed the dearer one is ahead by the same: it is told apart, and so it is chosen."""
+    made = panel({"a": {0.05: [0.5, 0.7, 0.6, 0.61]}, "b": {0.25: [0.6, 0.8, 0.7, 0.71]}})
+    best = made.cells["b", 0.25]
+    assert [c.method for c in as_good(best, contestants(made))] == ["b"]
+
+
+def test_nothing_is_trained_where_nothing_helps_and_the_ceiling_is_no_choice() -> None:
+    assert chosen(panel({"a": {0.05: [0.1, 0.12]}, "oracle": {0.05: [0.9, 0.9]}}, zero=0.2)) is None
+    one = decide(StudyFiles(Path("nowhere")), panel({"a": {0.05: [0.5]}, "random": {0.05: [0.4]}}))
+    assert one is not None
+    assert one.sure == "few seeds"
+    assert any("single seed: a suggestion" in reason for reason in one.reasons)

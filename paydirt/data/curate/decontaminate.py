@@ -212,13 +212,26 @@ def find_matches(
     wanted = str(asked), fingerprint(text)
     files = over_ranges(pool, _search_range, wanted, folder / "ranges", "decontaminating", spread)
     matches = [Match(**json.loads(line)) for file in files for line in file.read_bytes().splitlines()]
-    runs = RunIndex(items, config)
-    return matches, {
+    return matches, account(RunIndex(items, config), items, config)
+
+
+def account(runs: RunIndex, items: Sequence[Item], config: DecontaminationConfig) -> dict[str, Any]:
+    """Counts of what was looked for, and of what could not be."""
+    return {
         "items": len(items),
         "items_too_short": len(runs.short),
         "first_too_short": runs.short[:5],
         "near_missed": NearIndex(config.near).miss,
     }
+
+
+def matches_among(
+    pool: Pool, rows: Sequence[int], items: Sequence[Item], config: DecontaminationConfig
+) -> tuple[list[Match], dict[str, Any]]:
+    """The same for some rows of a pool, in this process."""
+    search = Search(items, config)
+    blocks = (pool.take(rows[start : start + BLOCK]) for start in range(0, len(rows), BLOCK))
+    return [match for block in blocks for match in search.matches(block)], account(search.runs, items, config)
 
 
 @lru_cache(maxsize=1)
