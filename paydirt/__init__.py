@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from paydirt.api.model import Model as Model
     from paydirt.api.model import evaluate as evaluate
     from paydirt.api.model import train as train
+    from paydirt.api.plan import plan as plan
     from paydirt.api.pool import Pool as Pool
     from paydirt.api.scores import Nearest as Nearest
     from paydirt.api.scores import Scores as Scores
@@ -84,6 +85,7 @@ GIVES = {
     "analysis.advisor": ("Advice",),
     "api.budget": ("Quote", "advise", "cost"),
     "api.model": ("Evaluation", "Model", "evaluate", "train"),
+    "api.plan": ("plan",),
     "api.pool": ("Pool",),
     "api.scores": ("Nearest", "Scores", "score"),
     "api.selection": ("Selection", "select"),

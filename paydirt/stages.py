@@ -18,7 +18,6 @@ from pydantic import Field
 
 from paydirt.core.artifacts import (
     Artifact,
-    again,
     build,
     fingerprint,
     open_artifact,
@@ -29,16 +28,23 @@ from paydirt.core.artifacts import (
 from paydirt.core.config import Aside, Config, PathText, deciding
 from paydirt.core.progress import say
 from paydirt.core.source import code_digest
-from paydirt.core.types import Cost, EvalResult
+from paydirt.core.types import NO_TARGET, Cost, EvalResult, Target
 from paydirt.data.encoding import Encoded, Encoder, EncodingConfig
 from paydirt.data.pool import Pool, PoolConfig
 from paydirt.models.load import ModelConfig
 from paydirt.scoring.base import MODEL_LIBRARIES, Job, Method, default_policy
-from paydirt.scoring.inputs import is_stochastic, nested, score_inputs, score_libraries, target_fingerprint
+from paydirt.scoring.inputs import (
+    check_target,
+    is_stochastic,
+    nested,
+    score_inputs,
+    score_libraries,
+    target_fingerprint,
+)
 from paydirt.selection.budget import Budget
 from paydirt.selection.combine import OtherScores, Weighted
 from paydirt.selection.scores import Scores
-from paydirt.selection.select import SelectionConfig, choose, requested_fraction, taken_ids, write_selection
+from paydirt.selection.select import SelectionConfig, check_pool, choose, requested_fraction, taken_ids, write_selection
 from paydirt.tasks import TargetConfig
 from paydirt.tasks.benchmark import Benchmark, BenchmarkField, make_benchmark
 from paydirt.tasks.references import examples_with_form
@@ -60,7 +66,7 @@ class ScoreStage(Config):
     """Score every pool example for a target."""
 
     pool: PoolConfig
-    target: TargetConfig
+    target: TargetConfig | None = Field(None, description="null for a method that compares with no references")
     method: Method
     model: ModelConfig | None = Field(None, description="selector model; gives token counts to every method")
     encoding: EncodingConfig = Field(default_factory=EncodingConfig)
@@ -70,7 +76,8 @@ class ScoreStage(Config):
 
 def score(config: ScoreStage, out: Path, workspace: Workspace) -> Artifact:
     """Pool and target to similarities on disk (see `paydirt.selection.scores`)."""
-    pool, target = workspace.pool(config.pool), workspace.target(config.target)
+    pool, target = workspace.pool(config.pool), target_of(config, workspace)
+    check_target(config.method, target)
     job = Job(pool, target, out, workspace.shared, config.model, config.encoding, config.seed, config.convention)
     job.executor, job.inputs = workspace.executor, score_inputs(config.method, job)
     identity: dict[str, Any] = {"method": deciding(config.method)}
@@ -98,9 +105,14 @@ def score(config: ScoreStage, out: Path, workspace: Workspace) -> Artifact:
     )
 
 
+def target_of(config: ScoreStage, workspace: Workspace) -> Target:
+    """The references to compare with, which may be none."""
+    return workspace.target(config.target) if config.target is not None else NO_TARGET
+
+
 def predict_score(config: ScoreStage, workspace: Workspace) -> Cost:
     """What `score` would cost, without running it."""
-    pool, target = workspace.pool(config.pool), workspace.target(config.target)
+    pool, target = workspace.pool(config.pool), target_of(config, workspace)
     shared = workspace.shared
     job = Job(pool, target, shared, shared, config.model, config.encoding, config.seed, config.convention)
     return config.method.predict_cost(job)
@@ -174,20 +186,6 @@ def select(config: SelectStage, out: Path, workspace: Workspace) -> Artifact:
         version=SELECT_VERSION,
         libraries=["numpy", *policy.libraries],  # orders, means and random permutations
         replace=workspace.replace,
-    )
-
-
-def check_pool(scored: Artifact, pool: Pool) -> None:
-    """ValueError where the pool is not the one that was scored: what has changed, and the command that mends it."""
-    if scored.manifest["inputs"].get("pool") == pool.fingerprint:
-        return
-    then = set(Scores(scored.path).ids.tolist())
-    now = set(pool.ids())
-    kinds = ((then - now, "examples are gone"), (now - then, "examples are new"))
-    changes = [f"{len(ids)} {what} (first: {min(ids)!r})" for ids, what in kinds if ids]
-    raise ValueError(
-        f"{scored.path}: was made of another pool than is there now: "
-        f"{', '.join(changes) or f'texts or sources have changed under the same {len(now)} ids'}; {again(scored.path)}"
     )
 
 

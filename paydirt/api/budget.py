@@ -26,6 +26,7 @@ from paydirt.cost.lookup import within
 from paydirt.cost.methods import ALIASES, selection_cost
 from paydirt.models.load import ModelConfig
 from paydirt.scoring.base import Job, Scorer, make_scorer
+from paydirt.selection.budget import share
 from paydirt.stages import ScoreStage, Workspace
 
 
@@ -147,7 +148,7 @@ def cost(
     answer_tokens: float | None = None,
     encoder_params: float | None = None,
     tasks: int = 1,
-    fraction: float = 0.05,
+    fraction: float | str = 0.05,
     lora: bool = True,
     convention: str = "architectural",
     hardware: str | None = None,
@@ -189,7 +190,7 @@ def cost(
             tasks=tasks,
         )
     how: dict[str, Any] = {"hardware": hardware, "devices": devices, "utilisation": utilisation}
-    return quote(scorer, facts, arch, fraction=fraction, lora=lora, **how)
+    return quote(scorer, facts, arch, fraction=share(fraction), lora=lora, **how)
 
 
 def _counted(stage: ScoreStage, pool: Pool, target: Target, tasks: int) -> Facts:

@@ -32,7 +32,7 @@ class Made:
     @property
     def config(self) -> dict[str, Any]:
         """All that made it, as `config.yaml` holds it."""
-        return self.artifact.manifest["config"]
+        return self.artifact.config
 
     @property
     def notes(self) -> dict[str, Any]:

@@ -50,7 +50,11 @@ class Pool:
         source of records in memory that name none. Ids are the records' own, else made of their content. Raises
         ValueError naming file, line and remedy for a bad record; `on_bad="skip"` counts it (see `account`).
         """
-        files = memory.paths(records) if memory.is_path(records) else [str(memory.written(records, name))]
+        files = (
+            memory.paths(records)
+            if memory.is_path(records)
+            else [str(memory.written(memory.splits(records, split), name))]
+        )
         values = {"files": files, "columns": dict(columns or {}), "form": form, "on_bad": on_bad}
         return cls(parse(PoolConfig, {**values, "prefix_ids": prefix_ids, "split": split}, where="pool"))
 

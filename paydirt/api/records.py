@@ -38,6 +38,19 @@ def paths(records: Any) -> Any:
     return [os.fspath(records)] if isinstance(records, str | os.PathLike) else [os.fspath(path) for path in records]
 
 
+def splits(records: Any, split: str) -> Any:
+    """Of a DatasetDict one split, or `all` of them one after another; anything else as it is. ValueError names them."""
+    if f"{type(records).__module__.split('.')[0]}.{type(records).__name__}" != "datasets.DatasetDict":
+        return records
+    if split == "all":
+        return (row for name in records for row in rows(records[name]))
+    if split not in records:
+        raise ValueError(
+            f"no split {split!r} in the DatasetDict: it holds {', '.join(records)}; name one by split, or all"
+        )
+    return records[split]
+
+
 def written(records: Any, name: str) -> Path:
     """The file `<name>.jsonl` that holds the records; the name is the source of those that name none."""
     if not re.fullmatch(r"\w[\w.-]*", name):
@@ -71,7 +84,7 @@ def rows(records: Any) -> Iterator[Any]:
     kind = f"{type(records).__module__.split('.')[0]}.{type(records).__name__}"
     if kind == "datasets.DatasetDict":
         raise ValueError(
-            f"a DatasetDict holds the splits {', '.join(records)}; give one, such as d[{next(iter(records))!r}]"
+            f"a DatasetDict holds the splits {', '.join(records)}; name one by split, or give d[{next(iter(records))!r}]"
         )
     if kind == "pandas.DataFrame":
         try:

@@ -101,7 +101,8 @@ class Scores(Made, Tabular):
         return {e.id: "\n".join(m.content for m in e.messages) for e in target.references}
 
     def __repr__(self) -> str:
-        target = (self.config.get("target") or {}).get("name", "a published target")
+        published = "no target" if "method" in self.config else "a published target"
+        target = (self.config.get("target") or {}).get("name", published)
         flops = float(self.notes.get("charged_flops", 0.0))
         return f"Scores({self.method} of {len(self)} examples for {target}, {flops:.3g} FLOPs; {self.path})"
 
@@ -109,7 +110,7 @@ class Scores(Made, Tabular):
 @spoken
 def score(
     pool: Pool,
-    target: Target,
+    target: Target | None,
     method: Scorer | str | dict[str, Any],
     *,
     model: ModelLike | None = None,
@@ -122,13 +123,14 @@ def score(
 ) -> Scores:
     """Score every example of a pool for a target, or find the scores that this has given before.
 
-    `model` is the selector; methods that run none take its tokenizer for lengths. `execution` says where passes over the
-    pool run: `paydirt.Local(workers=4)`, `paydirt.Local(gpus=(0, 2))`, `paydirt.Ray("auto")`. `out` names the place,
-    where `force` replaces what is there. Raises ValueError as `paydirt score` does.
+    `target` is None for a method that compares with nothing (random, length). `model` is the selector; methods that run
+    none take its tokenizer for lengths. `execution` says where passes over the pool run: `paydirt.Local(workers=4)`,
+    `paydirt.Local(gpus=(0, 2))`, `paydirt.Ray("auto")`. `out` names the place, where `force` replaces what is there.
+    Raises ValueError as `paydirt score` does.
     """
     values = {
         "pool": pool.config,
-        "target": target.config,
+        "target": None if target is None else target.config,
         "method": plain(method) if isinstance(method, dict) else method,
         "model": model_values(model),
         "encoding": plain(encoding) or {},
@@ -137,5 +139,7 @@ def score(
     }
     stage = parse(ScoreStage, values, where="score")
     space = workspace(out, force, execution)
-    pool.opened(space), target.opened(space)
+    pool.opened(space)
+    if target is not None:
+        target.opened(space)
     return Scores(stages.score(stage, place("scores", out), space))

@@ -68,16 +68,21 @@ def study(
     from paydirt.report.build import write_report
     from paydirt.study.run import run_study
 
-    config = _recipe(recipe)
-    name = f"{config.name.replace(os.sep, '_')}-{fingerprint(config.to_dict())}"
-    place = Path(out).expanduser() if out is not None else cache_root() / "studies" / name
+    config = read_recipe(recipe)
+    place = Path(out).expanduser() if out is not None else place_of(config)
     refuse_artifact(place)
     results = run_study(config, place, checked(execution))
     write_report(results.parent)
     return Study(config.name, results.parent)
 
 
-def _recipe(recipe: PathLike | Mapping[str, Any] | recipes.Study) -> recipes.Study:
+def place_of(config: recipes.Study) -> Path:
+    """Where a study goes that no `out` was given for."""
+    return cache_root() / "studies" / f"{config.name.replace(os.sep, '_')}-{fingerprint(config.to_dict())}"
+
+
+def read_recipe(recipe: PathLike | Mapping[str, Any] | recipes.Study) -> recipes.Study:
+    """A recipe in any of its shapes; ValueError for the config of another stage."""
     if isinstance(recipe, recipes.Study):
         return recipe
     given = isinstance(recipe, Mapping)

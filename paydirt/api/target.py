@@ -38,13 +38,18 @@ class Target:
         test: Any = None,
         columns: Mapping[str, str] | None = None,
         limit_per_subtask: int | None = None,
+        split: str = "all",
     ) -> Target:
         """References from a `datasets.Dataset`, a list of dicts, a DataFrame or one file, in any form of a pool.
 
         A field `subtask` groups them; `test` holds examples to evaluate on, none of them a reference. `columns` maps
-        names as a pool's do. Raises ValueError as `paydirt score` does.
+        names as a pool's do; `split` is that of a DatasetDict. References may be prompts without answers, for methods
+        that read no answers (bm25, dsir, embed, rds). Raises ValueError as `paydirt score` does.
         """
-        values = {"references": _file(examples, name, columns), "limit_per_subtask": limit_per_subtask}
+        values = {
+            "references": _file(memory.splits(examples, split), name, columns),
+            "limit_per_subtask": limit_per_subtask,
+        }
         values["test"] = None if test is None else _file(test, f"{name}-test", columns)
         return cls(parse(TargetConfig, {"name": name, **values}, where="target"))
 

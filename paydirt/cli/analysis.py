@@ -15,7 +15,7 @@ from paydirt.core.units import UNITS, number
 if TYPE_CHECKING:
     import pyarrow as pa
 
-
+COUNTS = ("examples", "n_examples", "tokens", "items", "runs", "points")  # whole, though a table holds them as floats
 ResultFiles = Annotated[
     list[str] | None, typer.Option("--results", help="results table (parquet, csv, jsonl) or study directory; repeat")
 ]
@@ -45,6 +45,8 @@ def _cell(value: Any, column: str) -> str:
         return ""
     if not isinstance(value, float):
         return str(value)
+    if column in COUNTS:
+        return f"{value:,.0f}"
     return number(value) if column.split("_")[-1] in UNITS else f"{value:.4g}"
 
 
@@ -79,7 +81,7 @@ def cost(
     encoder_params: Annotated[
         float | None, typer.Option(help="parameters of embed's encoder without its tables; default: read from it")
     ] = None,
-    fraction: Annotated[float, typer.Option(help="share of the pool to train on")] = 0.05,
+    fraction: Annotated[str, typer.Option(help="share of the pool to train on: 0.05 or 5%")] = "5%",
     tasks: Annotated[int, typer.Option(help="targets that share one gradient store")] = 1,
     seq_len: Annotated[float | None, typer.Option(help="mean tokens of an example, instead of --pool-examples")] = None,
     lora: Annotated[bool, typer.Option("--lora/--full", help="train LoRA parameters, or all")] = True,

@@ -14,14 +14,14 @@ from typing import Annotated
 import typer
 
 from paydirt import __version__
-from paydirt.cli import analysis, data, evaluate, look, run, score, select, spend, train
+from paydirt.cli import analysis, cache, data, evaluate, look, plan, run, score, select, spend, train
 from paydirt.cli.groups import Pipeline
 from paydirt.cli.pool import say_pools
 from paydirt.core.artifacts import VERIFY
 from paydirt.core.boundary import guarded
 from paydirt.training.launcher import refuse_launcher
 
-FAMILIES = (look, data, score, select, train, evaluate, run, analysis, spend)
+FAMILIES = (look, plan, data, score, select, train, evaluate, run, analysis, spend, cache)
 
 app = typer.Typer(cls=Pipeline, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 

@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from paydirt.cli.flags import Address, Cache, Execution, Force, Out, Seed, Workers, workspace
+from paydirt.cli.plan import plannable
 from paydirt.cli.pool import PoolFiles, pool_config, reads_pool
 from paydirt.cli.shown import console, say_artifact
 from paydirt.core.artifacts import Artifact
@@ -18,13 +19,13 @@ from paydirt.core.config import parse
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    app.command("decontaminate")(reads_pool(decontaminate))
-    app.command("dedup")(reads_pool(dedup))
-    app.command("split")(reads_pool(split))
-    app.command("export")(export)
-    app.command("import-scores")(reads_pool(import_scores))
-    app.command("import-gradients")(reads_pool(import_gradients))
-    app.command("tiny")(reads_pool(tiny))
+    app.command("decontaminate")(plannable(reads_pool(decontaminate)))
+    app.command("dedup")(plannable(reads_pool(dedup)))
+    app.command("split")(plannable(reads_pool(split)))
+    app.command("export")(plannable(export))
+    app.command("import-scores")(plannable(reads_pool(import_scores)))
+    app.command("import-gradients")(plannable(reads_pool(import_gradients)))
+    app.command("tiny")(plannable(reads_pool(tiny)))
 
 
 def decontaminate(

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from paydirt.cli.flags import Cache, Device, Force, MaxLength, Precision, Template, workspace
+from paydirt.cli.plan import each_planned, plannable
 from paydirt.cli.shown import console, say_artifact
 from paydirt.core.artifacts import Artifact
 from paydirt.core.config import parse
@@ -17,7 +18,7 @@ from paydirt.core.units import lines_of_notes
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
-    app.command("evaluate")(evaluate)
+    app.command("evaluate")(plannable(evaluate))
 
 
 def evaluate(
@@ -75,7 +76,8 @@ def evaluate(
     for name in names:
         place = out / name if len(names) > 1 else out
         if responses is not None:
-            show(_grade(responses, name, given, place, force))
+            with each_planned():
+                show(_grade(responses, name, given, place, force))
             continue
         stage: dict[str, Any] = {
             "model": {"path": model, "dtype": dtype, "device": device, "quantization": quantization},
@@ -85,7 +87,8 @@ def evaluate(
         if target is not None:
             texts = {"references": references, "test": test, "form": target_form}
             stage["target"] = {"name": target, "data": data, **texts}
-        show(_evaluate(stage, place, cache, force))
+        with each_planned():
+            show(_evaluate(stage, place, cache, force))
 
 
 def benchmark_values(name: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -15,9 +15,13 @@ from paydirt.core.artifacts import cache_root
 if TYPE_CHECKING:
     from paydirt.stages import Workspace
 
-TargetName = Annotated[str, typer.Option("--target", help="mmlu, bbh, tydiqa, ifeval, or any name with --references")]
+TargetName = Annotated[
+    str | None,
+    typer.Option("--target", help="mmlu, bbh, tydiqa, ifeval, or any name with --references; random, length need none"),
+]
 Data = Annotated[str | None, typer.Option(help="folder in the LESS layout that holds the target's files")]
 References = Annotated[str | None, typer.Option(help="file of reference examples")]
+ReferencesSplit = Annotated[str, typer.Option(help="split of a datasets directory of references; all: every one")]
 TargetForm = Annotated[str | None, typer.Option(help="references of mmlu, bbh, tydiqa: published (default), turn")]
 Test = Annotated[str | None, typer.Option(help="file of test examples")]
 Model = Annotated[str | None, typer.Option(help="model or adapter directory, or hub id")]
@@ -61,9 +65,14 @@ def workspace(
 
 
 def target_values(
-    name: str, data: str | None, references: str | None, test: str | None, form: str | None = None
+    name: str,
+    data: str | None,
+    references: str | None,
+    test: str | None,
+    form: str | None = None,
+    split: str = "train",
 ) -> dict[str, Any]:
-    return {"name": name, "data": data, "references": references, "test": test, "form": form}
+    return {"name": name, "data": data, "references": references, "test": test, "form": form, "split": split}
 
 
 def model_values(path: str | None, dtype: str = "auto", device: str = "auto") -> dict[str, Any] | None:

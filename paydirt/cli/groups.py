@@ -14,8 +14,8 @@ from paydirt.cost.facts import told
 from paydirt.cost.methods import selection_cost
 
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "Try it": ("demo", "world", "tiny", "methods", "doctor"),
-    "Before it runs": ("advise", "cost"),
+    "Try it": ("demo", "world", "tiny", "methods", "doctor", "cache"),
+    "Before it runs": ("plan", "advise", "cost"),
     "Pool": ("inspect", "dedup", "decontaminate", "split"),
     "From a pool to a number": ("score", "select", "train", "evaluate"),
     "Whole studies": ("run", "spend", "report", "fit", "figures"),

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from paydirt.cli.flags import Address, Cache, Execution, Force, Gpus, Workers, workspace
+from paydirt.cli.plan import DryRun, measures, planned, show_plan
 from paydirt.cli.shown import console, say_artifact
 from paydirt.core.config import parse
 from paydirt.core.progress import say
@@ -23,7 +24,7 @@ def register(app: typer.Typer) -> None:
 def run(
     recipe: Annotated[Path, typer.Argument(help="recipe of a study, or the config.yaml of any artifact")],
     out: Annotated[Path | None, typer.Option(help="directory to write; default: runs/<name of the recipe>")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the predicted cost and stop")] = False,
+    dry_run: DryRun = False,
     cache: Cache = None,
     force: Force = False,
     workers: Workers = None,
@@ -35,14 +36,17 @@ def run(
 
     Relative paths in a recipe are relative to the current directory; a config.yaml holds absolute ones.
     """
-    from paydirt.core.artifacts import refuse_artifact
-    from paydirt.core.config import read_yaml
+    from paydirt.core.artifacts import MANIFEST, Artifact, refuse_artifact
+    from paydirt.core.config import moved, read_yaml
     from paydirt.core.registry import did_you_mean
     from paydirt.replay import STAGES
     from paydirt.study.recipe import Study
-    from paydirt.study.run import plan_study, run_study
+    from paydirt.study.run import run_study
 
     values = read_yaml(recipe)
+    if (recipe.parent / MANIFEST).is_file():  # an artifact's own, which may have been moved with what it names
+        then = str(Artifact(recipe.parent).manifest.get("place") or recipe.parent.absolute())
+        values = moved(values, then, str(recipe.parent.absolute()))
     stage = values.pop("stage", "study")
     if not isinstance(stage, str):
         raise ValueError(f"{recipe}: stage: expected the name of a stage, found {type(stage).__name__}; 'study' is one")
@@ -52,7 +56,9 @@ def run(
         place = out or Path("runs") / study.name
         refuse_artifact(place)
         if dry_run:
-            console.print(plan_study(study, place))
+            from paydirt.planning.study import study_plan
+
+            show_plan(study_plan(study, place, measures()))
             return
         results = run_study(study, place)
         _finish_study(results)
@@ -63,7 +69,8 @@ def run(
         folder = recipe.absolute().parent
         place = out or folder.with_name(folder.name + "-replayed")
         made_by = workspace(cache, force, workers, gpus, execution, address)
-        say_artifact(function(parse(cls, values, where=str(recipe)), place, made_by))
+        config = parse(cls, values, where=str(recipe))
+        planned(lambda: say_artifact(function(config, place, made_by)), cache, dry_run)
     else:
         raise ValueError(f"{recipe}: unknown stage {stage!r}; {did_you_mean(stage, [*STAGES, 'study'])}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -21,6 +21,7 @@ from paydirt.cli.flags import (
     Out,
     Precision,
     References,
+    ReferencesSplit,
     Seed,
     Set,
     TargetForm,
@@ -33,10 +34,10 @@ from paydirt.cli.flags import (
 )
 from paydirt.cli.groups import CheapToDear
 from paydirt.cli.options import options_of, with_options, with_settings
+from paydirt.cli.plan import plannable
 from paydirt.cli.pool import PoolFiles, pool_values, reads_pool
-from paydirt.cli.shown import console, say_artifact
+from paydirt.cli.shown import say_artifact
 from paydirt.core.config import parse
-from paydirt.core.units import number
 
 score_app = typer.Typer(
     cls=CheapToDear, no_args_is_help=True, help="Score every pool example for a target: one command a method."
@@ -54,10 +55,11 @@ def register(app: typer.Typer) -> None:
         def command(
             pool: PoolFiles,
             reading: dict[str, Any],
-            target: TargetName,
             out: Out,
+            target: TargetName = None,
             data: Data = None,
             references: References = None,
+            references_split: ReferencesSplit = "train",
             target_form: TargetForm = None,
             model: Model = None,
             template: Template = "tulu",
@@ -72,18 +74,17 @@ def register(app: typer.Typer) -> None:
             gpus: Gpus = None,
             execution: Execution = None,
             address: Address = None,
-            dry_run: Annotated[bool, typer.Option("--dry-run", help="print the predicted cost and stop")] = False,
             settings: Set = None,
             options: dict[str, Any] | None = None,
             name: str = name,
         ) -> None:
-            from paydirt.stages import ScoreStage, predict_score, score
+            from paydirt.stages import ScoreStage, score
 
             stage = parse(
                 ScoreStage,
                 {
                     "pool": pool_values(pool, reading),
-                    "target": target_values(target, data, references, None, target_form),
+                    "target": _target(target, data, references, target_form, references_split),
                     "method": {"name": name, **with_settings(options, settings)},
                     "model": model_values(model, dtype, model_device),
                     "encoding": {"template": template, "max_length": max_length, "newline_label": newline_label},
@@ -91,18 +92,23 @@ def register(app: typer.Typer) -> None:
                 },
                 where="score",
             )
-            if dry_run:
-                cost = predict_score(stage, workspace(cache))
-                console.print(
-                    f"{name}: {number(cost.flops, 'FLOPs')} over {number(cost.tokens)} tokens; nothing was run"
-                )
-                return
             say_artifact(score(stage, out, workspace(cache, force, workers, gpus, execution, address)))
 
         command.__name__ = name
         command.__doc__ = scorer.__doc__
         _hide(command, "name")
-        score_app.command(name)(with_options(reads_pool(command), options_of(scorer)))
+        score_app.command(name)(with_options(plannable(reads_pool(command)), options_of(scorer)))
+
+
+def _target(
+    name: str | None, data: str | None, references: str | None, form: str | None, split: str
+) -> dict[str, Any] | None:
+    """None where no target is meant; one of references alone is called so."""
+    if name is None and references is None:
+        if data is not None or form is not None:
+            raise ValueError("--data and --target-form are of a target; name it with --target")
+        return None
+    return target_values(name or "references", data, references, None, form, split)
 
 
 def _hide(function: Any, name: str) -> None:

@@ -9,13 +9,14 @@ import typer
 
 from paydirt.cli.flags import Cache, Force, Out, Seed, workspace
 from paydirt.cli.options import with_settings
+from paydirt.cli.plan import plannable
 from paydirt.cli.shown import say_artifact
 from paydirt.core.config import parse
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
-    app.command("select")(select)
+    app.command("select")(plannable(select))
 
 
 def select(
@@ -73,7 +74,7 @@ def select(
     stage = parse(
         SelectStage,
         {
-            "pool": open_artifact(scores[0], "score").manifest["config"]["pool"],
+            "pool": open_artifact(scores[0], "score").config["pool"],
             "scores": str(scores[0].absolute()),
             "weight": weights[0],
             "others": [{"scores": str(p.absolute()), "weight": w} for p, w in zip(scores[1:], weights[1:])],

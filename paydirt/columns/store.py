@@ -25,7 +25,7 @@ from paydirt.columns.claims import SILENT, claimed, revoke
 from paydirt.columns.spec import Block, Ragged, Spec, Unit, Worker
 from paydirt.core.artifacts import write_atomic
 from paydirt.core.files import WRITING
-from paydirt.core.progress import track
+from paydirt.core.progress import showing
 
 SHARD_ROWS = 4096  # of a shard, unless told
 PIECE_ROWS = 1024  # rows on demand that a kill may cost
@@ -101,19 +101,24 @@ class PoolColumn:
         """Do `units` (default: every missing shard) in this process; those that another process has, it may do."""
         self.begin()
         todo = list(self.plan() if units is None else units)
-        bar = iter(track(range(len(todo)), self.spec.title, self.shard_rows, len(todo) * self.shard_rows))
-        while todo:
-            left = []
-            for unit in todo:
-                if self.do(unit):
-                    next(bar, None)
-                else:
-                    left.append(unit)
-            if left == todo:
-                time.sleep(POLL)
-            todo = left
-        next(bar, None)
+        with showing(self.spec.title, sum(map(self.rows_in, todo))) as bar:
+            while todo:
+                left = []
+                for unit in todo:
+                    if self.do(unit):
+                        bar.finish(self.rows_in(unit))
+                    else:
+                        left.append(unit)
+                if left == todo:
+                    time.sleep(POLL)
+                todo = left
         self.sweep()
+
+    def rows_in(self, unit: Unit) -> int:
+        """How many rows a unit has."""
+        if isinstance(unit, tuple):
+            return len(unit)
+        return max(0, min((unit + 1) * self.shard_rows, len(self)) - unit * self.shard_rows)
 
     def do(self, unit: Unit) -> bool:
         """Whether the unit is there: found, or computed now. False where another process is at work on it."""

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from paydirt import __version__
-from paydirt.core.config import differences, dump_yaml, paths_in
+from paydirt.core.config import differences, dump_yaml, moved, paths_in
 from paydirt.core.files import (
+    cache_root,
     file_digest,
     fingerprint,
     locked,
@@ -34,6 +35,7 @@ from paydirt.core.files import (
     write_atomic,
 )
 from paydirt.core.libraries import RECORDED, library_versions, versions
+from paydirt.core.looking import looked
 
 __all__ = [
     "MANIFEST",
@@ -69,11 +71,6 @@ versions have changed (a place that a person named); "same stage": any of that s
 study's folder); "anything": what a person asks for by `--force`, the same key included."""
 
 
-def cache_root() -> Path:
-    """Where shared intermediate files live: `$PAYDIRT_CACHE` or `~/.cache/paydirt`."""
-    return Path(os.environ.get("PAYDIRT_CACHE") or Path.home() / ".cache" / "paydirt")
-
-
 @dataclass(frozen=True)
 class Artifact:
     """A finished directory and its manifest. `fresh` is False when it was found, not built."""
@@ -87,6 +84,12 @@ class Artifact:
         if not found:
             raise damaged(self.path, f"{MANIFEST} is not one of paydirt's")
         return found
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """What made it, enough to make it again; paths of what was moved together with it lead to where it is now."""
+        place = str(self.manifest.get("place") or "")
+        return moved(self.manifest["config"], place, str(self.path.absolute())) if place else self.manifest["config"]
 
     @property
     def notes(self) -> dict[str, Any]:
@@ -141,17 +144,8 @@ def reading(path: Path, what: str = "") -> Iterator[None]:
 
     import pyarrow as pa
 
-    damage = (
-        OSError,
-        EOFError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        ValueError,
-        SyntaxError,
-        TokenError,
-        RecursionError,
-    )
+    damage = (OSError, EOFError, LookupError, TypeError, AttributeError, ValueError, SyntaxError, TokenError,
+              RecursionError)  # fmt: skip
     try:
         yield
     except Damaged:
@@ -213,11 +207,16 @@ def build(
     out = Path(out).absolute()
     out = out.with_name(out.name.replace("{key}", key))
     before = _stamp(out)
+    look = looked(stage)
     forced = replace == "anything"  # made again even where it seems to be there: damage may be what it is asked for
     if not forced and (found := _finished(out, key)):
+        if look is not None:
+            look.found.append(found)
         return found
     _refuse(out, stage, config, replace)
     part = out.with_name(out.name + ".part")
+    if look is not None:
+        look.miss(out, replay or stage, config, read_text(part / "key") == key)
     if collective and int(os.environ.get("RANK", "0")) > 0:
         return _follow(out, part, key, make, before)
     with locked(out):
@@ -312,8 +311,7 @@ def _manifest(path: Path) -> dict[str, Any]:
     }
     if not isinstance(manifest, dict) or not isinstance(manifest.get("sizes", {}), dict):
         return {}
-    whole = all(isinstance(manifest.get(name), kind) for name, kind in ours.items())
-    return manifest if whole else {}
+    return manifest if all(isinstance(manifest.get(name), kind) for name, kind in ours.items()) else {}
 
 
 def refuse_artifact(out: Path) -> None:
@@ -382,6 +380,7 @@ def _promote(
         "key": key,
         "fingerprint": fingerprint(outputs),
         "config": config,
+        "place": str(out),
         "inputs": inputs,
         "notes": notes,
         "versions": versions(),

@@ -238,6 +238,19 @@ def paths_in(value: Any) -> Iterator[str]:
         yield value
 
 
+def moved(value: Any, then: str, now: str) -> Any:
+    """A config that was written in the folder `then`, which is `now`: paths that lead nowhere any more become those that
+    lie to `now` as they lay to `then`, where these lead somewhere. What was moved together finds itself so."""
+    if isinstance(value, dict):
+        return {key: moved(inner, then, now) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [moved(inner, then, now) for inner in value]
+    if not isinstance(value, str) or then == now or not os.path.isabs(value) or os.path.exists(value):
+        return value
+    there = os.path.normpath(os.path.join(now, os.path.relpath(value, then)))
+    return there if os.path.exists(there) else value
+
+
 def differences(old: Any, new: Any, place: str = "") -> list[str]:
     """`key: old value, now new value` for everything in which two configs differ."""
     if isinstance(old, dict) and isinstance(new, dict):

@@ -1,7 +1,8 @@
 """Files that several processes may write: digests, writes that are whole or absent, locks, swaps of two directories.
 
 What enters: paths. What leaves: bytes on disk that no reader sees half of. A lock is a file of its own beside what it
-guards and is never removed: were it inside, or unlinked, two processes could each hold "the" lock.
+guards. It counts only while its name still leads to it, so that it can be removed with what it guarded by whoever holds
+it: who waited for it meanwhile takes the new one.
 """
 
 from __future__ import annotations
@@ -18,10 +19,15 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 WRITING = ".writing-"  # what a half-written file's name begins with; a killed process may leave such files
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+
+def cache_root() -> Path:
+    """Where shared intermediate files live: `$PAYDIRT_CACHE` or `~/.cache/paydirt`."""
+    return Path(os.environ.get("PAYDIRT_CACHE") or Path.home() / ".cache" / "paydirt")
 
 
 def fingerprint(value: Any) -> str:
@@ -73,14 +79,54 @@ def lock_of(path: Path) -> Path:
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold `path` against other processes; the lock goes with a killed process. ValueError where nothing can be written."""
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = open(lock_of(path), "w")  # noqa: SIM115 - held for the whole block
+        except OSError as error:
+            raise ValueError(f"{path.parent}: cannot write there ({error.strerror}); choose another --out") from None
+        with handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if _is(handle, lock_of(path)):
+                yield
+                return
+
+
+@contextmanager
+def held(path: Path) -> Iterator[bool]:
+    """Hold `path` for the block if nobody else does; yields whether it is ours."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         handle = open(lock_of(path), "w")  # noqa: SIM115 - held for the whole block
-    except OSError as error:
-        raise ValueError(f"{path.parent}: cannot write there ({error.strerror}); choose another --out") from None
+    except OSError:
+        yield False
+        return
     with handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        yield _is(handle, lock_of(path))
+
+
+def _is(handle: IO[str], path: Path) -> bool:
+    """Whether the name still leads to the open file."""
+    try:
+        mine, there = os.fstat(handle.fileno()), os.stat(path)
+    except OSError:
+        return False
+    return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
+
+
+def discard_unfinished(out: Path) -> None:
+    """Remove what a failed making of `out` left, its lock too, unless another process is at it."""
+    with held(out) as mine:
+        if not mine:
+            return
+        part = out.with_name(out.name + ".part")
+        shutil.rmtree(part, ignore_errors=True)
+        if not out.exists() and not part.exists():
+            lock_of(out).unlink(missing_ok=True)
 
 
 def replace_directory(new: Path, out: Path, old: Path) -> None:

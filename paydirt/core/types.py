@@ -53,13 +53,13 @@ class Example:
 
     @property
     def answer(self) -> str:
-        """The last assistant turn, its opening included."""
-        return self.messages[self.answer_index].content
+        """The last assistant turn, its opening included; "" of a prompt alone."""
+        return self.messages[self.answer_index].content if self.answered else ""
 
     @property
     def opening(self) -> str:
         """How the last assistant turn is begun for the model; usually empty."""
-        return self.messages[self.answer_index].opening
+        return self.messages[self.answer_index].opening if self.answered else ""
 
     @property
     def completion(self) -> str:
@@ -68,7 +68,13 @@ class Example:
 
     @property
     def answer_index(self) -> int:
-        return max(i for i, m in enumerate(self.messages) if m.role == "assistant")
+        """Of the last assistant turn; the end where there is none."""
+        return max((i for i, m in enumerate(self.messages) if m.role == "assistant"), default=len(self.messages))
+
+    @property
+    def answered(self) -> bool:
+        """Whether it has an assistant turn: references may be prompts alone."""
+        return self.answer_index < len(self.messages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +83,7 @@ class Target:
 
     `subtask_of` [R] names the subtask of each reference, so groups may be of any size. `test` holds disjoint
     evaluation examples where the target brings its own (the built-in benchmark); standard benchmarks leave it empty.
+    References may be prompts without an answer, for methods that read no more of them.
     """
 
     name: str
@@ -85,12 +92,17 @@ class Target:
     test: tuple[Example, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.references:
+        if not self.references and self.name:
             raise ValueError(f"target {self.name!r} has no reference examples; give at least one")
         if len(self.references) != len(self.subtask_of):
             raise ValueError(
                 f"target {self.name!r}: {len(self.references)} references, {len(self.subtask_of)} subtasks"
             )
+
+    @property
+    def unanswered(self) -> tuple[str, ...]:
+        """Ids of references that are prompts alone."""
+        return tuple(example.id for example in self.references if not example.answered)
 
     @property
     def subtasks(self) -> tuple[str, ...]:
@@ -151,6 +163,10 @@ class EvalResult:
     @property
     def score(self) -> float:
         return self.metrics[self.main]
+
+
+NO_TARGET = Target("", (), ())
+"""What methods are given that compare with nothing."""
 
 
 def mean(values: Sequence[float]) -> float:

@@ -22,6 +22,26 @@ def number(value: float, unit: str = "") -> str:
     return f"{text} {unit}".strip()
 
 
+def duration(hours: float | None) -> str:
+    """Hours in the unit that reads well: `12 s`, `3.2 min`, `7.5 h`; what was not measured is said."""
+    if hours is None:
+        return "not measured"
+    seconds = hours * 3600
+    if seconds < 100:
+        return number(float(seconds), "s")
+    return number(seconds / 60, "min") if seconds < 6000 else number(hours, "h")
+
+
+def size(count: float | None) -> str:
+    """Bytes as `3.4 GB`, in powers of ten; "" of nothing."""
+    if not count:
+        return ""
+    for unit, least in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= least:
+            return number(count / least, unit)
+    return number(float(count), "bytes")
+
+
 def lines_of_notes(notes: Mapping[str, Any]) -> list[str]:
     """A line a note, `title: value`; what is None or empty says nothing and has no line."""
     lines = []

@@ -144,11 +144,14 @@ class Encoder:
                 raise ValueError(f"example {example.id!r}: {error}") from None
         return self._encode(rendered)
 
-    def encode_references(self, target: Target) -> list[Encoded]:
-        """The references of a target [R]; says how many are cut, ValueError names one that has nothing to learn from."""
+    def encode_references(self, target: Target, answers: bool = True) -> list[Encoded]:
+        """The references of a target [R]; says how many are cut, ValueError names one that has nothing to learn from.
+
+        Without `answers` prompts alone will do.
+        """
         encoded = self.encode_examples(target.references)
         for example, one in zip(target.references, encoded):
-            if one.n_supervised == 0:
+            if one.n_supervised == 0 and (answers or example.answered):
                 raise ValueError(
                     f"reference {example.id!r} of target {target.name!r} has no supervised token after max_length "
                     f"{self.config.max_length}; raise max_length, or mend its assistant turn"

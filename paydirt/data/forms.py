@@ -38,8 +38,11 @@ ASIDE = {"tools": "tool definitions", "functions": "tool definitions"} | dict.fr
 NOTHING: tuple[Any, ...] = (None, "", [], {}, "[]", "{}")
 
 
-def detect(keys: Iterable[str]) -> str:
-    """The form of a record with these keys; BadRecord naming the keys, the known forms and the way out."""
+def detect(keys: Iterable[str], answers: bool = True) -> str:
+    """The form of a record with these keys; BadRecord naming the keys, the known forms and the way out.
+
+    Without `answers` a prompt alone is a form too.
+    """
     found = set(keys)
     if "messages" in found:
         return "messages"
@@ -51,6 +54,8 @@ def detect(keys: Iterable[str]) -> str:
         return "alpaca"
     if any(question != reply for question in found & set(QUESTION_KEYS) for reply in found & set(REPLY_KEYS)):
         return "question_answer"
+    if not answers and found & set(QUESTION_KEYS):
+        return "prompt"
     shown = ", ".join(sorted(map(str, found))) or "none"
     raise BadRecord(
         "unknown form",
@@ -66,16 +71,20 @@ def _way_out(keys: set[str]) -> str:
     return "or name the columns: prompt=NAME,answer=NAME, or messages=NAME"
 
 
-def read(record: dict[str, Any], form: str) -> Conversation:
-    """The conversation of a record in `form`; BadRecord if it has no trainable answer or a faulty turn."""
+def read(record: dict[str, Any], form: str, answers: bool = True) -> Conversation:
+    """The conversation of a record in `form`; BadRecord if it has no trainable answer or a faulty turn.
+
+    Without `answers` it may have none, if it asks something.
+    """
     found = Conversation(record)
     _SPELLINGS[form](found)
     _system(found)
     for key, what in ASIDE.items():
         if key in record and found.peek(key) not in NOTHING:
             found.lose(what)
-    answers = [content for role, content in found.turns if role == "assistant"]
-    if not answers:
+    if not any(role == "assistant" for role, _ in found.turns):
+        if not answers and any(role == "user" and content.strip() for role, content in found.turns):
+            return found
         raise BadRecord("no assistant turn", "the conversation has no assistant turn, so there is nothing to learn")
     for number, (role, content) in enumerate(found.turns, 1):
         if role == "assistant" and not content.strip():
@@ -152,6 +161,18 @@ def _question_answer(found: Conversation) -> None:
     found.turns.append(("assistant", _text(found, replies)))
 
 
+def _prompt(found: Conversation) -> None:
+    """A question alone: text, or a list of messages."""
+    key = next((key for key in QUESTION_KEYS if key in found.record), "prompt")
+    value = _value(found, (key,))
+    found.turns = _history(found)
+    if isinstance(value, list):
+        found.turns += _conversation(value, key, ROLES_OF, found)
+    else:
+        extra = tuple(name for name in INPUT_KEYS if name != key)
+        found.turns.append(("user", _with_input(found, _text(found, (key,)), extra)))
+
+
 _SPELLINGS: dict[str, Callable[[Conversation], None]] = {
     "messages": _messages,
     "sharegpt": _sharegpt,
@@ -159,6 +180,7 @@ _SPELLINGS: dict[str, Callable[[Conversation], None]] = {
     "prompt_completion": _prompt_completion,
     "question_answer": _question_answer,
     "columns": _named,
+    "prompt": _prompt,
 }
 
 

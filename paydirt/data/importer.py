@@ -60,9 +60,17 @@ class Parsed(NamedTuple):
 
 
 def parse_file(
-    file: SourceFile, form: str, tally: Tally, split: str = "train", columns: Mapping[str, str] | None = None
+    file: SourceFile,
+    form: str,
+    tally: Tally,
+    split: str = "train",
+    columns: Mapping[str, str] | None = None,
+    answers: bool = True,
 ) -> Iterator[Parsed]:
-    """The good records of one file. With form "auto" the first record that shows a form decides for the file."""
+    """The good records of one file. With form "auto" the first record that shows a form decides for the file.
+
+    Without `answers` each record shows its own, and may be a prompt alone.
+    """
     columns = columns or {}
     by_name = names_turns(columns)
     known = None if form == "auto" else form
@@ -77,8 +85,8 @@ def parse_file(
                 if isinstance(record, BadRecord):
                     raise record
                 meant, used = mapped(record, columns)
-                known = known or detect(meant)
-                parsed, found = _parsed(meant, known, file, line, raw)
+                known = (known if answers or by_name else None) or detect(meant, answers)
+                parsed, found = _parsed(meant, known, file, line, raw, answers)
             except RecursionError:
                 tally.bad(f"{place}{line}", BadRecord(*TOO_DEEP))
                 continue
@@ -106,8 +114,10 @@ def _each(row: Row) -> Iterator[Row]:
             yield Row(row.line, BadRecord(*TOO_DEEP), "")
 
 
-def _parsed(record: dict[str, Any], form: str, file: SourceFile, line: int, raw: str) -> tuple[Parsed, Conversation]:
-    found = read(record, form)
+def _parsed(
+    record: dict[str, Any], form: str, file: SourceFile, line: int, raw: str, answers: bool = True
+) -> tuple[Parsed, Conversation]:
+    found = read(record, form, answers)
     id, source, subset = _id(record), file.source, _text(record.get("subset"))
     if not file.named:
         source = next((_text(record[key]) for key in SOURCE_KEYS if record.get(key)), source)

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from paydirt.core.artifacts import Artifact, build, cache_root, fingerprint
+from paydirt.core.files import discard_unfinished
 from paydirt.core.types import Example, Message
 from paydirt.data.forms import FormName
 from paydirt.data.identity import content_id, hash_id
@@ -211,30 +212,31 @@ def open_pool(config: PoolConfig, cache: Path | None = None) -> Pool:
     key = {"files": [list(file) for file in files], "importer": VERSION, **options}
     out = cache / "pools" / fingerprint([key, inputs])
 
-    def make(part: Path) -> dict[str, Any]:
-        try:
-            return import_files(part, files, **options)
-        except ValueError:  # the files must change first, so nothing of this import can be of use
-            for leftover in part.glob("*.arrow"):
-                leftover.unlink()
-            raise
-
-    pool = Pool(build(out, "pool", key, inputs, make))
+    try:
+        pool = Pool(build(out, "pool", key, inputs, lambda part: import_files(part, files, **options)))
+    except ValueError:  # the files must change first, so nothing of this import can be of use
+        discard_unfinished(out)
+        raise
     opened[pool.fingerprint] = pool.account()
     return pool
 
 
 def examples_from_file(
-    path: str | Path, form: FormName = "auto", on_bad: Literal["raise", "skip"] = "raise"
+    path: str | Path,
+    form: FormName = "auto",
+    on_bad: Literal["raise", "skip"] = "raise",
+    answers: bool = True,
+    split: str = "train",
 ) -> list[tuple[Example, dict[str, Any]]]:
     """All examples of a small file with their original records; the same forms and errors as a pool.
 
-    Content ids of repeated content get "-2", "-3" here too; repeated own ids are an error naming both lines.
+    Content ids of repeated content get "-2", "-3" here too; repeated own ids are an error naming both lines. Without
+    `answers` prompts alone are examples too; `split` is that of a `datasets` directory.
     """
     file, tally = SourceFile(str(path), stem(str(path)), False), Tally(on_bad, remedy="")
     seen: dict[str, int] = {}
     out: list[tuple[Example, dict[str, Any]]] = []
-    for row in parse_file(file, form, tally):
+    for row in parse_file(file, form, tally, split, answers=answers):
         out.append((_example(_fresh_id(row, seen, file.path), row.turns, row.source, row.subset), json.loads(row.raw)))
     if not out:
         raise ValueError(f"{path}: no examples in it; give at least one")

@@ -111,23 +111,41 @@ def note_encoding(fingerprint: str, notes: dict[str, Any]) -> None:
         opened[fingerprint].update(counts)
 
 
+COUNTED = (
+    ("blank user turns", "blank user turns kept"),
+    ("truncated", "examples cut at max_length"),
+    ("without supervised tokens", "examples without a supervised token after encoding"),
+)
+
+
+def rows_of(account: dict[str, Any]) -> Iterator[tuple[str, int, str, str]]:
+    """Kind, count, what, and the first place where it is known, of each thing that is not as it was."""
+    for kind in ("skipped", "left out", "lost", "changed"):
+        for what, entry in account.get(kind, {}).items():
+            yield kind, entry["count"], what, entry["first"][0]
+    if account.get("renamed repeats"):
+        yield "renamed", account["renamed repeats"], "repeated content, ids end in -2, -3, ...", ""
+    for key, what in COUNTED:
+        if account.get(key):
+            yield "counted", account[key], what, ""
+    for name, count in _listed(account.get("columns not used")):
+        yield "not used", count, f"column {name}", ""
+    for name, _ in _listed(account.get("splits not read")):
+        yield "not read", 0, f"split {name} (set split)", ""
+
+
+def _listed(found: Any) -> list[tuple[str, int]]:
+    return [(str(name), int(found[name]) if isinstance(found, dict) else 0) for name in found or []]
+
+
 def lines_of(account: dict[str, Any]) -> Iterator[str]:
     """The table of one pool: a line of totals, and one for each thing that is not as it was."""
     files = account["files"]
     shown = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
     yield f"pool {shown}: {account.get('read', 0)} read, {account['kept']} kept"
-    for kind in ("skipped", "left out", "lost", "changed"):
-        for what, entry in account.get(kind, {}).items():
-            yield f"  {kind:<9} {entry['count']:>7}  {what}, first {entry['first'][0]}"
-    if account.get("renamed repeats"):
-        yield f"  {'renamed':<9} {account['renamed repeats']:>7}  repeated content, ids end in -2, -3, ..."
-    for key, what in (
-        ("blank user turns", "blank user turns kept"),
-        ("truncated", "examples cut at max_length"),
-        ("without supervised tokens", "examples without a supervised token after encoding"),
-    ):
-        if account.get(key):
-            yield f"  {'counted':<9} {account[key]:>7}  {what}"
+    for kind, count, what, first in rows_of(account):
+        if kind not in ("not used", "not read"):
+            yield f"  {kind:<9} {count:>7}  {what}" + (f", first {first}" if first else "")
     if account.get("columns not used"):
         yield f"  columns not used: {', '.join(account['columns not used'])}"
     if account.get("splits not read"):

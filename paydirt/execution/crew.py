@@ -18,12 +18,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from paydirt.core.progress import console, say
+from paydirt.core.progress import console, report, say
 
 DEATHS = 3  # workers that one item may cost before it is taken for the cause
 LATE = 4.0  # times the median that an item may take before an idle worker gets it too
 PATIENCE = 10.0  # seconds that it may take in any case
 LOOK = 0.5  # seconds between two looks for late items
+TELLING = 1.0  # seconds between two words of a worker on how far it is
 WAITING = 30.0  # seconds without any worker after which that is said
 CARRIED = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "TOKENIZERS_PARALLELISM", "PAYDIRT_CACHE", "PAYDIRT_VERIFY")
 
@@ -37,13 +38,33 @@ class Share:
     gpu: bool
 
 
+class Board:
+    """An actor's body: what part of its item each worker has done, for the driver to read."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, float] = {}
+
+    def write(self, who: str, part: float) -> None:
+        self.parts[who] = part
+
+    def total(self) -> float:
+        return sum(self.parts.values())
+
+
 class Hand:
     """An actor's body: a process somewhere in the cluster."""
 
     def open(
-        self, threads: int, environment: Mapping[str, str], begin: Callable[..., None], arguments: tuple[Any, ...]
+        self,
+        threads: int,
+        environment: Mapping[str, str],
+        board: Any,
+        counts: bool,
+        begin: Callable[..., None],
+        arguments: tuple[Any, ...],
     ) -> tuple[str, int]:
         """Begin the work; returns host and process, as claims name them."""
+        self.board, self.counts, self.told = board, counts, 0.0
         os.environ.update(environment)
         os.environ["OMP_NUM_THREADS"] = str(threads)
         import torch
@@ -54,7 +75,15 @@ class Hand:
         return socket.gethostname(), os.getpid()
 
     def do(self, work: Callable[[Any], Any], item: Any) -> Any:
-        return work(item)
+        with report(self.tell, counts=self.counts):
+            return work(item)
+
+    def tell(self, part: float) -> None:
+        """Once a second at most, and at an item's end; whether anybody hears it does not matter."""
+        now = time.monotonic()
+        if not part or now - self.told > TELLING:
+            self.told = now
+            self.board.write.remote(f"{socket.gethostname()}-{os.getpid()}", part)
 
 
 @dataclass
@@ -77,16 +106,21 @@ class Crew:
         work: Callable[[Any], Any],
         again: Callable[[Any], bool] = lambda result: False,
         lost: Callable[[Any, str, int], None] | None = None,
+        counts: bool = True,
     ) -> None:
         """`again(result)` says that an item is not done yet. With `lost`, which is told item, host and process of what
-        is given up, items that are late are handed out twice: they must bear it."""
+        is given up, items that are late are handed out twice: they must bear it. `counts`: an item is so many units,
+        and `parts` are the units done of items under way; else it is one, and they are shares."""
         import ray
 
         self.share, self.work, self.again, self.lost = share, work, again, lost
         options = {"num_cpus": share.cpus, "num_gpus": int(share.gpu), "scheduling_strategy": "SPREAD"}
         self._make = ray.remote(Hand).options(**options, max_restarts=0, max_task_retries=0)
         carried = {name: os.environ[name] for name in CARRIED if name in os.environ}
-        self._opening = (max(1, share.cpus), carried, begin, arguments)
+        self._board = ray.remote(Board).options(num_cpus=0).remote()
+        self._asked: Any = None
+        self.parts = 0.0
+        self._opening = (max(1, share.cpus), carried, self._board, counts, begin, arguments)
         self.coming: dict[Any, _Worker] = {}  # asked for
         self.idle: list[_Worker] = []
         self.busy: dict[Any, tuple[_Worker, int, float]] = {}  # its item and since when
@@ -106,6 +140,7 @@ class Crew:
             while self.left:
                 self._hand_out(items)
                 ready, _ = ray.wait([*self.busy, *self.coming], timeout=LOOK)
+                self._listen()
                 if self.busy or self.idle:
                     since = time.monotonic()
                 elif not told and time.monotonic() - since > WAITING:
@@ -125,6 +160,18 @@ class Crew:
             workers = [*self.coming.values(), *self.idle, *(worker for worker, _, _ in self.busy.values())]
             for worker in workers:
                 self._drop(worker)
+            with suppress(Exception):
+                ray.kill(self._board)
+
+    def _listen(self) -> None:
+        """Read the board where its answer is there; a board that is gone leaves whole items to count."""
+        import ray
+
+        with suppress(Exception):
+            if self._asked is not None and ray.wait([self._asked], timeout=0)[0]:
+                self.parts, self._asked = ray.get(self._asked), None
+            if self._asked is None:
+                self._asked = self._board.total.remote()
 
     def _start(self) -> None:
         actor = self._make.remote()

@@ -22,11 +22,13 @@ from typing import Any, TypeVar
 
 from paydirt.columns import PoolColumn, Spec, Unit
 from paydirt.columns.store import POLL
-from paydirt.core.progress import console, track
+from paydirt.core.progress import console, report, showing, track
 
 A = TypeVar("A")
 R = TypeVar("R")
 _column: PoolColumn | None = None  # of a worker process: opened once, for all the units that it is given
+_parts: Any = None  # of all workers: what part of its unit each has done
+_number = 0  # of a worker process: its place among them
 
 
 @dataclass(frozen=True)
@@ -41,38 +43,40 @@ class Local:
 
     def fill(self, column: PoolColumn, units: Sequence[Unit]) -> None:
         """Do all `units`; ValueError where a worker was killed, as by a lack of memory."""
-        places = self._places(len(units))
+        places = self.places(len(units))
         if len(places) <= 1:
             column.fill(units)
             return
         column.begin()
         left = list(units)
         opened = (type(column), column.spec, column.shared, column.shard_rows)
-        with _processes(places, _open_column, opened) as pool:
-            bar = iter(track(range(len(left)), column.spec.title, column.shard_rows, len(left) * column.shard_rows))
+        rows = sum(map(column.rows_in, left))
+        with (
+            _processes(places, _open_column, opened) as (pool, parts),
+            showing(column.spec.title, rows, others=lambda: sum(parts)) as bar,
+        ):
             while left:
                 futures = {pool.submit(_do, unit): unit for unit in left}
                 left = []
                 for future in as_completed(futures):
                     if future.result():
-                        next(bar, None)
+                        bar.finish(column.rows_in(futures[future]))
                     else:
                         left.append(futures[future])  # another run is at it
                 if len(left) == len(futures):
                     time.sleep(POLL)
-            next(bar, None)
         column.sweep()
 
     def map(self, work: Callable[[A], R], tasks: Iterable[A], title: str) -> list[R]:
         """`work(task)` of every task, in task order."""
         items = list(tasks)
-        places = self._places(len(items))
+        places = self.places(len(items))
         if len(places) <= 1:
             return [work(item) for item in track(items, title)]
         out: list[Any] = [None] * len(items)
-        with _processes(places, _nothing, ()) as pool:
-            futures = {pool.submit(work, item): i for i, item in enumerate(items)}
-            for future in track(as_completed(futures), title, 1, len(items)):
+        with _processes(places, _nothing, ()) as (pool, parts):
+            futures = {pool.submit(_work, work, item): i for i, item in enumerate(items)}
+            for future in track(as_completed(futures), title, 1, len(items), others=lambda: sum(parts)):
                 out[futures[future]] = future.result()
         return out
 
@@ -89,7 +93,7 @@ class Local:
     def check(self, *places: Path) -> None:
         """One machine sees what it sees."""
 
-    def _places(self, units: int) -> list[str]:
+    def places(self, units: int) -> list[str]:
         """What each process sees of CUDA: one GPU, or "" for whatever this process sees."""
         from paydirt.models.load import visible_gpus
 
@@ -134,19 +138,22 @@ class _Processes(ProcessPoolExecutor):
 @contextmanager
 def _processes(
     places: list[str], begin: Callable[..., None], arguments: tuple[Any, ...]
-) -> Iterator[ProcessPoolExecutor]:
-    """A process for each place; killed where the block fails. ValueError where one of them was."""
+) -> Iterator[tuple[ProcessPoolExecutor, Any]]:
+    """A process for each place, and what part of its unit each has done; killed where the block fails.
+
+    ValueError where one of them was.
+    """
     context = multiprocessing.get_context("spawn")
-    queue = context.SimpleQueue()
-    for place in places:
-        queue.put(place)
+    queue, parts = context.SimpleQueue(), context.Array("d", len(places), lock=False)
+    for number, place in enumerate(places):
+        queue.put((number, place))
     threads = max(1, (os.cpu_count() or 1) // len(places))
     before = set(multiprocessing.active_children())
     with _Processes(
-        len(places), mp_context=context, initializer=_begin, initargs=(threads, queue, begin, arguments)
+        len(places), mp_context=context, initializer=_begin, initargs=(threads, queue, parts, begin, arguments)
     ) as pool:
         try:
-            yield pool
+            yield pool, parts
         except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in set(multiprocessing.active_children()) - before:
@@ -159,11 +166,14 @@ def _processes(
             raise
 
 
-def _begin(threads: int, queue: Any, begin: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def _begin(threads: int, queue: Any, parts: Any, begin: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    global _parts, _number
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    if place := queue.get():
+    _number, place = queue.get()
+    _parts = parts
+    if place:
         os.environ["CUDA_VISIBLE_DEVICES"] = place  # before CUDA starts here
     import torch
 
@@ -183,7 +193,17 @@ def _open_column(kind: type[PoolColumn], spec: Spec, shared: Path, shard_rows: i
 
 def _do(unit: Unit) -> bool:
     assert _column is not None
-    return _column.do(unit)
+    with report(_tell):
+        return _column.do(unit)
+
+
+def _tell(done: float) -> None:
+    _parts[_number] = done
+
+
+def _work(work: Callable[[Any], Any], item: Any) -> Any:
+    with report(_tell, counts=False):
+        return work(item)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from paydirt.columns import PoolColumn, Spec, Unit
 from paydirt.columns.store import POLL
-from paydirt.core.progress import track
+from paydirt.core.progress import showing, track
 from paydirt.execution.cluster import check, connect, nodes
 from paydirt.execution.crew import Crew, Share
 from paydirt.execution.ranks import run_ranks
@@ -49,8 +49,9 @@ class Ray:
         spec = column.spec.placed("cuda" if share.gpu else "cpu")
         opened = (type(column), spec, column.shared, column.shard_rows, column.spec.key)
         crew = Crew(share, _open_column, opened, _do, again=_undone, lost=column.release)
-        for _ in track(crew.run(units), column.spec.title, column.shard_rows, len(units) * column.shard_rows):
-            pass
+        with showing(column.spec.title, sum(map(column.rows_in, units)), others=lambda: crew.parts) as bar:
+            for number, _ in crew.run(units):
+                bar.finish(column.rows_in(units[number]))
         column.sweep()
 
     def map(self, work: Callable[[A], R], tasks: Iterable[A], title: str) -> list[R]:
@@ -61,8 +62,8 @@ class Ray:
             return []
         self.check()
         out: list[Any] = [None] * len(items)
-        crew = Crew(self._share(len(items), True), _nothing, (), work)
-        for number, result in track(crew.run(items), title, 1, len(items)):
+        crew = Crew(self._share(len(items), True), _nothing, (), work, counts=False)
+        for number, result in track(crew.run(items), title, 1, len(items), others=lambda: crew.parts):
             out[number] = result
         return out
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from paydirt.core.progress import advance
 from paydirt.data.batches import Shape, fixed_shapes, sent
 from paydirt.gradients.batches import Batch, Encoded, collate
 from paydirt.gradients.directions import NEEDS_MOMENTS, AdamSettings, find_direction
@@ -114,6 +115,7 @@ class Features:
             rows = sent(torch.from_numpy(shape.rows), self.device)
             for features, part in zip(found, self._batch(batch, len(shape.rows)), strict=True):
                 features.index_copy_(0, rows, part[: len(shape.rows)])
+            advance(len(shape.rows))
         out = [features.cpu() for features in found]  # the only wait for the device
         for row in torch.stack([~features.isfinite().all(1) for features in out]).any(0).nonzero()[:, 0].tolist():
             log.warning("example %r has a non-finite gradient; its features are set to 0", examples[row].id)

@@ -280,7 +280,7 @@ def _template(told: dict[str, Any], chosen: Artifact, workspace: Workspace) -> s
     """The chat form of the scores' encoder as a Jinja template; empty where there is none that marks its answers."""
     if "why_not" in told["mask"]:
         return ""
-    scored = [open_artifact(Path(chosen.manifest["config"]["scores"]), "score")]
+    scored = [open_artifact(Path(chosen.config["scores"]), "score")]
     made = jinja_of(encoder_of(scored, workspace))
     return made if "generation %}" in made else ""
 
@@ -288,13 +288,17 @@ def _template(told: dict[str, Any], chosen: Artifact, workspace: Workspace) -> s
 def name_of(chosen: Artifact) -> str:
     """The seeds' name of a selection, from the configs that made it."""
     with reading(chosen.path, MANIFEST):
-        config = chosen.manifest["config"]
+        config = chosen.config
         scores, policy = Path(config["scores"]), str(config["selection"]["policy"]["name"])
         fraction, drawn = config["budget"].get("fraction"), config["seed"]
     found = open_artifact(scores, "score")
     with reading(found.path, MANIFEST):
-        scored = found.manifest["config"]
-        scorer, target, seed = str(scored["method"]["name"]), str(scored["target"]["name"]), scored["seed"] or drawn
+        scored = found.config
+        scorer, target, seed = (
+            str(scored["method"]["name"]),
+            str((scored["target"] or {}).get("name", "any")),
+            scored["seed"] or drawn,
+        )
     if fraction is None:
         raise ValueError(f"{chosen.path}: was cut by another budget than a fraction, so give the export a --name")
     return data_name(target, float(fraction), method_name(scorer, policy), seed if scorer in SEEDED else None)

@@ -67,7 +67,7 @@ def told(ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def _scores_of(chosen: Artifact) -> list[str]:
-    config = chosen.manifest["config"]
+    config = chosen.config
     return [config["scores"], *(other["scores"] for other in config.get("others", []))]
 
 
@@ -77,11 +77,11 @@ def _scored(path: str) -> Artifact | None:
 
 def origin(chosen: Artifact, scored: Sequence[Artifact | None]) -> dict[str, Any]:
     """Who chose it: methods, targets, policy, budget; and every config that makes it again."""
-    config = chosen.manifest["config"]
+    config = chosen.config
     weights = [config.get("weight", 1.0), *(other["weight"] for other in config.get("others", []))]
     methods = []
     for path, weight, one in zip(_scores_of(chosen), weights, scored):
-        of = one.manifest["config"] if one else {}
+        of = one.config if one else {}
         methods.append(
             {
                 "method": (of.get("method") or {}).get("name", "published"),
@@ -102,7 +102,7 @@ def origin(chosen: Artifact, scored: Sequence[Artifact | None]) -> dict[str, Any
         "budget": {k: v for k, v in config["budget"].items() if v is not None},
         "replay": {
             "select": {"stage": "select", **config},
-            **{f"score {n}": {"stage": "score", **one.manifest["config"]} for n, one in enumerate(scored, 1) if one},
+            **{f"score {n}": {"stage": "score", **one.config} for n, one in enumerate(scored, 1) if one},
         },
     }
 
@@ -120,7 +120,7 @@ def near(row: Row, scored: Sequence[Artifact | None]) -> dict[str, Any]:
     """One exported example, and by every method that compares, what it is most like and how much."""
     found: list[dict[str, Any]] = []
     for one in filter(None, scored):
-        scores, method = Scores(one.path), (one.manifest["config"].get("method") or {}).get("name", "published")
+        scores, method = Scores(one.path), (one.config.get("method") or {}).get("name", "published")
         if not scores.pairwise:
             found.append({"method": method, "why_not": "gives one number an example and compares with no reference"})
             continue
@@ -152,7 +152,7 @@ def _one_of(subtask: str, target: Target | None) -> str:
 
 def _target(one: Artifact) -> Target | None:
     try:
-        return load_target(parse(TargetConfig, one.manifest["config"]["target"]))
+        return load_target(parse(TargetConfig, one.config["target"]))
     except (*NOT_TOLD, KeyError):
         return None
 
@@ -178,7 +178,7 @@ def dropped(chosen: Artifact, scored: Sequence[Artifact | None]) -> dict[str, An
 def upstream(chosen: Artifact) -> list[Artifact]:
     """The artifacts whose files the pool was read from: dedup, decontaminate and split, and what those were made of."""
     found: dict[Path, Artifact] = {}
-    waiting = [chosen.manifest["config"].get("pool") or {}]
+    waiting = [chosen.config.get("pool") or {}]
     while waiting:
         files = waiting.pop().get("files") or []
         for file in files.values() if isinstance(files, dict) else files:
@@ -210,7 +210,7 @@ def _upstream(artifact: Artifact) -> dict[str, Any]:
 def encoder_of(scored: Sequence[Artifact | None], space: Workspace) -> Encoder:
     """The encoder that the scores were made with; ValueError where none was."""
     for one in filter(None, scored):
-        config = one.manifest["config"]
+        config = one.config
         if config.get("model"):
             model = parse(ModelConfig, config["model"])
             return space.encoder(model, parse(EncodingConfig, config.get("encoding") or {}))
@@ -276,7 +276,7 @@ def contamination(rows: Sequence[Row], scored: Sequence[Artifact | None], pool: 
     for one in filter(None, scored):
         if (target := _target(one)) is None:
             continue
-        values = one.manifest["config"]["target"]
+        values = one.config["target"]
         items |= {item.id: item for item in reference_items(target)}
         sought.append(f"{target.name}: {len(target.references)} references, {len(target.test)} test examples")
         if values.get("data"):
@@ -310,4 +310,4 @@ def cost(chosen: Artifact, scored: Sequence[Artifact | None]) -> dict[str, Any]:
 
 def pool_of(chosen: Artifact, space: Workspace) -> Pool:
     """The pool that a selection was made of."""
-    return space.pool(parse(PoolConfig, chosen.manifest["config"]["pool"], where=str(chosen.path)))
+    return space.pool(parse(PoolConfig, chosen.config["pool"], where=str(chosen.path)))

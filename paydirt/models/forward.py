@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from paydirt.core.progress import advance
 from paydirt.cost.measure import count_flops
 from paydirt.data.batches import IGNORED, collate, fixed_shapes, sent
 from paydirt.data.encoding import Encoded
@@ -65,6 +66,7 @@ class HiddenMeans(Pass):
             found.append((shape.rows, functional.normalize(mean, dim=1)))
             for row in shape.rows:
                 flops[row] = self.row_flops(shape.width, len(examples[row].ids))
+            advance(len(shape.rows))
         out = np.empty((len(examples), found[0][1].shape[1]), dtype=np.float32)
         for rows, vectors in found:  # when all of them are on their way: a device is not waited for batch by batch
             out[rows] = vectors[: len(rows)].cpu().numpy()
@@ -103,6 +105,7 @@ class TokenLosses(Pass):
             asked.append((shape.rows, found, counts))
             for row, count in zip(shape.rows, counts):
                 flops[row] = self.row_flops(shape.width, len(flat[row].ids)) + self.logit_flops * int(count)
+            advance(len(shape.rows) * len(examples) / len(flat))
             self.spent += self._counted[shape.width] * len(shape.filled)
             self.spent += self.logit_flops * (len(found) + -len(found) % POSITIONS)
         for rows, on_device, counts in asked:  # when all of them are on their way

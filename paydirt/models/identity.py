@@ -25,6 +25,7 @@ DECIDING = {".safetensors", ".bin", ".json", ".txt", ".model", ".tiktoken", ".ji
 # What a training leaves beside a model: paths, dates and logs.
 BOOKKEEPING = {"training_args.bin", "trainer_state.json", "optimizer.bin", "train_results.json", "all_results.json"}
 OTHER_FOLDERS = ("checkpoint-", "global_step", ".", "runs", "__pycache__")  # never read by loading their parent
+MARKS = ("config.json", "adapter_config.json", "modules.json", "tokenizer_config.json")  # one is in every snapshot
 REMEMBERED = 1 << 24  # bytes from which a file's digest is kept: below, hashing takes milliseconds
 SETTLED = 2.0  # seconds after which a file's time tells its later changes apart
 
@@ -145,7 +146,7 @@ def resolved_revision(path: str, revision: str | None = None) -> str | None:
     """
     if Path(path).exists():
         return None
-    for name in ("config.json", "adapter_config.json", "modules.json", "tokenizer_config.json"):
+    for name in MARKS:
         if found := _cached(path, name, revision):
             return found.relative_to(_snapshots(found)).parts[0]
     from huggingface_hub import HfApi
@@ -157,17 +158,40 @@ def resolved_revision(path: str, revision: str | None = None) -> str | None:
         return None
 
 
-def pinned(path: str, revision: str | None = None) -> dict[str, str]:
+WEIGHTS, TOKENIZER, CONFIG = ("*.safetensors", "*.bin"), ("tokenizer*", "vocab*", "*.model"), ("config.json",)
+
+
+def pinned(path: str, revision: str | None = None, wanted: tuple[str, ...] = WEIGHTS) -> dict[str, Any]:
     """Options for `from_pretrained`: the commit that identifies a hub id is the one that is loaded; {} for a directory.
 
-    ValueError, at once, for what is nowhere: loaders would ask a hub that does not answer again and again, for minutes.
+    Where the local snapshot holds what is `wanted` (patterns, one of which must be there), the hub is not asked at all:
+    loaders look for files that a model need not have, and ask for them again and again where nobody answers. ValueError, at
+    once, for what is nowhere.
     """
     if Path(path).exists():
         return {}
     commit = resolved_revision(path, revision)
     if commit is None:
         raise ValueError("no such directory, no snapshot in the hub's cache here, and the hub does not know or answer")
-    return {"revision": commit}
+    return {"revision": commit, "local_files_only": _has(path, commit, wanted)}
+
+
+def fetched(path: str, revision: str | None = None) -> bool:
+    """Whether the hub's cache here holds a snapshot of an id, without asking the hub."""
+    return any(_cached(path, name, revision) for name in MARKS)
+
+
+def _has(path: str, commit: str, wanted: tuple[str, ...]) -> bool:
+    """Whether a local snapshot holds one of the patterns, and every part of weights that are in parts."""
+    found = next((f for name in MARKS if (f := _cached(path, name, commit))), None)
+    if found is None:
+        return False
+    folder = _snapshots(found) / commit
+    for index in folder.rglob("*.index.json"):
+        parts = _mapping(index).get("weight_map") or {}
+        if any(not (index.parent / str(part)).exists() for part in set(parts.values())):
+            return False
+    return any(next(folder.rglob(pattern), None) for pattern in wanted)
 
 
 def _cached(path: str, name: str, revision: str | None) -> Path | None:

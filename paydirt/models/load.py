@@ -16,11 +16,12 @@ from pydantic import Field, model_validator
 from paydirt.core.artifacts import library_versions
 from paydirt.core.config import Config, DeviceText, PathText, deciding
 from paydirt.core.progress import say
+from paydirt.cost.architecture import Architecture
+from paydirt.models.identity import CONFIG, TOKENIZER, pinned
 from paydirt.models.identity import adapter_config as adapter_config
 from paydirt.models.identity import base_of as base_of
 from paydirt.models.identity import is_adapter as is_adapter
 from paydirt.models.identity import model_fingerprint as model_fingerprint
-from paydirt.models.identity import pinned
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -125,12 +126,30 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(
             path,
             trust_remote_code=config.trust_remote_code,
-            **pinned(path, config.revision if path == config.path else None),
+            **pinned(path, config.revision if path == config.path else None, TOKENIZER),
         )
     except Exception as error:  # files cut short or of another shape make transformers raise anything
         raise ValueError(
             f"{path}: no tokenizer could be loaded ({_first_line(error)}); give one as tokenizer"
         ) from error
+
+
+def architecture_of(config: ModelConfig) -> Architecture:
+    """Architectural facts of the model, of an adapter those of its base; from the files that are loaded, and no others.
+
+    Raises ValueError where there is no config, or none of a language model.
+    """
+    from transformers import AutoConfig
+
+    path, revision = config.path, config.revision
+    if is_adapter(path):
+        path, revision = base_of(path), adapter_config(path).get("revision")
+    try:
+        options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code, **pinned(path, revision, CONFIG)}
+        found = AutoConfig.from_pretrained(path, **options)
+    except Exception as error:  # as above
+        raise ValueError(f"{path}: no model's config could be read ({_first_line(error)})") from error
+    return Architecture.from_config(found)
 
 
 def load_model(config: ModelConfig, train_adapter: bool = False) -> PreTrainedModel:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from paydirt.models.identity import TOKENIZER, pinned
 from paydirt.prediction.diagnostics import levels_of
 from paydirt.prediction.learners import Levels, Scaled
 
@@ -30,8 +31,8 @@ class EncoderHead:
 
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            self.tokenizer = AutoTokenizer.from_pretrained(self.path)
-            self.body = AutoModel.from_pretrained(self.path).to(self.device)
+            self.tokenizer = AutoTokenizer.from_pretrained(self.path, **pinned(self.path, wanted=TOKENIZER))
+            self.body = AutoModel.from_pretrained(self.path, **pinned(self.path)).to(self.device)
             width, self.outputs = self.body.config.hidden_size, 3 if classify else y.shape[1]
             self.head = torch.nn.Sequential(
                 torch.nn.Linear(width, UNITS), torch.nn.ReLU(), torch.nn.Linear(UNITS, self.outputs)

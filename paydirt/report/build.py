@@ -18,6 +18,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from paydirt.core.artifacts import write_atomic
+from paydirt.report import page_account
 from paydirt.report import page_numbers as show
 from paydirt.report.mix import Mix, mix
 from paydirt.report.overlap import Overlap, overlaps
@@ -77,6 +78,7 @@ def write_report(study_dir: Path) -> Path:
     html = _template().render(
         name=str(study.config.get("name") or study.root.name),
         facts=facts(study),
+        account=page_account.section(study),
         coverage=coverage(study.rows),
         summary=summary(study),
         panels=_panels(study, styles, masks),

@@ -62,6 +62,10 @@ class BM25(Scorer):
     def columns(self, target: Target) -> list[Column]:
         return [Column(name, name) for name in target.subtasks]
 
+    @property
+    def reads_answers(self) -> bool:
+        return self.query == "full"
+
     def prepare(self, job: Job) -> _Index:
         references = [
             r.prompt if self.query == "prompt" else "\n".join(m.content for m in r.messages)

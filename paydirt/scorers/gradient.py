@@ -32,6 +32,8 @@ from paydirt.scoring.base import OWN, Job, Scorer
 from paydirt.selection.scores import Column, Reduction
 from paydirt.training.config import MOST_EPOCHS, TrainConfig, predict_training_cost
 
+STORED_BYTES = {"int8": 1, "float16": 2, "bfloat16": 2, "float32": 4}
+
 
 class Gradient(Scorer):
     """Gradient influence on the references (LESS)."""
@@ -113,7 +115,7 @@ class Gradient(Scorer):
                 self.warmup(), facts.model, share * pool.total, n, facts.convention
             ).flops
         shown = facts.references
-        parts["references"] = self.passes * self._pass_flops(facts, shown)
+        parts["references"] = self.passes * self.pass_flops(facts, shown)
         parts["reference projection"] = self.passes * self._projection_flops(facts, shown)
         return Cost(sum(parts.values()), self.passes * round(shown.total), parts)
 
@@ -121,10 +123,18 @@ class Gradient(Scorer):
         """What pool examples of `lengths` add: their gradients and projections at every checkpoint, and matching."""
         columns = facts.subtasks if self.per == "subtask" else facts.references.count
         seen = lengths.capped(self.max_tokens)
-        parts = {"gradients": self.passes * self._pass_flops(facts, seen)}
+        parts = {"gradients": self.passes * self.pass_flops(facts, seen)}
         parts["projection"] = self.passes * self._projection_flops(facts, seen)
         parts["matching"] = 2.0 * lengths.count * self.passes * self.k * columns
         return Cost(sum(parts.values()), self.passes * round(seen.total), parts)
+
+    def kept_bytes(self, facts: Facts) -> float:
+        """A row of k numbers, a norm and counts an example and checkpoint; adapters with two moments a checkpoint."""
+        each = self.k * STORED_BYTES[self.store_dtype] + 40
+        rows = self.passes * each * facts.pool.count if self.store else 0.0
+        whole = self.warmup_method == "full"
+        size = facts.model.parameters if whole else facts.model.lora_parameters(self.lora.r, self.lora.targets)
+        return rows + 4.0 * size * (1 + 3 * self.warmup_epochs if self.warmup_epochs else 0)
 
     def ceiling(self, facts: Facts) -> float:
         return self.fixed_ceiling(facts) + SAFETY * self.variable_price(as_counted(facts), facts.pool).flops
@@ -155,7 +165,7 @@ class Gradient(Scorer):
     def _upper(self, whole: Architecture) -> Architecture:
         return replace(whole, layers=min(self.layers or whole.layers, whole.layers))
 
-    def _pass_flops(self, facts: Facts, lengths: Lengths) -> float:
+    def pass_flops(self, facts: Facts, lengths: Lengths) -> float:
         """Forward through all layers, backward through those whose gradients are asked for."""
         whole, tokens, length = facts.model, lengths.total, lengths.mean
         upper = self._upper(whole)

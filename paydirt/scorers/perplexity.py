@@ -52,6 +52,10 @@ class Perplexity(Scorer):
     token_budget: int = Field(4096, ge=1, description="padded tokens in a batch")
 
     @property
+    def reads_answers(self) -> bool:
+        return self.tune_epochs > 0
+
+    @property
     def uses_target(self) -> bool:  # type: ignore[override]
         """Without tuning no reference is read."""
         return self.tune_epochs > 0
@@ -80,6 +84,16 @@ class Perplexity(Scorer):
                 adapters = lora_flops(facts.model, pool.total, config.lora.r, config.lora.targets)
                 cost = cost + Cost(adapters, 0, {"adapters": adapters})
         return cost
+
+    def kept_bytes(self, facts: Facts) -> float:
+        """Losses in float32 of the tokens that count, with counts of every example; the tuned parameters."""
+        counted = facts.answer_lengths if self.tokens == "supervised" else facts.pool
+        tuned = 0.0
+        if self.tune_epochs:
+            lora = self.training().lora
+            size = facts.model.lora_parameters(lora.r, lora.targets)
+            tuned = 4.0 * (size if self.tune_method == "lora" else facts.model.parameters)
+        return 4.0 * counted.total + 32 * facts.pool.count + tuned
 
     def ceiling(self, facts: Facts) -> float:
         """Batches of references are drawn at random, and padded to their longest."""

@@ -34,12 +34,20 @@ class RDS(Scorer):
 
     token_budget: int = Field(4096, ge=1, description="padded tokens in a batch")
 
+    @property
+    def reads_answers(self) -> bool:
+        return False
+
     def price(self, facts: Facts) -> Cost:
         """One forward pass over pool and references (the vocabulary head is left out of the work, not of the form)."""
         pool, shown = facts.pool, facts.references
         parts = {"forward": forward_flops(facts.model, pool.total, pool.mean, facts.convention)}
         parts["references"] = forward_flops(facts.model, shown.total, shown.mean, facts.convention)
         return Cost(sum(parts.values()), round(pool.total + shown.total), parts)
+
+    def kept_bytes(self, facts: Facts) -> float:
+        """A vector in float32 and counts an example."""
+        return facts.pool.count * (4.0 * facts.model.hidden + 24)
 
     def prepare(self, job: Job) -> tuple[PoolColumn, np.ndarray]:
         """The pool's vectors, made once for all targets, and the references' [R, hidden]."""
@@ -52,7 +60,7 @@ class RDS(Scorer):
             token_budget=self.token_budget,
         )
         column = job.filled(job.column(spec))
-        references, flops = column.worker.means(job.references)  # type: ignore[attr-defined]
+        references, flops = column.worker.means(job.shown)  # type: ignore[attr-defined]
         job.meter.add(float(flops.sum()))
         return column, references
 

@@ -68,6 +68,10 @@ class ToV(Scorer):
         parts["tuning"] = passes * tuning
         return Cost(sum(parts.values()), 2 * passes * round(pool.total), parts)
 
+    def kept_bytes(self, facts: Facts) -> float:
+        """Losses in float32 before and after, at every checkpoint; of the gradients it keeps none, but says so itself."""
+        return 2 * self.gradient.passes * (4.0 * facts.answer_lengths.total + 32 * facts.pool.count)
+
     def ceiling(self, facts: Facts) -> float:
         """Batches of trainings are drawn at random, and padded to their longest."""
         parts = selection_cost(self, as_counted(facts)).parts

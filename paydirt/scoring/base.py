@@ -75,6 +75,11 @@ class Scorer(Named):
             return [Column("score", "all")]
         return [Column(e.id, s) for e, s in zip(target.references, target.subtask_of)]
 
+    @property
+    def reads_answers(self) -> bool:
+        """Whether the references' answers enter; else they may be prompts alone. What it holds is asked by itself."""
+        return self.uses_target
+
     def price(self, facts: Facts) -> Cost:
         """Selection FLOPs by closed form, from lengths alone; methods that use no accelerator keep this zero.
 
@@ -98,6 +103,13 @@ class Scorer(Named):
     def predict_cost(self, job: Job) -> Cost:
         """Selection FLOPs before anything runs: the price by the job's real lengths."""
         return selection_cost(self, job.facts)
+
+    def kept_bytes(self, facts: Facts) -> float:
+        """Bytes on disk of what the work leaves beside the scores (columns, tuned models), by lengths alone.
+
+        Of this method itself: those that it holds are asked one by one.
+        """
+        return 0.0
 
     def ceiling(self, facts: Facts) -> float:
         """FLOPs that a count of this selection will not exceed: what a budget must hold ready for it."""
@@ -156,8 +168,9 @@ class Scorer(Named):
         notes = {"examples": len(job.pool), "columns": len(self.columns(job.target)), "token_unit": unit}
         if job.model is not None:
             notes["encoding"] = job.tokens.notes
-        if "references" in job.__dict__:  # of a method that read them; others never encode references
-            notes["references"] = truncation(job.references)
+        for known in ("references", "shown"):
+            if known in job.__dict__:  # of a method that read them; others never encode references
+                notes["references"] = truncation(job.__dict__[known])
         if self.needs_model:
             notes["selector_params"] = job.architecture.parameters
         notes |= job.remarks

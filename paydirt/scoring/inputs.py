@@ -60,3 +60,19 @@ def score_inputs(scorer: Scorer, job: Job) -> dict[str, str]:
     if scorer.needs_model:
         inputs["model"] = model_fingerprint(job.selector.path)
     return inputs
+
+
+def check_target(scorer: Scorer, target: Target) -> None:
+    """ValueError where a method compares with references that are not there, or reads answers that they lack."""
+    if not target.references and any(inner.uses_target for _, inner in nested(scorer)):
+        raise ValueError(
+            f"method {scorer.name!r} compares the pool with references; give a target (--target, with --references or "
+            "--data). random, length, ifd and ppl with tune_epochs 0 need none"
+        )
+    inner = [each for place, each in nested(scorer) if place] or [scorer]
+    if (without := target.unanswered) and any(each.reads_answers for each in inner):
+        raise ValueError(
+            f"method {scorer.name!r} learns from the references' answers, and {len(without)} of {len(target.references)} "
+            f"references of {target.name!r} have none (first: {without[0]!r}); add the answers, or take a method that reads "
+            "prompts alone: bm25, dsir, embed, rds"
+        )

@@ -23,10 +23,10 @@ from paydirt.cost.measure import FlopMeter
 from paydirt.data.encoding import Encoded, Encoder, EncodingConfig
 from paydirt.data.pool import Pool
 from paydirt.execution import Executor, Local
-from paydirt.models.load import ModelConfig, load_tokenizer
+from paydirt.models.load import ModelConfig, architecture_of, load_tokenizer
 
 # What another job of the same pool need not find again.
-KNOWN = ("encoder", "tokens", "references", "architecture", "pool_facts")
+KNOWN = ("encoder", "tokens", "references", "shown", "architecture", "pool_facts")
 
 
 @dataclass
@@ -116,14 +116,14 @@ class Job:
         return self.encoder.encode_references(self.target)
 
     @cached_property
+    def shown(self) -> list[Encoded]:
+        """The encoded references [R], of which some may be prompts alone."""
+        return self.encoder.encode_references(self.target, answers=False)
+
+    @cached_property
     def architecture(self) -> Architecture:
         """Architectural facts of the selector model, for cost."""
-        from transformers import AutoConfig
-
-        from paydirt.models.load import base_of, is_adapter
-
-        path = self.selector.path
-        return Architecture.from_config(AutoConfig.from_pretrained(base_of(path) if is_adapter(path) else path))
+        return architecture_of(self.selector)
 
     @cached_property
     def facts(self) -> Facts:
@@ -143,7 +143,7 @@ class Job:
                 known[settings] = settings.encoder_facts(self)
             return known[settings]
 
-        subtasks = len(self.target.subtasks)
+        subtasks = max(1, len(self.target.subtasks))
         if self.model is None:
             pool, references = Lengths(len(self.pool), 0), Lengths(len(self.target.references), 0)
             return Facts(pool, references, subtasks, encoder=encoder, convention=self.convention)

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BeforeValidator, Field, model_validator
 
-from paydirt.core.artifacts import MANIFEST, Artifact, damaged, open_artifact, read_json, write_atomic
+from paydirt.core.artifacts import MANIFEST, Artifact, again, damaged, open_artifact, read_json, write_atomic
 from paydirt.core.config import Config, PathText
 from paydirt.core.progress import say
 from paydirt.data.curate.dedup import exact_repeats
@@ -298,3 +298,17 @@ def fraction_beside(file: Path) -> float | None:
     exported = artifact.manifest.get("stage") == "export"
     noted = artifact.notes.get("fractions", {}).get(Path(file).stem) if exported else None
     return float(noted) if noted else None
+
+
+def check_pool(scored: Artifact, pool: Pool) -> None:
+    """ValueError where the pool is not the one that was scored: what has changed, and the command that mends it."""
+    if scored.manifest["inputs"].get("pool") == pool.fingerprint:
+        return
+    then = set(Scores(scored.path).ids.tolist())
+    now = set(pool.ids())
+    kinds = ((then - now, "examples are gone"), (now - then, "examples are new"))
+    changes = [f"{len(ids)} {what} (first: {min(ids)!r})" for ids, what in kinds if ids]
+    raise ValueError(
+        f"{scored.path}: was made of another pool than is there now: "
+        f"{', '.join(changes) or f'texts or sources have changed under the same {len(now)} ids'}; {again(scored.path)}"
+    )

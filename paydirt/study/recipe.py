@@ -14,6 +14,7 @@ from paydirt.data.pool import PoolConfig
 from paydirt.models.load import ModelConfig
 from paydirt.scoring.base import Method, Scorer, make_scorer
 from paydirt.scoring.inputs import is_stochastic
+from paydirt.selection.budget import Share
 from paydirt.selection.policies.base import PolicyField, make_policy
 from paydirt.selection.select import ReductionField, SelectionConfig
 from paydirt.tasks import TargetConfig
@@ -83,7 +84,7 @@ class Study(Config):
     selector: ModelConfig | None = Field(None, description="the model that selects; default: the one to tune")
     encoding: EncodingConfig = Field(default_factory=EncodingConfig)
     methods: list[Entry] = Field(min_length=1)
-    fractions: list[float] = Field([0.025, 0.05, 0.1, 0.25, 1.0], min_length=1)
+    fractions: list[Share] = Field([0.025, 0.05, 0.1, 0.25, 1.0], min_length=1)
     seeds: list[int] = Field([3, 6, 9], min_length=1)
     selection_seeds: Literal["vary", "fixed"] = Field(
         "vary",
@@ -112,9 +113,6 @@ class Study(Config):
     @field_validator("fractions")
     @classmethod
     def _shares(cls, values: list[float]) -> list[float]:
-        for value in values:
-            if not 0 < value <= 1:
-                raise ValueError(f"a fraction is in (0, 1]; {value} is not")
         return sorted(set(values))
 
     @model_validator(mode="after")

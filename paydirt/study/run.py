@@ -19,17 +19,17 @@ from typing import NamedTuple
 from paydirt.core.artifacts import Artifact, fingerprint, write_atomic
 from paydirt.core.config import dump_yaml
 from paydirt.core.progress import say
-from paydirt.cost.architecture import Architecture
 from paydirt.execution import Executor, executor
 from paydirt.execution.local import default_workers
 from paydirt.scoring.inputs import is_stochastic
 from paydirt.selection.budget import Budget
 from paydirt.selection.select import taken_ids
 from paydirt.stages import (
+    ScoreStage,
+    SelectStage,
     TrainStage,
     Workspace,
     evaluate,
-    predict_score,
     score,
     select,
     train,
@@ -89,7 +89,7 @@ def run_study(study: Study, out: Path, execution: Executor | None = None) -> Pat
         write_atomic(out / "config.yaml", dump_yaml({"stage": "study", **study.to_dict()}))
     except OSError as error:
         raise ValueError(f"{out}: cannot write there ({error.strerror}); choose another --out") from None
-    scoring, training = (execution, execution) if execution is not None else _executors(study)
+    scoring, training = (execution, execution) if execution is not None else executors(study)
     scoring.check(out)
     workspace = Workspace(out / "shared", replace="same stage", executor=scoring)  # the study owns its folder
     counter = Counter()
@@ -119,11 +119,11 @@ def run_study(study: Study, out: Path, execution: Executor | None = None) -> Pat
             p.scores.path,
             p.selection.path,
             m,
-            _evaluation(out, m, p.target),
+            evaluation_place(out, m, p.target),
         )
         for p, m in zip(picks, model_of)
     ]
-    zero = {target.name: _evaluation(out, untuned.out, target) for target in study.targets}
+    zero = {target.name: evaluation_place(out, untuned.out, target) for target in study.targets}
     path = write_results(study, out, runs, zero, workspace.model_fingerprint(study.model))
     say(f"{study.name}: {counter.made} artifacts made, {counter.found} were up to date; results in {path}")
     return path
@@ -134,7 +134,7 @@ def _without_methods(study: Study) -> Study:
     return study.model_copy(update={"methods": []})
 
 
-def _executors(study: Study) -> tuple[Executor, Executor]:
+def executors(study: Study) -> tuple[Executor, Executor]:
     """Who scores and who trains. `workers` of a recipe are for trainings, where these run on this machine."""
     asked = (study.execution, study.address)
     if study.execution == "ray":
@@ -150,37 +150,44 @@ def _pick(
     """Score and select for one method and target, at every fraction and seed; equal work is found, not done again."""
     picks = []
     for seed in study.seeds:
-        scorer, drawn = study.scorer_of(entry, seed), study.selection_seed(entry, seed)
-        tag = f"-seed{drawn}" if drawn else ""
-        score_tag = "" if scorer == entry.scorer and not is_stochastic(scorer) else f"-seed{seed}"
-        of_target = target.name if scorer.uses_target else "any"
-        kind = f"{scorer.label}-{fingerprint(scorer.to_dict())[:6]}{score_tag}"
-        stage = score_stage(study, target, scorer, seed)
-        scored = counter.add(score(stage, out / "scores" / of_target / kind, workspace))
+        stage, at = score_place(study, target, entry, seed, out)
+        scored = counter.add(score(stage, at, workspace))
         for fraction in study.fractions:
-            budget = Budget(fraction=fraction)
-            cut = select_stage(study, entry, scored.path, budget, seed)
-            place = out / "selections" / target.name / f"{entry.label}-{budget.label}{tag}"
+            cut, place = cut_place(study, target, entry, seed, fraction, scored.path, out)
             picks.append(Pick(target, entry, fraction, seed, scored, counter.add(select(cut, place, workspace))))
     return picks
+
+
+def score_place(
+    study: Study, target: TargetConfig, entry: MethodEntry, seed: int, out: Path
+) -> tuple[ScoreStage, Path]:
+    """The scoring of one method, target and seed, and its place: the same for all seeds that do not matter to it."""
+    scorer = study.scorer_of(entry, seed)
+    tag = "" if scorer == entry.scorer and not is_stochastic(scorer) else f"-seed{seed}"
+    of_target = target.name if scorer.uses_target else "any"
+    kind = f"{scorer.label}-{fingerprint(scorer.to_dict())[:6]}{tag}"
+    return score_stage(study, target, scorer, seed), out / "scores" / of_target / kind
+
+
+def cut_place(
+    study: Study, target: TargetConfig, entry: MethodEntry, seed: int, fraction: float, scores: Path, out: Path
+) -> tuple[SelectStage, Path]:
+    """The cut of finished scores at a fraction, and its place."""
+    budget, drawn = Budget(fraction=fraction), study.selection_seed(entry, seed)
+    name = f"{entry.label}-{budget.label}{f'-seed{drawn}' if drawn else ''}"
+    return select_stage(study, entry, scores, budget, seed), out / "selections" / target.name / name
 
 
 def _plan_training(
     study: Study, picks: list[Pick], out: Path, workspace: Workspace
 ) -> tuple[list[TrainTask], list[Path]]:
     """Distinct models to tune, each with the targets to test it on; and the model directory of every pick."""
-    pool = workspace.pool(study.pool)
-    encoder = workspace.encoder(study.model, study.encoding)
     workspace.tokens(study.pool, study.model, study.encoding)  # once, before workers ask for it
     tasks: dict[Path, TrainTask] = {}
     model_of = []
     lean = _without_methods(study)
     for pick in picks:
-        stage = train_stage(study, pick.selection.path, pick.seed)
-        inputs = train_inputs(stage, pool, taken_ids(pick.selection.path), encoder, workspace)
-        rate = study.training.rate_for(stage.share)  # two shares asked for can be the same examples, and yet two models
-        name = fingerprint([inputs, study.training.to_dict(), study.model.dtype, rate])
-        place = out / "models" / f"{name}-seed{pick.seed}"
+        stage, place = train_place(study, pick.selection.path, pick.seed, workspace, out)
         task = tasks.get(place)
         targets = dict.fromkeys([*(t.name for t in (task.targets if task else ())), pick.target.name])
         chosen = tuple(t for t in study.targets if t.name in targets)
@@ -189,6 +196,16 @@ def _plan_training(
     # The longest first, so that workers finish together.
     sizes = {task.out: len(taken_ids(Path(task.stage.selection or ""))) for task in tasks.values() if task.stage}
     return sorted(tasks.values(), key=lambda t: (-sizes[t.out], str(t.out))), model_of
+
+
+def train_place(study: Study, selection: Path, seed: int, workspace: Workspace, out: Path) -> tuple[TrainStage, Path]:
+    """The training on a finished selection, and its place: the same for equal sets of examples."""
+    stage = train_stage(study, selection, seed)
+    pool, encoder = workspace.pool(study.pool), workspace.encoder(study.model, study.encoding)
+    inputs = train_inputs(stage, pool, taken_ids(selection), encoder, workspace)
+    rate = study.training.rate_for(stage.share)  # two shares asked for can be the same examples, and yet two models
+    name = fingerprint([inputs, study.training.to_dict(), study.model.dtype, rate])
+    return stage, out / "models" / f"{name}-seed{seed}"
 
 
 @lru_cache
@@ -206,37 +223,10 @@ def _train_and_evaluate(task: TrainTask) -> tuple[int, int]:
         made = counter.add(train(task.stage, task.out, workspace))
         model = tuned(task.study, made.path)
     for target in task.targets:
-        place = _evaluation(task.evaluations.parent, task.out, target)
+        place = evaluation_place(task.evaluations.parent, task.out, target)
         counter.add(evaluate(evaluate_stage(task.study, model, target), place, workspace))
     return counter.made, counter.found
 
 
-def _evaluation(out: Path, model: Path, target: TargetConfig) -> Path:
+def evaluation_place(out: Path, model: Path, target: TargetConfig) -> Path:
     return out / "evaluations" / f"{model.name}-{target.name}"
-
-
-def plan_study(study: Study, out: Path) -> str:
-    """What the study would cost by closed form, as text; nothing is scored or trained."""
-    from transformers import AutoConfig
-
-    from paydirt.training.config import predict_training_cost
-
-    workspace = Workspace(out / "shared")
-    tokens = workspace.tokens(study.pool, study.model, study.encoding)
-    architecture = Architecture.from_config(AutoConfig.from_pretrained(study.model.path))
-    lines = [f"{study.name}: {len(tokens)} examples, {tokens.total} tokens, convention {study.convention}"]
-    for entry in study.methods:
-        for target in study.targets:
-            stage = score_stage(study, target, entry.scorer)
-            times = len({fingerprint(study.scorer_of(entry, seed).to_dict()) for seed in study.seeds})
-            flops = predict_score(stage, workspace).flops
-            again = f", {times} times (once a seed)" if times > 1 and flops else ""
-            lines.append(f"  select {entry.label} for {target.name}: {flops:.3g} FLOPs{again}")
-    for fraction in study.fractions:
-        size = fraction * len(tokens)
-        cost = predict_training_cost(
-            study.training, architecture, fraction * tokens.total, round(size), study.convention
-        )
-        lines.append(f"  train on {fraction:.1%} ({round(size)} examples): {cost.flops:.3g} FLOPs a model")
-    models = len(study.targets) * len(study.methods) * len(study.fractions) * len(study.seeds)
-    return "\n".join([*lines, f"  at most {models} models to tune; nothing was run"])

@@ -25,7 +25,7 @@ from paydirt.analysis.prior import prior_model
 from paydirt.analysis.results import CEILINGS, ZERO_SHOT, Panel
 from paydirt.analysis.spending import Spent, Step, opening, spend
 from paydirt.core.artifacts import write_atomic
-from paydirt.cost.architecture import Architecture
+from paydirt.models.load import architecture_of
 from paydirt.selection.budget import Budget
 from paydirt.selection.select import taken_ids
 from paydirt.stages import Workspace, evaluate, predict_score, read_result, score, select, train
@@ -52,11 +52,9 @@ class StudyWorld:
     unit: float = 1.0
 
     def __post_init__(self) -> None:
-        from transformers import AutoConfig
-
         tokens = self.workspace.tokens(self.study.pool, self.study.model, self.study.encoding)
         self.count, self.total = len(tokens), float(tokens.total)
-        self.architecture = Architecture.from_config(AutoConfig.from_pretrained(self.study.model.path))
+        self.architecture = architecture_of(self.study.model)
         smallest = min(self.study.fractions)
         small = [smallest / k for k in (4, 2) if smallest / k * self.count >= FEWEST]
         self.entries, self.fractions = [None], [0.0]

@@ -21,6 +21,7 @@ from paydirt.data.encoding import Encoder
 if TYPE_CHECKING:
     from paydirt.models.load import ModelConfig
     from paydirt.tasks.references import TargetConfig
+    from paydirt.tasks.spending import Expected
 
 
 BENCHMARKS: Registry[Benchmark] = Registry("benchmark", "paydirt.tasks", "paydirt.benchmarks")
@@ -50,6 +51,10 @@ class Benchmark(Named):
     def items(self) -> list[Item]:
         """Texts that a model is tested on, for decontamination; empty where the target holds them (`Target.test`)."""
         return []
+
+    def expect(self, expected: Expected, encoder: Encoder, target: Target | None) -> bool:
+        """Tell `expected` what the model will read and write, before it is loaded; False where that is not known."""
+        return False
 
     def load(self, model: ModelConfig) -> Any:
         """What `run` is given as the model."""

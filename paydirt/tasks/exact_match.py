@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from paydirt.core.progress import say
+from paydirt.core.progress import say, showing
 from paydirt.core.types import EvalResult, Example, Target
 from paydirt.data.batches import length_bucketed
-from paydirt.data.encoding import Encoder, truncation
+from paydirt.data.encoding import Encoded, Encoder, truncation
 from paydirt.tasks.benchmark import Benchmark
 from paydirt.tasks.loss import mean_losses, token_losses
-from paydirt.tasks.spending import Spending, read_and_written
+from paydirt.tasks.spending import Expected, Spending, read_and_written
 
 if TYPE_CHECKING:
     import torch
@@ -38,17 +38,15 @@ class ExactMatch(Benchmark):
             )
         test = target.test[: self.limit]
         spending = Spending(model)
+        tested, references = self._read(encoder, target)
+        self._expect(spending, encoder, test, tested, references)
         answers = self.generate(model, encoder, test, spending)
         hits = np.asarray([given.strip() == example.completion.strip() for given, example in zip(answers, test)])
         subtasks = np.asarray([e.subset or "all" for e in test])
         metrics = {"exact_match": float(hits.mean())}
-        tested = [e for e in encoder.encode_examples(test) if e.n_supervised]
-        references = encoder.encode_references(target)
         for name, encoded in (("test_loss", tested), ("reference_loss", references)):
             if encoded:
-                lengths = [len(e.ids) for e in encoded]
-                spending.expect_reading(lengths)
-                spending.tokens += sum(lengths)
+                spending.tokens += sum(len(e.ids) for e in encoded)
                 losses = token_losses(model, encoded, encoder.pad_id, self.token_budget, spending.reading)
                 metrics[name] = float(mean_losses(losses).mean())
         by_subtask = {str(s): float(hits[subtasks == s].mean()) for s in np.unique(subtasks)}
@@ -63,6 +61,32 @@ class ExactMatch(Benchmark):
         }
         return spending.on(EvalResult(target.name, "exact_match", metrics, len(test), by_subtask, settings))
 
+    def expect(self, expected: Expected, encoder: Encoder, target: Target | None) -> bool:
+        if target is None or not target.test:
+            return False
+        self._expect(expected, encoder, target.test[: self.limit], *self._read(encoder, target))
+        return True
+
+    def _expect(self, expected: Expected, encoder: Encoder, test: tuple[Example, ...], *texts: list[Encoded]) -> None:
+        prompts, longest = self._asked(encoder, test)
+        expected.token_budget = self.token_budget
+        expected.expect_writing([len(encoder.keep_end(ids)) for ids in prompts], longest)
+        for encoded in filter(None, texts):
+            expected.expect_reading([len(e.ids) for e in encoded])
+
+    def _asked(self, encoder: Encoder, test: tuple[Example, ...]) -> tuple[list[np.ndarray], int]:
+        """Ids of each prompt, not yet cut, and the tokens that an answer may have."""
+        call: Any = encoder.tokenizer
+        longest = max(len(call(e.completion, add_special_tokens=False)["input_ids"]) for e in test)
+        whole = [encoder.open_prompt(e.messages[: e.answer_index], e.opening)[1] for e in test]
+        return whole, longest + 1 + self.extra_tokens
+
+    def _read(self, encoder: Encoder, target: Target) -> tuple[list[Encoded], list[Encoded]]:
+        """Test examples and references whose loss is measured."""
+        test = target.test[: self.limit]
+        references = [] if target.unanswered else encoder.encode_references(target)  # prompts alone have no loss
+        return [e for e in encoder.encode_examples(test) if e.n_supervised], references
+
     def generate(
         self, model: Any, encoder: Encoder, test: tuple[Example, ...], spending: Spending | None = None
     ) -> list[str]:
@@ -70,7 +94,7 @@ class ExactMatch(Benchmark):
         import torch
 
         tokenizer, spending = encoder.tokenizer, spending or Spending(model)
-        whole = [encoder.open_prompt(e.messages[: e.answer_index], e.opening)[1] for e in test]
+        whole, longest = self._asked(encoder, test)
         prompts = [encoder.keep_end(ids) for ids in whole]
         spending.prompts_cut = sum(len(ids) > len(kept) for ids, kept in zip(whole, prompts))
         if spending.prompts_cut:
@@ -78,32 +102,31 @@ class ExactMatch(Benchmark):
                 f"exact_match: {spending.prompts_cut} of {len(test)} prompts are cut from the left to max_length "
                 f"{encoder.config.max_length}"
             )
-        longest = max(len(tokenizer(e.completion, add_special_tokens=False)["input_ids"]) for e in test)
-        longest += 1 + self.extra_tokens
-        spending.expect_writing([len(p) for p in prompts], longest)
         device = next(model.parameters()).device
         out = [""] * len(test)
-        for rows in length_bucketed([len(p) for p in prompts], self.token_budget):
-            width = max(len(prompts[i]) for i in rows)
-            ids = torch.full((len(rows), width), encoder.pad_id, dtype=torch.long)
-            mask = torch.zeros_like(ids)
-            for k, i in enumerate(rows):  # left padding, so that every row ends where its answer begins
-                ids[k, width - len(prompts[i]) :] = torch.from_numpy(prompts[i].astype(np.int64))
-                mask[k, width - len(prompts[i]) :] = 1
+        with showing("answers", len(prompts)) as bar:
+            for rows in length_bucketed([len(p) for p in prompts], self.token_budget):
+                width = max(len(prompts[i]) for i in rows)
+                ids = torch.full((len(rows), width), encoder.pad_id, dtype=torch.long)
+                mask = torch.zeros_like(ids)
+                for k, i in enumerate(rows):  # left padding, so that every row ends where its answer begins
+                    ids[k, width - len(prompts[i]) :] = torch.from_numpy(prompts[i].astype(np.int64))
+                    mask[k, width - len(prompts[i]) :] = 1
 
-            def answer(ids: torch.Tensor = ids, mask: torch.Tensor = mask) -> torch.Tensor:
-                made: torch.Tensor = model.generate(  # which keeps no gradients
-                    input_ids=ids.to(device),
-                    attention_mask=mask.to(device),
-                    max_new_tokens=longest,
-                    do_sample=False,
-                    pad_token_id=encoder.pad_id,
-                    eos_token_id=tokenizer.eos_token_id,
-                )
-                return made
+                def answer(ids: torch.Tensor = ids, mask: torch.Tensor = mask) -> torch.Tensor:
+                    made: torch.Tensor = model.generate(  # which keeps no gradients
+                        input_ids=ids.to(device),
+                        attention_mask=mask.to(device),
+                        max_new_tokens=longest,
+                        do_sample=False,
+                        pad_token_id=encoder.pad_id,
+                        eos_token_id=tokenizer.eos_token_id,
+                    )
+                    return made
 
-            made = spending.writing.run(answer, read_and_written)
-            spending.tokens += int(mask.sum()) + made[:, width:].numel()
-            for i, text in zip(rows, tokenizer.batch_decode(made[:, width:], skip_special_tokens=True)):
-                out[i] = text
+                made = spending.writing.run(answer, read_and_written)
+                spending.tokens += int(mask.sum()) + made[:, width:].numel()
+                bar.finish(len(rows))
+                for i, text in zip(rows, tokenizer.batch_decode(made[:, width:], skip_special_tokens=True)):
+                    out[i] = text
         return out

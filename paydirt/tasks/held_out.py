@@ -5,14 +5,18 @@ For targets without a test split the references serve: selection has seen them, 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from paydirt.core.types import EvalResult, Target
+from paydirt.core.types import EvalResult, Example, Target
 from paydirt.data.encoding import Encoder, truncation
 from paydirt.tasks.benchmark import Benchmark
+
+if TYPE_CHECKING:
+    from paydirt.tasks.spending import Expected
 
 
 class Likelihood(Benchmark):
@@ -22,15 +26,24 @@ class Likelihood(Benchmark):
     limit: int | None = Field(None, ge=1, description="examples to use, from the first")
     token_budget: int = Field(4096, ge=1, description="padded tokens in a batch")
 
+    def expect(self, expected: Expected, encoder: Encoder, target: Target | None) -> bool:
+        if target is None:
+            return False
+        expected.expect_reading([len(e.ids) for e in encoder.encode_examples(self._examples(target))])
+        return True
+
+    def _examples(self, target: Target) -> Sequence[Example]:
+        return (target.test or target.references)[: self.limit]
+
     def evaluate(self, model: Any, encoder: Encoder, target: Target) -> EvalResult:
         from paydirt.tasks.loss import mean_losses, token_losses
         from paydirt.tasks.spending import Spending
 
-        examples = (target.test or target.references)[: self.limit]
+        examples = self._examples(target)
         subtasks = [e.subset or "all" for e in examples] if target.test else list(target.subtask_of[: self.limit])
         encoded = encoder.encode_examples(examples)
         spending = Spending(model)
-        spending.expect_reading([len(e.ids) for e in encoded])
+        self.expect(spending, encoder, target)
         spending.tokens = sum(len(e.ids) for e in encoded)
         losses = mean_losses(token_losses(model, encoded, encoder.pad_id, self.token_budget, spending.reading))
         known = np.isfinite(losses)

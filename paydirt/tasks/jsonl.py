@@ -2,7 +2,8 @@
 
 A file without `subtask` makes one subtask, called like the target. A file where only some records have one is taken for
 a mistake. A record's `opening`, a beginning of its answer, is given and not supervised; `end: false` leaves out the
-end-of-sequence mark. Without them all of the answer and its end are supervised.
+end-of-sequence mark. Without them all of the answer and its end are supervised. A reference may be a prompt alone: methods
+that read no answers take it, the others say what they lack.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class JsonlTarget(TargetLoader):
     def references(self, config: TargetConfig) -> list[Reference]:
         if config.references is None:
             raise ValueError(f"target {config.name!r}: give `references`, a file of examples in a pool form")
-        found = examples_with_form(config.references)
+        found = examples_with_form(config.references, False, config.split)
         if all(record.get("subtask") in (None, "") for _, record in found):
             return [(example, config.name) for example, _ in found]
         return [(example, _subtask(config, example, record)) for example, record in found]

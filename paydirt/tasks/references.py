@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -45,6 +44,9 @@ class TargetConfig(Config):
         None, description="file of reference examples in a pool form, `subtask` optional"
     )
     test: PathText | None = Field(None, description="file of evaluation examples, disjoint from the references")
+    split: str = Field(
+        "train", description="split of references and test that are datasets directories; all: every one"
+    )
     limit_per_subtask: int | None = Field(None, ge=1, description="use only the first so many references of a subtask")
     form: str | None = Field(
         None, description="mmlu, bbh, tydiqa: wording and supervision, published (default) or turn"
@@ -82,23 +84,27 @@ def load_target(config: TargetConfig) -> Target:
     pairs = loader.references(config)
     if config.limit_per_subtask is not None:
         pairs = _limited(pairs, config.limit_per_subtask)
-    test = examples_with_form(config.test) if config.test else []
+    test = examples_with_form(config.test, split=config.split) if config.test else []
     tested = tuple(example for example, _ in test)
     _check_disjoint(config, pairs, tested)
     return Target(config.name, tuple(e for e, _ in pairs), tuple(s for _, s in pairs), tested)
 
 
-def examples_with_form(path: str) -> list[tuple[Example, dict[str, Any]]]:
+def examples_with_form(path: str, answers: bool = True, split: str = "train") -> list[tuple[Example, dict[str, Any]]]:
     """Examples of a file in a pool form, with their records, whose `opening` and `end` say how the answer is supervised.
 
-    ValueError names the example whose `opening` does not begin its answer.
+    Without `answers`, prompts alone are examples too. ValueError names the one whose `opening` does not begin its answer.
     """
     found = []
-    for example, record in examples_from_file(path):
+    for example, record in examples_from_file(path, answers=answers, split=split):
         opening, end = record.get("opening") or "", record.get("end", True)
         if not isinstance(opening, str) or not isinstance(end, bool):
             raise ValueError(f"{path}: example {example.id!r}: `opening` is a text and `end` true or false")
         if opening or not end:
+            if not example.answered:
+                raise ValueError(
+                    f"{path}: example {example.id!r}: has an `opening` or `end`, but no answer to begin or end"
+                )
             try:
                 last = replace(example.messages[example.answer_index], opening=opening, end=end)
             except ValueError as error:
@@ -132,7 +138,13 @@ def _limited(pairs: list[Reference], limit: int) -> list[Reference]:
 def _check_disjoint(config: TargetConfig, pairs: list[Reference], test: tuple[Example, ...]) -> None:
     """Evaluating on what selection has seen would flatter every method."""
     tested = {_text(example): example.id for example in test}
+    prompts = {_text(example)[: example.answer_index]: example.id for example in test}
     for example, _ in pairs:
+        if not example.answered and _text(example) in prompts:
+            raise ValueError(
+                f"target {config.name!r}: reference {example.id!r} is the prompt of the test example "
+                f"{prompts[_text(example)]!r} of {config.test}; remove it from one of them"
+            )
         if _text(example) in tested:
             raise ValueError(
                 f"target {config.name!r}: reference {example.id!r} is also the test example "
@@ -140,7 +152,7 @@ def _check_disjoint(config: TargetConfig, pairs: list[Reference], test: tuple[Ex
             )
 
 
-def _text(example: Example) -> Sequence[tuple[str, str]]:
+def _text(example: Example) -> tuple[tuple[str, str], ...]:
     return tuple((m.role, m.content) for m in example.messages)
 
 

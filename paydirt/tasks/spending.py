@@ -21,30 +21,49 @@ from paydirt.cost.measure import FlopMeter
 CONVENTION = DEFAULT_CONVENTION
 
 
-class Spending:
-    """Predicted and measured FLOPs of one evaluation; `prompts_cut` counts prompts that did not fit."""
+class Expected:
+    """What a model will read and write: texts by their lengths, prompts with the tokens of an answer; FLOPs predicted of it.
 
-    def __init__(self, model: Any) -> None:
-        self.architecture: Architecture | None = None
-        try:
-            self.architecture = Architecture.from_config(model.config)
-        except ValueError as error:  # an unusual model can be tested though its cost cannot be told beforehand
-            say(f"the evaluation's FLOPs are not predicted: {error}")
+    `token_budget` bounds the padded tokens of a batch of prompts.
+    """
+
+    def __init__(self, architecture: Architecture | None, token_budget: int = 8192) -> None:
+        self.architecture, self.token_budget = architecture, token_budget
         self.predicted = 0.0
-        self.tokens = 0
-        self.prompts_cut = 0
-        self.reading, self.writing = FlopMeter(), FlopMeter()
+        self.read: list[list[int]] = []
+        self.written: list[tuple[list[int], int]] = []
 
     def expect_reading(self, lengths: Sequence[int]) -> None:
         """A forward pass over texts of these lengths in tokens."""
         total = sum(lengths)
+        self.read.append(list(lengths))
         if total and self.architecture is not None:
             self.predicted += forward_flops(self.architecture, total, total / len(lengths), CONVENTION)
 
     def expect_writing(self, prompts: Sequence[int], longest: int) -> None:
         """An answer of at most `longest` tokens to each prompt."""
+        self.written.append((list(prompts), longest))
         if self.architecture is not None:
             self.predicted += sum(generation_flops(self.architecture, n, longest, CONVENTION) for n in prompts)
+
+    @property
+    def foreseen(self) -> int:
+        """Tokens to be read, and at most to be written."""
+        return sum(map(sum, self.read)) + sum(sum(prompts) + len(prompts) * n for prompts, n in self.written)
+
+
+class Spending(Expected):
+    """Predicted and measured FLOPs of one evaluation; `prompts_cut` counts prompts that did not fit."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(None)
+        try:
+            self.architecture = Architecture.from_config(model.config)
+        except ValueError as error:  # an unusual model can be tested though its cost cannot be told beforehand
+            say(f"the evaluation's FLOPs are not predicted: {error}")
+        self.tokens = 0
+        self.prompts_cut = 0
+        self.reading, self.writing = FlopMeter(), FlopMeter()
 
     @property
     def measured(self) -> float:

@@ -21,6 +21,7 @@ from transformers import TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback
 
+from paydirt.core.progress import showing
 from paydirt.cost.architecture import Architecture
 from paydirt.cost.forms import CONVENTIONS, forward_flops
 from paydirt.cost.ledger import Ledger
@@ -33,7 +34,7 @@ from paydirt.training.config import TrainConfig, predict_training_cost
 from paydirt.training.devices import OneDevice
 from paydirt.training.launcher import rank, world_size
 from paydirt.training.saving import adapter_shapes, save_trained
-from paydirt.training.trainer import CountingTrainer, Order, TokenDataset
+from paydirt.training.trainer import CountingTrainer, Order, TellSteps, TokenDataset
 from paydirt.training.watch import Patience, Watch, check_reports, reports_beside
 
 COMPUTE = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
@@ -117,7 +118,9 @@ def train_model(
     last = _last_whole_checkpoint(part / "checkpoints")
     # Each rank of a distributed run writes a line of what it did itself; the prediction is for all of them.
     with Ledger(part).record("train", config.method, predicted if rank() == 0 else None, device) as entry:
-        trainer.train(resume_from_checkpoint=last)
+        with showing("training", 1, counts=False) as bar:
+            trainer.add_callback(TellSteps(bar))
+            trainer.train(resume_from_checkpoint=last)
         entry.measured_flops, entry.tokens = trainer.work.measured_flops, trainer.work.seen
     watched = _watched(trainer, references, architecture, convention)
     measured = trainer.accelerator.reduce(torch.tensor(entry.measured_flops or 0.0, device=trainer.args.device), "sum")
@@ -227,7 +230,7 @@ def _arguments(
         use_cpu=device == "cpu",
         remove_unused_columns=False,
         dataloader_pin_memory=device != "cpu",
-        disable_tqdm=not _on_terminal(),
+        disable_tqdm=True,  # our own bar shows steps
         label_names=["labels"],
     )
 
@@ -236,9 +239,3 @@ def _checkpointing(wanted: bool) -> dict[str, bool]:
     """The Trainer's switch under the name that this transformers has; v5 renames it."""
     names = TrainingArguments.__dataclass_fields__
     return {"activation_checkpointing" if "activation_checkpointing" in names else "gradient_checkpointing": wanted}
-
-
-def _on_terminal() -> bool:
-    from paydirt.core.progress import console
-
-    return console.is_terminal

@@ -17,6 +17,7 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from paydirt.core.progress import Bar, share
 from paydirt.cost.measure import count_flops
 from paydirt.data.batches import IGNORED
 from paydirt.data.encoding import Encoded
@@ -87,6 +88,20 @@ class Work(TrainerCallback, ExportableState):
     def measured_flops(self) -> float | None:
         """By proportion over padded tokens, which are what the processor multiplies."""
         return self.flops * self.seen / self.tokens if self.tokens else None
+
+
+class TellSteps(TrainerCallback):
+    """Moves a bar with the optimizer's steps; in a study's worker, the share of its task with it."""
+
+    def __init__(self, bar: Bar) -> None:
+        self.bar = bar
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.bar.total = state.max_steps
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.bar.done = state.global_step
+        share(state.global_step / max(1, state.max_steps))
 
 
 class CountingTrainer(Trainer):

@@ -13,6 +13,8 @@ import yaml
 from support.data import write_jsonl
 from support.stages import Tiny, files_of
 
+import paydirt as pay
+
 COMMON = ("--cache", "cache")
 POOL = ("--pool", "pool.jsonl")
 TARGET = ("--target", "t", "--references", "references.jsonl")
@@ -176,6 +178,31 @@ class TestWhatIsFinishedStays:
         assert code == 2
         assert "not a study" in said
         assert (place / "scores" / "config.yaml").read_text() == before
+
+
+def test_what_is_moved_together_finds_itself(
+    paydirt: Any, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder with pool, references, scores, selection and model is moved: selecting, exporting, training and replays of it
+    go on there, and give the bytes that they gave."""
+    for kind in ("scores", "selection", "trained"):
+        code, _, said = make(paydirt, kind)
+        assert code == 0, said
+    before = {kind: files_of(place / kind) for kind in ("scores", "selection", "trained")}
+    new = tmp_path / "elsewhere"
+    place.rename(new)
+    monkeypatch.chdir(tmp_path)
+    code, _, said = paydirt("select", new / "scores", "--count", 6, "--out", tmp_path / "again")
+    assert code == 0, said
+    assert files_of(tmp_path / "again") == before["selection"]
+    code, _, said = paydirt("export", new / "selection", "--name", "mine", "--out", tmp_path / "exported")
+    assert code == 0, said
+    for kind in before:
+        code, _, said = paydirt("run", new / kind / "config.yaml", "--out", tmp_path / f"{kind}-again", *COMMON)
+        assert code == 0, said
+        assert files_of(tmp_path / f"{kind}-again") == before[kind]
+    picked = pay.Selection.open(new / "selection")
+    assert picked.scores.path == new / "scores"
 
 
 def test_exports_add_up(paydirt: Any, place: Path) -> None:

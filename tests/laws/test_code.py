@@ -36,6 +36,7 @@ ROOMS = {
     "study": "methods x fractions x seeds",
     "interop": "other people's files, in and out",
     "replay": "every stage by its name",
+    "planning": "what a verb or a recipe would take",
     "demo": "the built-in world's study",
     "inspect": "what an artifact says of itself",
     "doctor": "what this machine can do",

@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 import pytest
 from support.command import ROOT, environment
-from support.slow import SlowLosses, double
+from support.slow import SlowLosses, double, steps
 from support.stages import ENCODING, TRAINING, Tiny, files_of, set_shard_rows
 
 from paydirt.columns import Block, PoolColumn
 from paydirt.columns.claims import SILENT, claimed, revoke
+from paydirt.core.progress import Bar
 from paydirt.cost.ledger import Ledger
 from paydirt.execution import Local, Ray, cluster, crew, executor
 from paydirt.models.load import model_identity
@@ -146,6 +147,17 @@ def test_a_node_that_dies_costs_seconds_and_no_byte(
         print(f"\na node lost in a fill: {ended:.1f} s to the end; two workers' pauses alone are {left:.1f} s")
     assert "died" in told
     assert "its unit goes to another" in told
+
+
+def test_workers_say_how_far_they_are(cluster_of_two: Ray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shares of two trainings are known here before one of them has ended."""
+    seen: list[float] = []
+    reached = Bar.reached
+    monkeypatch.setattr(Bar, "reached", lambda bar: seen.append(reached(bar)) or seen[-1])
+    monkeypatch.setenv("PAYDIRT_PROGRESS", "0.1")
+    assert in_time(lambda: cluster_of_two.map(steps, [16, 16], "tuning")) == [16, 16]
+    assert any(n not in (0, 1, 2) for n in seen)
+    assert seen == sorted(seen)
 
 
 def test_what_the_work_refuses_is_not_tried_again(cluster_of_two: Ray, spec: SlowLosses, tmp_path: Path) -> None:

@@ -61,3 +61,15 @@ def double(task: tuple[int, str]) -> int:
         note(notes)
         os.kill(os.getpid(), signal.SIGKILL)
     return 2 * number
+
+
+def steps(count: int) -> int:
+    """A task that says how far it is, as a training in a study does."""
+    from paydirt.core.progress import share, showing
+
+    with showing("training", count, counts=False) as bar:
+        for done in range(1, count + 1):
+            time.sleep(0.25)
+            bar.done = done
+            share(done / count)
+    return count

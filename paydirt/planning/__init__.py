@@ -1,0 +1,1 @@
+"""What a verb or a recipe would take before it runs: FLOPs, time, memory, disk, artifacts."""

@@ -1,0 +1,324 @@
+"""The work of one stage from its config: what it would compute, keep in memory and leave on disk. Nothing is run.
+
+FLOPs are those that the stage itself states as predicted: `selection_cost`, `predict_training_cost`, and what a benchmark
+expects. Seconds come from a `Probe` of this machine, in the shapes that the passes will have. Pools are imported and
+encoded for it, since lengths decide everything: the work that follows finds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paydirt.columns.embeddings import resolve_encoder
+from paydirt.core.artifacts import cache_root, open_artifact
+from paydirt.core.config import Config
+from paydirt.cost.architecture import Architecture
+from paydirt.cost.facts import Facts, Lengths
+from paydirt.cost.forms import forward_flops
+from paydirt.cost.memory import SLAB, gradient_memory, scoring_memory, training_memory
+from paydirt.models.load import ModelConfig, architecture_of
+from paydirt.planning.plan import Work
+from paydirt.planning.probe import Probe, scoring, starting
+from paydirt.scorers.gradient import Gradient
+from paydirt.scoring.base import BATCH_TOKENS, Job, Scorer
+from paydirt.scoring.inputs import nested
+from paydirt.selection.select import taken_ids
+from paydirt.stages import EvaluateStage, ScoreStage, SelectStage, TrainStage, Workspace, target_of
+from paydirt.tasks.spending import Expected
+from paydirt.training.config import TrainConfig, predict_training_cost
+
+TRAINED = {"warm-up", "tuning", "calibration"}
+BY_GRADIENTS = {"gradients", "references", "budget", "projection", "reference projection", "proxy"}
+FREE = {"projection", "reference projection"}  # within a pass of gradients, which is timed with them
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "bf16": 2, "fp16": 2}  # a number
+CPU_SLAB = 1 << 19  # gradient entries that are projected at a time on a CPU
+SETTLING = 0.05  # seconds that an artifact's digests and manifest take
+SCORES = 8 + 60  # bytes of a row: its score, and id, source and lengths
+
+
+@dataclass
+class Clock:
+    """Who is asked for seconds: a probe for each model; none where nothing shall be measured or remembered."""
+
+    space: Workspace
+    measure: bool = False
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        self.probes: dict[str, Probe] = {}
+
+    def of(self, model: ModelConfig, encoder: Any) -> Probe:
+        key = f"{model.path} {model.dtype} {model.device} {model.quantization}"
+        if key not in self.probes:
+            self.probes[key] = Probe(model, encoder, self.cache, self.measure, self.threads)
+        return self.probes[key]
+
+    def of_method(self, method: Scorer, model: ModelConfig | None, job: Job) -> Probe | None:
+        """Of the selector, or of a sentence encoder that needs none; None where nothing is run that takes FLOPs."""
+        if model is not None:
+            return self.of(model, job.encoder)
+        if method.name == "embed":
+            return self.of(ModelConfig(path=str(resolve_encoder(method.encoder)), device=method.device), None)  # type: ignore[attr-defined]
+        return None
+
+    @property
+    def cache(self) -> Path:
+        """The person's cache: what is measured belongs to the machine, not to a study."""
+        return cache_root()
+
+    def start(self) -> dict[str, Any] | None:
+        """What a process takes before its work begins."""
+        return starting(self.cache, self.measure)
+
+    def with_threads(self, threads: int | None) -> Clock:
+        return Clock(self.space, self.measure, threads)
+
+
+# ---- scoring --------------------------------------------------------------------------------------------------------
+def score_work(config: ScoreStage, clock: Clock, what: str = "") -> Work:
+    """Score a pool: passes and tunings of the method."""
+    space = clock.space
+    job = Job(space.pool(config.pool), target_of(config, space), space.shared, space.shared, config.model,
+              config.encoding, config.seed, config.convention)  # fmt: skip
+    method = config.method
+    cost = method.predict_cost(job)
+    uses = any(inner.needs_model for _, inner in nested(method)) and config.model is not None
+    probe, base = clock.of_method(method, config.model, job), clock.start()
+    if not cost.flops:
+        seconds = scoring(method, job, clock.cache, clock.measure)
+    else:
+        seconds = _scoring_seconds(method, job.facts, cost.parts, probe) if probe is not None else None
+    seconds = None if seconds is None else seconds + SETTLING
+    columns = len(method.columns(job.target)) if method.pairwise else 1
+    disk = len(job.pool) * (SCORES + (4.0 * columns if method.pairwise else 0.0))
+    if uses:
+        disk += sum(inner.kept_bytes(job.facts) for _, inner in nested(method))
+    peak = _scoring_bytes(method, job, base) if uses and config.model is not None else (base or {}).get("bytes")
+    label = what or f"score {method.label}" + (f" for {config.target.name}" if config.target else "")
+    return Work(label, 1, 0, cost.flops, cost.tokens, seconds, peak, disk, parts=dict(cost.parts))
+
+
+def _scoring_seconds(method: Scorer, facts: Facts, parts: dict[str, float], probe: Probe) -> float | None:
+    """Each part as so many passes or trainings of the kind that its name tells; reading, where it tells nothing."""
+    gradient = next((inner for _, inner in nested(method) if isinstance(inner, Gradient)), None)
+    total = 0.0
+    for name, flops in parts.items():
+        if not flops or (name in FREE and gradient is not None):
+            continue
+        if name in TRAINED:
+            found = _tuning_seconds(method, name, flops, facts, probe, gradient)
+        elif facts.architecture is None or _reads_sentences(method):
+            found = _embedding_seconds(method, name, facts, probe)
+        elif name in BY_GRADIENTS and gradient is not None:
+            each = facts.pool.capped(gradient.max_tokens)
+            once = gradient.pass_flops(facts, each)
+            seconds = probe.gradients(gradient, each)
+            found = None if seconds is None else seconds * flops / once
+        else:
+            once = forward_flops(facts.model, facts.pool.total, facts.pool.mean, facts.convention)
+            seconds = probe.reading(facts.pool, _logits(method, facts), _budget(method))
+            found = None if seconds is None else seconds * flops / once
+        if found is None:
+            return None
+        total += found
+    return total
+
+
+def _logits(method: Scorer, facts: Facts) -> float:
+    """Tokens whose logits a pass computes: none where hidden states are enough."""
+    if method.name == "rds" or facts.answers is None:
+        return 0.0
+    return facts.pool.total if getattr(method, "tokens", "supervised") == "all" else facts.answers.total
+
+
+def _reads_sentences(method: Scorer) -> bool:
+    return method.name == "embed"
+
+
+def _embedding_seconds(method: Any, name: str, facts: Facts, probe: Probe) -> float | None:
+    known = facts.encoder_of(method)
+    return probe.embedding(method, known.pool) if name == "forward" else 0.0
+
+
+def _budget(method: Scorer) -> int:
+    return int(getattr(method, "token_budget", 4096) or BATCH_TOKENS)
+
+
+def _tuning_seconds(
+    method: Scorer, name: str, flops: float, facts: Facts, probe: Probe, gradient: Gradient | None
+) -> float | None:
+    """A warm-up on a share of the pool, or tunings on the references, by the FLOPs that one of them takes."""
+    config, lengths = trainings_of(method), facts.references
+    if name == "warm-up" and gradient is not None:
+        config, lengths = gradient.warmup(), facts.root.share(gradient.warmup_fraction)
+        lengths = replace(lengths, each=_sample(facts.root, round(lengths.count)))
+    if config is None:
+        return None
+    once = predict_training_cost(config, facts.model, lengths.total, lengths.count, facts.convention).flops
+    seconds = probe.training(config, lengths)
+    return None if seconds is None else seconds * flops / once
+
+
+def trainings_of(method: Scorer) -> TrainConfig | None:
+    """How a method tunes on the references."""
+    for _, inner in nested(method):
+        if (make := getattr(inner, "training", None)) is not None:
+            depth, rate = getattr(inner, "depth", None), getattr(inner, "rate", None)
+            return make(max(1, depth), rate) if depth is not None else make()
+    return None
+
+
+def _sample(lengths: Lengths, count: int) -> np.ndarray | None:
+    """So many lengths, spread evenly by rank."""
+    if lengths.each is None or count < 1:
+        return None
+    ordered = np.sort(lengths.each)
+    return ordered[np.linspace(0, len(ordered) - 1, count).astype(int)]
+
+
+def _scoring_bytes(method: Scorer, job: Job, base: dict[str, Any] | None) -> float:
+    """The highest of what the method does: reading, gradients, its tunings; on a CPU a process comes before it."""
+    model, arch = job.selector, job.architecture
+    longest, bytes_each = int(job.tokens.lengths.max(initial=1)), BYTES[model.dtype]
+    most = scoring_memory(arch, max(_budget(method), longest), bytes_each).total
+    for _, inner in nested(method):
+        if isinstance(inner, Gradient):
+            rank, wide = inner.lora.r, max(inner.token_budget, longest)
+            found = gradient_memory(arch, wide, rank, inner.lora.targets, inner.k, bytes_each)
+            slabs = 0.0 if _accelerated(model) else 3 * 4 * (SLAB - CPU_SLAB)  # a CPU projects what it caches
+            most = max(most, found.total - slabs)
+            if inner.warmup_epochs:
+                most = max(most, _training_bytes(inner.warmup(), model, arch, longest))
+    if (tuning := trainings_of(method)) is not None and job.target.references:
+        shown = max(len(e.ids) for e in job.encoder.encode_examples(job.target.references))
+        most = max(most, _training_bytes(tuning, model, arch, shown))
+    return most - _unquantised(model, arch) + (base["bytes"] if base and not _accelerated(model) else 0.0)
+
+
+def _unquantised(model: ModelConfig, arch: Architecture) -> float:
+    """Bytes that quantised weights do not take."""
+    share = {"none": 0.0, "8bit": 1 - 1 / BYTES[model.dtype], "4bit": 1 - 0.5 / BYTES[model.dtype]}[model.quantization]
+    return share * BYTES[model.dtype] * arch.non_embedding_parameters
+
+
+def _accelerated(model: ModelConfig) -> bool:
+    from paydirt.models.load import resolve_device
+
+    return resolve_device(model.device).startswith("cuda")
+
+
+# ---- training -------------------------------------------------------------------------------------------------------
+def train_work(config: TrainStage, clock: Clock, lengths: Lengths | None = None, what: str = "") -> Work:
+    """Tune a model; on `lengths` where the selection is not there yet, whose examples would say them exactly."""
+    space, arch = clock.space, architecture_of(config.model)
+    encoder = space.encoder(config.model, config.encoding)
+    if lengths is None:
+        tokens, pool = space.tokens(config.pool, config.model, config.encoding), space.pool(config.pool)
+        rows = np.arange(len(pool))
+        if config.selection:
+            rows = pool.rows_of(sorted(taken_ids(open_artifact(Path(config.selection), "select").path)))
+        lengths = Lengths.of(tokens.lengths[rows][tokens.supervised_lengths[rows] > 0])
+    cost = predict_training_cost(config.training, arch, lengths.total, lengths.count, config.convention)
+    probe = clock.of(config.model, encoder)
+    base = clock.start()
+    longest = int(lengths.each.max(initial=1)) if lengths.each is not None else round(lengths.mean)
+    peak = _training_bytes(config.training, config.model, arch, longest)
+    peak += base["bytes"] if base and not _accelerated(config.model) else 0.0
+    disk = model_disk(config.training, arch, config.model.dtype)
+    seconds = probe.training(config.training, lengths)
+    return Work(what or "train", 1, 0, cost.flops, cost.tokens, seconds, peak, disk)
+
+
+def _training_bytes(config: TrainConfig, model: ModelConfig, arch: Architecture, longest: int) -> float:
+    lora = config.method == "lora"
+    compute = BYTES[config.precision if config.precision != "fp32" else model.dtype]
+    tokens = (config.micro_batch_size or config.batch_size) * longest
+    found = training_memory(arch, tokens, config.lora.r if lora else None, config.lora.targets, compute)
+    parts = dict(found.parts)
+    if compute == 4:  # then products are made of the weights themselves
+        parts.pop("weights to compute with", None)
+    if config.gradient_checkpointing:  # the input of each layer, and one layer at a time in full
+        parts["activations"] = parts["activations"] / arch.layers + tokens * compute * arch.hidden * arch.layers
+    return sum(parts.values())
+
+
+def model_disk(config: TrainConfig, arch: Architecture, dtype: str) -> float:
+    """The tuned model, and what is kept of its checkpoints: weights and two moments an epoch."""
+    if config.method == "lora":
+        each = 4.0 * arch.lora_parameters(config.lora.r, config.lora.targets)
+    else:
+        each = 4.0 * arch.parameters
+    kept = config.epochs if config.keep_checkpoints and config.save == "epoch" else 0
+    return each * (1 + 3 * kept)
+
+
+# ---- the others -----------------------------------------------------------------------------------------------------
+def select_work(config: SelectStage, clock: Clock, what: str = "") -> Work:
+    """Cut a ranking: no accelerator; the chosen records and a table of scores."""
+    pool = clock.space.pool(config.pool)
+    share = config.budget.fraction or min(1.0, (config.budget.count or len(pool)) / len(pool))
+    return Work(
+        what or "select", seconds=SETTLING + 2e-5 * len(pool), disk_bytes=pool_bytes(pool) * share + 60.0 * len(pool)
+    )
+
+
+def pool_bytes(pool: Any) -> float:
+    """Of the pool's records as they were read, about: the imported file holds turns and records."""
+    return float((Path(pool.path) / "pool.arrow").stat().st_size) / 2
+
+
+def evaluate_work(config: EvaluateStage, clock: Clock, what: str = "") -> Work:
+    """Measure a model; None where the benchmark cannot tell what it will read."""
+    space = clock.space
+    target = space.target(config.target) if config.target else None
+    encoder = space.encoder(config.model, config.encoding)
+    benchmark = config.benchmark.resolved(config.target)
+    arch = architecture_of(config.model)
+    expected = Expected(arch)
+    label = what or f"evaluate on {target.name if target else benchmark.name}"
+    if not benchmark.expect(expected, encoder, target):
+        return Work(label, flops=None, seconds=None, disk_bytes=1e5)
+    probe = clock.of(config.model, encoder)
+    base = clock.start()
+    seconds = _evaluation_seconds(probe, expected)
+    peak = scoring_memory(arch, expected.token_budget, BYTES[config.model.dtype]).total
+    peak += base["bytes"] if base and not _accelerated(config.model) else 0.0
+    return Work(label, 1, 0, expected.predicted, expected.foreseen, seconds, peak, 1e4)
+
+
+def _evaluation_seconds(probe: Probe, expected: Expected) -> float | None:
+    total = 0.0
+    for prompts, longest in expected.written:
+        if (found := probe.writing(prompts, longest, expected.token_budget)) is None:
+            return None
+        total += found
+    for lengths in expected.read:
+        if (found := probe.reading(Lengths.of(lengths), 0.5 * sum(lengths), 4096)) is None:
+            return None
+        total += found
+    return total
+
+
+WORKS: dict[str, Callable[..., Work]] = {
+    "score": score_work,
+    "select": select_work,
+    "train": train_work,
+    "evaluate": evaluate_work,
+}
+
+
+def stage_work(stage: str, config: Config | dict[str, Any], clock: Clock) -> Work:
+    """The work of any stage by its name; of those that use no model, one artifact of a size that only running tells."""
+    from paydirt.core.config import parse
+    from paydirt.replay import STAGES
+
+    if stage not in WORKS:
+        return Work(stage, seconds=None)
+    if isinstance(config, dict):
+        config = parse(STAGES[stage][0], config, where=stage)
+    return WORKS[stage](config, clock)
