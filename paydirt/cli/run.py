@@ -36,7 +36,7 @@ def run(
 
     Relative paths in a recipe are relative to the current directory; a config.yaml holds absolute ones.
     """
-    from paydirt.core.artifacts import MANIFEST, Artifact, refuse_artifact
+    from paydirt.core.artifacts import MANIFEST, place_of, refuse_artifact
     from paydirt.core.config import moved, read_yaml
     from paydirt.core.registry import did_you_mean
     from paydirt.replay import STAGES
@@ -45,8 +45,7 @@ def run(
 
     values = read_yaml(recipe)
     if (recipe.parent / MANIFEST).is_file():  # an artifact's own, which may have been moved with what it names
-        then = str(Artifact(recipe.parent).manifest.get("place") or recipe.parent.absolute())
-        values = moved(values, then, str(recipe.parent.absolute()))
+        values = moved(values, place_of(recipe.parent), str(recipe.parent.absolute()))
     stage = values.pop("stage", "study")
     if not isinstance(stage, str):
         raise ValueError(f"{recipe}: stage: expected the name of a stage, found {type(stage).__name__}; 'study' is one")

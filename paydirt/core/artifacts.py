@@ -300,18 +300,16 @@ def _manifest(path: Path) -> dict[str, Any]:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    ours = {
-        "stage": str,
-        "key": str,
-        "fingerprint": str,
-        "config": dict,
-        "inputs": dict,
-        "notes": dict,
-        "outputs": dict,
-    }
+    texts, objects = ("stage", "key", "fingerprint"), ("config", "inputs", "notes", "outputs")
+    ours = dict.fromkeys(texts, str) | dict.fromkeys(objects, dict)
     if not isinstance(manifest, dict) or not isinstance(manifest.get("sizes", {}), dict):
         return {}
     return manifest if all(isinstance(manifest.get(name), kind) for name, kind in ours.items()) else {}
+
+
+def place_of(path: Path) -> str:
+    """Where the artifact that lies at `path` was made, as far as its manifest can tell."""
+    return str(_manifest(path).get("place") or Path(path).absolute())
 
 
 def refuse_artifact(out: Path) -> None:

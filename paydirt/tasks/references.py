@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from paydirt.core.config import Config, PathText
+from paydirt.core.progress import say
 from paydirt.core.registry import Registry, did_you_mean
 from paydirt.core.types import Example, Message, Target
 from paydirt.data.pool import examples_from_file
@@ -112,6 +113,11 @@ def examples_with_form(path: str, answers: bool = True, split: str = "train") ->
             before, after = example.messages[: example.answer_index], example.messages[example.answer_index + 1 :]
             example = replace(example, messages=(*before, last, *after))
         found.append((example, record))
+    if alone := [record for example, record in found if not example.answered]:
+        say(
+            f"{path}: {len(alone)} of {len(found)} have no answer, and serve methods that read prompts alone; the first has "
+            f"the fields {', '.join(map(str, alone[0]))}"
+        )
     return found
 
 

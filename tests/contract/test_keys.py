@@ -39,6 +39,7 @@ EXEMPT = {
     r"pool\.(form|on_bad|split|columns)(\..*)?": "how the pool is read; its content enters",
     r"(training|.*\.training)\.report_to": "where people watch; it decides no number",
     r"pool\.prefix_ids": "changes the ids, which enter with the content",
+    r"target\.split": "how references are read; they enter by content",
     r"target\.form": "which form of the references; they enter by content, masks included",
     r"target\.(data|references|test)": "places; references and tests enter by content",
     r"(.*\.)?labels": "a place; the labels enter by content",

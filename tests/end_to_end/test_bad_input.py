@@ -84,7 +84,7 @@ class TestNames:
             ({"selector": {"path": "x", "dtyp": "f"}}, r"unknown key 'selector.dtyp'; did you mean 'dtype'\?"),
             ({"targets": [{"name": "t", "refrences": "x"}]}, r"'targets.0.refrences'; did you mean 'references'\?"),
             ({"evaluation": "exact_mach"}, r"did you mean 'exact_match'\?"),
-            ({"fractions": [1.5]}, "fraction is in .*1.5 is not"),
+            ({"fractions": [1.5]}, "a fraction is at most 1.*1.5"),
             ({"methods": []}, "methods"),
             ({"methods": ["bm25", "bm25"]}, "same method label 'bm25'"),
             ({"stage": "scroe"}, r"unknown stage 'scroe'; did you mean 'score'\?"),
@@ -131,7 +131,16 @@ class TestData:
     def test_unknown_form(self, fails, score, tmp_path: Path) -> None:
         path = write_jsonl(tmp_path / "odd.jsonl", [{"question": "x", "reply": "y"}])
         fails("odd.jsonl:1: unknown form.*question, reply.*known forms", *score(pool=path))
-        fails("odd.jsonl:1: unknown form", *score(references=path))
+        fails("odd.jsonl:1: unknown form", *score(references=write_jsonl(tmp_path / "odd.jsonl", [{"a": "x"}])))
+
+    def test_references_without_answers_are_said(self, paydirt: Any, score, tmp_path: Path) -> None:
+        path = write_jsonl(tmp_path / "odd.jsonl", [{"question": "x", "reply": "y"}])
+        code, _, said = paydirt(*score(references=path))
+        assert code == 0, said
+        assert (
+            "1 of 1 have no answer, and serve methods that read prompts alone; the first has the fields question, "
+            in said
+        )
 
     def test_reference_without_a_supervised_token(self, fails, score, tiny: Tiny, tmp_path: Path) -> None:
         """Too long a prompt for max_length: the reference is named, not silently worth nothing."""
