@@ -19,7 +19,7 @@ from support.data import pool_records, write_jsonl
 from support.stages import TRAINING, Tiny
 
 DOCS = ROOT / "docs"
-PAGES = [DOCS / "start.md", *(DOCS / "how-to" / f"{name}.md" for name in (
+PAGES = [DOCS / "start.md", DOCS / "plan.md", *(DOCS / "how-to" / f"{name}.md" for name in (
     "my-csv", "eight-gpus", "my-method", "my-benchmark", "from-less", "from-llama-factory", "cluster"))]  # fmt: skip
 # Made small by the test: the world itself is built by the README's first command, which its own test runs.
 MADE = "paydirt world --out world"
