@@ -6,13 +6,17 @@ READY = $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test quick lint docs clean
+.PHONY: demo test test-slow quick lint docs clean
 
 demo: $(READY)
 	$(BIN)/paydirt demo --out demo
 
 test: $(READY) lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+# More cases of what `make test` shows already (tests/conftest.py lists them), which would take it over 20 minutes.
+test-slow: $(READY)
+	PAYDIRT_FUZZ=5 $(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 # The tests that touch no model: seconds, for the inner loop.
 quick: $(READY)

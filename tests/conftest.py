@@ -58,3 +58,29 @@ def jsonl(tmp_path: Path) -> Callable[..., str]:
         return str(tmp_path / name)
 
     return write
+
+
+# More cases of what other tests show, by how their names begin: `make test-slow` runs them, and `make test` stays short.
+SLOW = (
+    "laws/test_ray.py::test_a_killed_driver_is_continued",
+    "laws/test_ray.py::test_what_the_work_refuses_is_not_tried_again",
+    "laws/test_ray.py::test_what_a_frozen_worker_holds_is_given_out_twice",
+    "laws/test_ray.py::test_work_that_kills_its_workers_is_given_up",
+    "laws/test_ray.py::test_a_study_that_loses_a_node_ends_with_the_same_rows",
+    "laws/test_ray_training.py::test_ray_train_trains_the_model_of_torchrun[33-lora]",
+    "laws/test_ray_training.py::test_what_the_training_refuses_is_said_as_on_one_machine",
+    "laws/test_ray_training.py::test_a_lost_node_costs_seconds_and_no_weight",
+    "laws/test_processes.py::test_two_processes_train_the_model_of_one[29-full-more3]",
+    "laws/test_processes.py::test_a_sharded_training_leaves_a_model_that_loads[full-FULL",
+    "laws/test_processes.py::test_a_sharded_training_leaves_a_model_that_loads[lora-FULL",
+    "laws/test_columns.py::test_three_processes_fill_a_column_as_one_would[hidden]",
+    "laws/test_columns.py::test_three_processes_fill_a_column_as_one_would[tangents]",
+    "laws/test_columns.py::test_three_processes_fill_a_column_as_one_would[words]",
+    "scorers/test_learned.py::test_the_seeds_encoder_learns_from_texts",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.nodeid.removeprefix("tests/").startswith(SLOW):
+            item.add_marker("slow")
