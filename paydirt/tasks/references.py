@@ -17,6 +17,7 @@ import json
 from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -114,11 +115,17 @@ def examples_with_form(path: str, answers: bool = True, split: str = "train") ->
             example = replace(example, messages=(*before, last, *after))
         found.append((example, record))
     if alone := [record for example, record in found if not example.answered]:
-        say(
+        _say_once(
             f"{path}: {len(alone)} of {len(found)} have no answer, and serve methods that read prompts alone; the first has "
             f"the fields {', '.join(map(str, alone[0]))}"
         )
     return found
+
+
+@lru_cache
+def _say_once(text: str) -> None:
+    """A target is read several times: by scoring, by its report, by a receipt."""
+    say(text)
 
 
 def _loader(config: TargetConfig) -> TargetLoader:
