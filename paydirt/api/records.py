@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from paydirt.core.artifacts import cache_root
+from paydirt.core.progress import say
 
 BATCH = 1024
 
@@ -47,6 +48,10 @@ def splits(records: Any, split: str) -> Any:
     if split not in records:
         raise ValueError(
             f"no split {split!r} in the DatasetDict: it holds {', '.join(records)}; name one by split, or all"
+        )
+    if others := [name for name in records if name != split]:
+        say(
+            f"the split {split} of the DatasetDict is read; not read: {', '.join(others)} (split='all' takes every one)"
         )
     return records[split]
 

@@ -115,10 +115,13 @@ def test_what_is_no_pool_says_why(records: object, message: str) -> None:
         pay.Pool.from_records(records)
 
 
-def test_splits_must_be_chosen() -> None:
+def test_splits_are_chosen_and_the_others_said(capsys: pytest.CaptureFixture[str]) -> None:
     split = datasets.DatasetDict({"train": datasets.Dataset.from_list(RECORDS), "test": datasets.Dataset.from_list([])})
-    with pytest.raises(ValueError, match=r"holds the splits train, test; give one, such as d\['train'\]"):
-        pay.Pool.from_records(split)
+    assert len(pay.Pool.from_records(split).opened(Workspace())) == len(RECORDS)
+    assert "the split train of the DatasetDict is read; not read: test" in " ".join(capsys.readouterr().err.split())
+    assert len(pay.Pool.from_records(split, split="all").opened(Workspace())) == len(RECORDS)
+    with pytest.raises(ValueError, match=r"no split 'dev' in the DatasetDict: it holds train, test"):
+        pay.Pool.from_records(split, split="dev")
 
 
 def test_targets_of_memory_and_file_are_one(tiny: Tiny) -> None:
