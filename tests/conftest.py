@@ -63,6 +63,7 @@ def jsonl(tmp_path: Path) -> Callable[..., str]:
 # More cases of what other tests show, by how their names begin: `make test-slow` runs them, and `make test` stays short.
 SLOW = (
     "laws/test_ray.py::test_a_killed_driver_is_continued",
+    "laws/test_ray.py::test_workers_say_how_far_they_are",
     "laws/test_ray.py::test_what_the_work_refuses_is_not_tried_again",
     "laws/test_ray.py::test_what_a_frozen_worker_holds_is_given_out_twice",
     "laws/test_ray.py::test_work_that_kills_its_workers_is_given_up",
