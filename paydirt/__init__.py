@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from paydirt.scorers.ifd import IFD as IFD
     from paydirt.scorers.learned import Learned as Learned
     from paydirt.scorers.length import Length as Length
+    from paydirt.scorers.novelty import Novelty as Novelty
     from paydirt.scorers.oracle import Oracle as Oracle
     from paydirt.scorers.perplexity import Perplexity as Perplexity
     from paydirt.scorers.random import Random as Random

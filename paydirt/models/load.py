@@ -174,7 +174,9 @@ def load_model(config: ModelConfig, train_adapter: bool = False) -> PreTrainedMo
     if is_adapter(path):
         path, revision = base_of(path), adapter_config(path).get("revision")
     try:
-        options |= pinned(path, revision)
+        options |= (pins := pinned(path, revision))
+        if pins.get("local_files_only"):  # which its look for an adapter beside the model does not hear of
+            options["adapter_kwargs"] = {"local_files_only": True}
         model, report = AutoModelForCausalLM.from_pretrained(path, **options, output_loading_info=True)
     except Exception as error:  # as above
         raise ValueError(f"{path}: no causal language model could be loaded ({_first_line(error)})") from error
