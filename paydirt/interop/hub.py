@@ -1,7 +1,7 @@
-"""A finished export to a hub, as a data set with its card: Hugging Face's own client, wherever `HF_ENDPOINT` says.
+"""A finished export to a hub, as a data set with its card: Hugging Face's own client, wherever HF_ENDPOINT says.
 
 What enters: the folder of an export and the name of a data set. What leaves: its address. The client finds its token by
-itself (`hf auth login`, or `HF_TOKEN`); paydirt reads and keeps none.
+itself (`hf auth login`, or HF_TOKEN); paydirt reads and keeps none.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 What enters: names of exported files, their rows, and weights where a mixture is wanted. What leaves: plain values, which
 tests hand to the trainers' own parsers. All paths are relative to the folder of the export, so that it can be moved:
-run the trainer there. Sources: TRL 1.16 `DatasetMixtureConfig`; axolotl 0.19 `utils/schemas/datasets.py`; LLaMA-Factory
+run the trainer there. Sources: TRL 1.16 DatasetMixtureConfig; axolotl 0.19 `utils/schemas/datasets.py`; LLaMA-Factory
 0.9.5 `data/parser.py` and `hparams/data_args.py`; open-instruct `dataset_transformation.py`.
 
 A mixture of weights w takes the largest total of which every file can give its share w / sum(w), best first, as TRL does.
