@@ -2,8 +2,8 @@
 
 Commands are started from a warm process, killed after a random part of the time that they take, several times over the
 same output and cache, and then let finish. One study runs the scorers, selections, trainings and evaluations, so that all of
-them share one quiet run. `PAYDIRT_KILLS` sets how many kills each test run makes in all; those that come too late, when
-all was done, are made up for by starting anew. `PAYDIRT_KILL_LOG` names a file for a line a stage: kills and where they hit.
+them share one quiet run. `PAYDIRT_KILLS` sets how many kills each test run makes in all (`make test-slow`: 20); those that come
+too late, when all was done, are made up for by starting anew. `PAYDIRT_KILL_LOG` names a file for a line a stage: kills and where they hit.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from support.fuzz.ground import ENCODING, Ground, recipe
 from support.fuzz.process import call
 from support.stages import Tiny, files_of
 
-KILLS = int(os.environ.get("PAYDIRT_KILLS", "20"))
+KILLS = int(os.environ.get("PAYDIRT_KILLS", "8"))
 SLOWEST = 600.0  # seconds for a quiet run on a machine that is busy with other things
 WARMUP = {"warmup_epochs": 2, "warmup_fraction": 0.5, "warmup_batch_size": 8, "k": 64, "checkpoints": 2}
 TUNING = ["--learning-rate", "1e-3", "--batch-size", "8", "--epochs", "3"]
