@@ -2,8 +2,9 @@
 
 Commands are started from a warm process, killed after a random part of the time that they take, several times over the
 same output and cache, and then let finish. One study runs the scorers, selections, trainings and evaluations, so that all of
-them share one quiet run. `PAYDIRT_KILLS` sets how many kills each test run makes in all (`make test-slow`: 20); those that come
-too late, when all was done, are made up for by starting anew. `PAYDIRT_KILL_LOG` names a file for a line a stage: kills and where they hit.
+them share one quiet run. `PAYDIRT_KILLS` sets how many kills each test run makes in all (`make test-slow`: 20); those
+that come too late, when all was done, are made up for by starting anew. `PAYDIRT_KILL_LOG` names a file for a line a
+stage: kills and where they hit.
 """
 
 from __future__ import annotations
