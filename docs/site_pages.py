@@ -13,15 +13,17 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # the package of this tree, whatever is installed
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]  # the package of this tree, whatever is installed
+
+from site_fields import cell, fields_table, prose, table  # noqa: E402
 
 HAND = {
     "Home": "index.md",
@@ -85,6 +87,7 @@ def _nav(entry: Any) -> Any:
     return [{title: page} for title, page in entry.items()] if isinstance(entry, dict) else entry
 
 
+@cache
 def generated() -> dict[str, str]:
     """Path under docs and text of every generated page."""
     return {**_methods(), **_policies(), **_commands(), "reference/recipe.md": recipe(), "reference/python.md": python(),
@@ -336,67 +339,3 @@ def tutorial() -> str:
         text = "".join(one["source"]).strip()
         parts.append(text if one["cell_type"] == "markdown" else f"```python\n{text}\n```")
     return "\n\n".join(parts) + "\n\nThe notebook itself is `docs/tutorial.ipynb`.\n"
-
-
-# ---- fields of configs --------------------------------------------------------------------------------------------------
-
-
-def fields_table(cls: Any) -> str:
-    """Keys with type, default and description; nested configs by dotted keys."""
-    rows = list(_fields(cls, ""))
-    return table(["key", "type", "default", ""], rows) if rows else "None."
-
-
-def _fields(cls: Any, prefix: str, deep: int = 0) -> Iterator[tuple[str, str, str, str]]:
-    for name, field in cls.model_fields.items():
-        key = f"{prefix}{name}"
-        nested = None if deep > 2 else _config_in(field.annotation)
-        default = "required" if field.is_required() else _default(field)
-        yield f"`{key}`", cell(_type(field.annotation)), default, cell(field.description or "")
-        if nested is not None and not hasattr(nested, "registry"):
-            yield from _fields(nested, f"{key}.", deep + 1)
-
-
-def _config_in(annotation: Any) -> Any:
-    from paydirt.core.config import Config
-
-    if inspect.isclass(annotation) and issubclass(annotation, Config):
-        return annotation if annotation.model_fields else None
-    if getattr(annotation, "__origin__", None) in (list, dict, tuple):
-        return None
-    return next((found for inner in get_args(annotation) if (found := _config_in(inner)) is not None), None)
-
-
-def _default(field: Any) -> str:
-    value = field.get_default(call_default_factory=True)
-    if hasattr(value, "model_fields"):
-        return ""
-    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    return cell(f"`{text}`") if text else '`""`'
-
-
-def _type(annotation: Any) -> str:
-    if inspect.isclass(annotation) and not get_args(annotation):
-        return annotation.__name__
-    text = str(annotation).replace("typing.", "").replace("NoneType", "null")
-    text = re.sub(r"Annotated\[(\w+|[\w.]+)[^\]]*\]", r"\1", text)
-    text = re.sub(r"[\w.]+\.(\w+)", r"\1", text).replace("| None", "or null").replace("Optional", "")
-    return re.sub(r"Literal\[([^\]]*)\]", lambda f: f[1].replace("'", "").replace(", ", " or "), text)[:80]
-
-
-# ---- text ---------------------------------------------------------------------------------------------------------------
-
-
-def prose(text: str) -> str:
-    """A docstring as Markdown: angle brackets stay text, indented lines stay code."""
-    return re.sub(r"<(?=[a-zA-Z/])", "&lt;", text)
-
-
-def cell(text: str) -> str:
-    """Text inside a table's cell."""
-    return prose(" ".join(text.split())).replace("|", "\\|")
-
-
-def table(head: list[str], rows: Any) -> str:
-    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])

@@ -76,9 +76,9 @@ class ScoreStage(Config):
 
 def score(config: ScoreStage, out: Path, workspace: Workspace) -> Artifact:
     """Pool and target to similarities on disk (see `paydirt.selection.scores`)."""
-    pool, target = workspace.pool(config.pool), target_of(config, workspace)
+    job = job_of(config, workspace, out)
+    pool, target = job.pool, job.target
     check_target(config.method, target)
-    job = Job(pool, target, out, workspace.shared, config.model, config.encoding, config.seed, config.convention)
     job.executor, job.inputs = workspace.executor, score_inputs(config.method, job)
     identity: dict[str, Any] = {"method": deciding(config.method)}
     if is_stochastic(config.method):
@@ -112,10 +112,13 @@ def target_of(config: ScoreStage, workspace: Workspace) -> Target:
 
 def predict_score(config: ScoreStage, workspace: Workspace) -> Cost:
     """What `score` would cost, without running it."""
+    return config.method.predict_cost(job_of(config, workspace, workspace.shared))
+
+
+def job_of(config: ScoreStage, workspace: Workspace, out: Path) -> Job:
+    """What the method of `config` is given; asked for facts alone, it writes nothing to `out`."""
     pool, target = workspace.pool(config.pool), target_of(config, workspace)
-    shared = workspace.shared
-    job = Job(pool, target, shared, shared, config.model, config.encoding, config.seed, config.convention)
-    return config.method.predict_cost(job)
+    return Job(pool, target, out, workspace.shared, config.model, config.encoding, config.seed, config.convention)
 
 
 class SelectStage(Config):

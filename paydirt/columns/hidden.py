@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from paydirt.columns.spec import Block, Spec
-from paydirt.columns.tokens import TokensRef
-from paydirt.models.load import ModelConfig
+from paydirt.columns.reading import Reading
+from paydirt.columns.spec import Block
 
 
-class Hidden(Spec):
+class Hidden(Reading):
     """Unit vectors float32 [n, hidden]: position t of T weighted by t (arXiv 2503.01807, section 3)."""
 
     name: ClassVar[str] = "hidden"
-    libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "peft")
-    places: ClassVar[frozenset[str]] = frozenset({"model"})
-
-    tokens: TokensRef
-    model: ModelConfig
-    identity: dict[str, Any]
-    pad_id: int = 0
-    token_budget: int = 4096
-
-    @property
-    def size(self) -> int:
-        return self.tokens.size
 
     def open(self, folder: Path) -> HiddenWorker:
         return HiddenWorker(self)

@@ -3,37 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
-from paydirt.columns.spec import Block, Ragged, Spec
+from paydirt.columns.reading import Reading
+from paydirt.columns.spec import Block, Ragged
 from paydirt.columns.store import PoolColumn
-from paydirt.columns.tokens import TokensRef
 from paydirt.data.batches import width_of
 from paydirt.data.encoding import Encoded
-from paydirt.models.load import ModelConfig
 
 MOST_KNOWN = 2000  # rows that tell what others cost
 
 
-class Losses(Spec):
+class Losses(Reading):
     """Negative log-likelihood in nats of each token that counts, by `of`; `known` tells which those are."""
 
     name: ClassVar[str] = "losses"
-    libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "peft")
-    places: ClassVar[frozenset[str]] = frozenset({"model"})
 
-    tokens: TokensRef
-    model: ModelConfig
-    identity: dict[str, Any]
     of: Literal["supervised", "all", "answers"] = "supervised"
-    pad_id: int = 0
-    token_budget: int = 4096
-
-    @property
-    def size(self) -> int:
-        return self.tokens.size
 
     def open(self, folder: Path) -> LossWorker:
         return LossWorker(self)

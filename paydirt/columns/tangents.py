@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from paydirt.columns.spec import Block, Spec
-from paydirt.columns.tokens import TokensRef
-from paydirt.models.load import ModelConfig
+from paydirt.columns.reading import Reading
+from paydirt.columns.spec import Block
 
 
-class Tangents(Spec):
+class Tangents(Reading):
     """Vectors float32 [n, min(k, directions x hidden)]: the embeddings of influence distillation (arXiv 2505.19051)."""
 
     name: ClassVar[str] = "tangents"
-    libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "peft")
-    places: ClassVar[frozenset[str]] = frozenset({"model"})
 
-    tokens: TokensRef
-    model: ModelConfig
-    identity: dict[str, Any]
     blocks: int = 4
     directions: int = 2
     k: int = 4096
     seed: int = 0
-    pad_id: int = 0
-    token_budget: int = 4096
-
-    @property
-    def size(self) -> int:
-        return self.tokens.size
 
     def open(self, folder: Path) -> TangentWorker:
         return TangentWorker(self)

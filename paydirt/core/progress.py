@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
@@ -269,3 +270,9 @@ def results_console() -> Console:
 def say(text: str) -> None:
     """One line to the person, on stderr, so that stdout stays for results."""
     console.print(text, markup=False, soft_wrap=True)
+
+
+@cache
+def say_once(text: str) -> None:
+    """The same, once a process: what is read several times need not say it each time."""
+    say(text)

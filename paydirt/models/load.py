@@ -7,7 +7,6 @@ its tokenizer. No remote code runs unless asked for; weights are read from safet
 from __future__ import annotations
 
 import os
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +14,7 @@ from pydantic import Field, model_validator
 
 from paydirt.core.artifacts import library_versions
 from paydirt.core.config import Config, DeviceText, PathText, deciding
-from paydirt.core.progress import say
+from paydirt.core.progress import say_once
 from paydirt.cost.architecture import Architecture
 from paydirt.models.identity import CONFIG, TOKENIZER, pinned
 from paydirt.models.identity import adapter_config as adapter_config
@@ -215,11 +214,10 @@ def prove_adapter(model: Any, path: str) -> None:
         )
 
 
-@lru_cache
 def _say_float32(device: str, precision: str) -> None:
     """Once for each device: what float32 means there."""
     how = "in full (TF32 is off)" if precision == "highest" else f"in TF32 (matmul precision {precision})"
-    say(
+    say_once(
         f"models in float32 on {device}: products {how}; --dtype bfloat16 takes half the memory and is several times faster"
     )
 

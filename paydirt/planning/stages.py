@@ -28,7 +28,7 @@ from paydirt.scorers.gradient import Gradient
 from paydirt.scoring.base import BATCH_TOKENS, Job, Scorer
 from paydirt.scoring.inputs import nested
 from paydirt.selection.select import taken_ids
-from paydirt.stages import EvaluateStage, ScoreStage, SelectStage, TrainStage, Workspace, target_of
+from paydirt.stages import EvaluateStage, ScoreStage, SelectStage, TrainStage, Workspace, job_of
 from paydirt.tasks.spending import Expected
 from paydirt.training.config import TrainConfig, predict_training_cost
 
@@ -83,8 +83,7 @@ class Clock:
 def score_work(config: ScoreStage, clock: Clock, what: str = "") -> Work:
     """Score a pool: passes and tunings of the method."""
     space = clock.space
-    job = Job(space.pool(config.pool), target_of(config, space), space.shared, space.shared, config.model,
-              config.encoding, config.seed, config.convention)  # fmt: skip
+    job = job_of(config, space, space.shared)
     method = config.method
     cost = method.predict_cost(job)
     uses = any(inner.needs_model for _, inner in nested(method)) and config.model is not None

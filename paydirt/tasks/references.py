@@ -17,14 +17,13 @@ import json
 from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field
 
 from paydirt.core.config import Config, PathText
-from paydirt.core.progress import say
+from paydirt.core.progress import say_once
 from paydirt.core.registry import Registry, did_you_mean
 from paydirt.core.types import Example, Message, Target
 from paydirt.data.pool import examples_from_file
@@ -115,17 +114,11 @@ def examples_with_form(path: str, answers: bool = True, split: str = "train") ->
             example = replace(example, messages=(*before, last, *after))
         found.append((example, record))
     if alone := [record for example, record in found if not example.answered]:
-        _say_once(
+        say_once(
             f"{path}: {len(alone)} of {len(found)} have no answer, and serve methods that read prompts alone; the first has "
             f"the fields {', '.join(map(str, alone[0]))}"
         )
     return found
-
-
-@lru_cache
-def _say_once(text: str) -> None:
-    """A target is read several times: by scoring, by its report, by a receipt."""
-    say(text)
 
 
 def _loader(config: TargetConfig) -> TargetLoader:

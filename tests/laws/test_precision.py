@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from paydirt.core.config import deciding, dump_yaml
+from paydirt.core.progress import say_once
 from paydirt.models import load
 from paydirt.models.load import ModelConfig
 
@@ -48,7 +49,7 @@ def test_a_gpu_that_emulates_bfloat16_gets_float32(monkeypatch: pytest.MonkeyPat
 
 
 def test_float32_on_cuda_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
-    load._say_float32.cache_clear()
+    say_once.cache_clear()
     for _ in range(2):
         load._say_float32("cuda:7", torch.get_float32_matmul_precision())
     assert capsys.readouterr().err.count("models in float32 on cuda:7: products in full (TF32 is off)") == 1

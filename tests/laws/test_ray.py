@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.command import ROOT, environment
+from support.nodes import SMALL, two_small_nodes
 from support.slow import SlowLosses, double, steps
 from support.stages import ENCODING, TRAINING, Tiny, files_of, set_shard_rows
 
@@ -35,21 +36,9 @@ LIMIT = 240.0  # seconds after which a test that waits for the cluster has faile
 
 
 @pytest.fixture(scope="module")
-def two_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Two nodes of one core each; workers find the tests' own modules."""
-    from ray.cluster_utils import Cluster
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
-        made = Cluster(initialize_head=True, head_node_args={**SMALL, "include_dashboard": False})
-        made.add_node(**SMALL)
+def two_nodes() -> Iterator[Any]:
+    with two_small_nodes() as made:
         yield made
-        ray.shutdown()
-        made.shutdown()
-
-
-SMALL = {"num_cpus": 1, "object_store_memory": 80_000_000}
 
 
 @pytest.fixture

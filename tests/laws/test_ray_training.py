@@ -5,7 +5,6 @@ Two nodes of one core each, over gloo.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.command import ROOT
+from support.nodes import SMALL, two_small_nodes
 from support.stages import Tiny
 
 from laws.test_processes import METHODS, data_of, torchrun, weights
@@ -26,21 +25,12 @@ from paydirt.stages import TrainStage, Workspace, train
 
 ray = pytest.importorskip("ray", reason="execution on Ray needs the extra `ray`")
 LIMIT = 240.0
-SMALL = {"num_cpus": 1, "object_store_memory": 80_000_000}
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    from ray.cluster_utils import Cluster
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
-        made = Cluster(initialize_head=True, head_node_args={**SMALL, "include_dashboard": False})
-        made.add_node(**SMALL)
+    with two_small_nodes() as made:
         yield made
-        ray.shutdown()
-        made.shutdown()
 
 
 def flags_of(settings: dict[str, Any]) -> list[str]:

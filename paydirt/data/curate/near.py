@@ -20,9 +20,9 @@ import numpy.typing as npt
 
 from paydirt.data.curate import ranges
 from paydirt.data.curate.minhash import NearIndex, banding
-from paydirt.data.curate.ranges import Range, Spread, open_pool, over_ranges, texts_at
+from paydirt.data.curate.ranges import Range, Spread, open_pool, over_ranges
 from paydirt.data.curate.shingles import BASE, Hashes, jaccard, shingles
-from paydirt.data.pool import Pool
+from paydirt.data.pool import Part, Pool
 
 SETS = 1 << 16  # sets of shingles that a process holds
 TOGETHER = 4096  # rows of components that one task takes
@@ -34,7 +34,7 @@ class Asked(NamedTuple):
 
     threshold: float
     ngram: int
-    part: str
+    part: Part
 
 
 def find_near(pool: Pool, asked: Asked, folder: Path, spread: Spread) -> list[Found]:
@@ -125,7 +125,7 @@ def _compare(task: _Task) -> list[Found]:
 
     @lru_cache(maxsize=SETS)
     def set_of(row: int) -> Hashes:
-        return shingles(texts_at(pool, np.asarray([row]), task.asked.part)[0], task.asked.ngram)
+        return shingles(pool.texts_at(np.asarray([row]), task.asked.part)[0], task.asked.ngram)
 
     groups = _groups(task)
     kept: dict[int, list[int]] = defaultdict(list)  # of each group

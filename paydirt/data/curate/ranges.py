@@ -12,8 +12,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from paydirt.core.artifacts import Artifact, write_atomic
 from paydirt.core.progress import track
 from paydirt.data.pool import Pool
@@ -72,9 +70,3 @@ class _Fill:
     def __call__(self, asked: Range) -> None:
         if not Path(asked.file).exists():
             write_atomic(Path(asked.file), self.work(asked))
-
-
-def texts_at(pool: Pool, rows: np.ndarray, part: str) -> list[str]:
-    """What `Pool.texts` says of these rows, in their order."""
-    roles = {"prompt": ("user",), "full": ("system", "user", "assistant")}[part]
-    return ["\n".join(m.content for m in e.messages if m.role in roles) for e in pool.take(rows)]
