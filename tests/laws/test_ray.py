@@ -32,6 +32,7 @@ from paydirt.models.load import model_identity
 from paydirt.stages import Workspace
 
 ray = pytest.importorskip("ray", reason="execution on Ray needs the extra `ray`")
+ALONE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")  # all of it goes with its first process
 LIMIT = 240.0  # seconds after which a test that waits for the cluster has failed
 
 
@@ -253,13 +254,13 @@ def test_a_node_that_does_not_see_the_storage_is_named(
 def beside(command: str, what: Callable[[str], bool]) -> bool:
     """`what(id)` of a node that the command starts and that goes at the end; False where none came."""
     before = {node.id for node in cluster.nodes()}
-    node = subprocess.Popen(["unshare", "--mount", "sh", "-c", command], start_new_session=True, stdout=-3, stderr=-3)
+    node = subprocess.Popen([*ALONE, "sh", "-c", command], start_new_session=True, stdout=-3, stderr=-3)
     try:
         wait_for(lambda: {found.id for found in cluster.nodes()} > before or node.poll() is not None)
         added = {found.id for found in cluster.nodes()} - before
         return any(what(new) for new in added)
     finally:
-        node.terminate()
+        node.kill()
         node.wait()
         wait_for(lambda: {found.id for found in cluster.nodes()} <= before)
 
