@@ -32,7 +32,14 @@ from paydirt.models.load import model_identity
 from paydirt.stages import Workspace
 
 ray = pytest.importorskip("ray", reason="execution on Ray needs the extra `ray`")
-ALONE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")  # all of it goes with its first process
+ALONE = (
+    "unshare",
+    "--mount",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+)  # all of it goes with its first process
 LIMIT = 240.0  # seconds after which a test that waits for the cluster has failed
 
 
