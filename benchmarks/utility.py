@@ -69,9 +69,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of everything that is made")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after so many; run again to go on")
     parser.add_argument("--pairs", type=int, default=3, help="pairs of a selection and a training seed")
-    parser.add_argument(
-        "--core", action="store_true", help="the seven methods that the aims speak of, with every pair of seeds"
-    )
+    parser.add_argument("--core", action="store_true", help="what the aims speak of, with every pair of seeds")
     parser.add_argument("--narrow", action="store_true", help="5 %% alone, and random's curve")
     parser.add_argument("--kept-apart", action="store_true", help="the three worlds that nothing was chosen on")
     parser.add_argument("--real", action="store_true", help="the real pool: a hidden source, and held-out loss")
