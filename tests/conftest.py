@@ -111,6 +111,7 @@ SLOW = (
     "contract/test_scorers.py::test_shard_size_changes_no_score[embed]",
     "contract/test_scorers.py::test_shard_size_changes_no_score[learned]",
     "contract/test_scorers.py::test_shard_size_changes_no_score[novelty]",
+    "gradients/test_card.py::test_nothing_meets_another_device_or_waits_for_it[not refuses",
     "laws/test_kills.py::test_killed_anywhere_and_run_again_it_leaves_the_same_bytes[study]",
     "laws/test_kills.py::test_killed_anywhere_and_run_again_it_leaves_the_same_bytes[decontaminate]",
     "laws/test_kills.py::test_killed_anywhere_and_run_again_it_leaves_the_same_bytes[gradient-without-store]",
