@@ -136,7 +136,7 @@ def test_a_non_finite_gradient_is_named_and_zeroed(caplog):
     with torch.no_grad():
         model.get_input_embeddings().weight[int(examples[1].ids[0])] = float("nan")
     with caplog.at_level(logging.WARNING), Features(model, Projection(64)) as features:
-        (rows,) = features(examples)
+        (rows,) = features(examples, names=["ex-0", "ex-1", "ex-2"])
     assert "'ex-1' has a non-finite gradient" in caplog.text
     assert bool(rows.isfinite().all())
     assert float(rows[1].norm()) == 0
