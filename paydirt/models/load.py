@@ -273,8 +273,29 @@ def attach_lora(model: Any, spec: LoraSpec, seed: int) -> Any:
     if isinstance(model, PeftModel):
         from paydirt.models.stack import stack
 
-        return stack(model, config)
-    return get_peft_model(model, config)
+        return asks_nobody(stack(model, config))
+    return asks_nobody(get_peft_model(model, config))
+
+
+def asks_nobody(model: Any) -> Any:
+    """`model`, a PeftModel, whose adapters are saved without a question to the hub."""
+    from functools import partial
+
+    model.save_pretrained = partial(model.save_pretrained, save_embedding_layers=saves_embeddings(model))
+    return model
+
+
+def saves_embeddings(model: Any) -> bool | Literal["auto"]:
+    """Whether embeddings are saved with an adapter: where they are adapted, and peft shall see where names are patterns.
+
+    By itself peft also compares the vocabulary with that of the base's config on the hub; nothing here changes one.
+    """
+    from peft.utils.constants import EMBEDDING_LAYER_NAMES
+
+    wanted = [config.target_modules or () for config in model.peft_config.values()]
+    if any(isinstance(names, str) for names in wanted):
+        return "auto"
+    return any(name in EMBEDDING_LAYER_NAMES for names in wanted for name in names)
 
 
 def model_identity(config: ModelConfig) -> dict[str, Any]:
