@@ -212,7 +212,9 @@ class TrainStage(Config):
     references: PathText | None = Field(
         None, description="file of examples whose loss is measured while training, for people and for early_stop"
     )
-    references_split: str = Field("train", description="their split, where that is a datasets directory; all: every one")
+    references_split: str = Field(
+        "train", description="their split, where that is a datasets directory; all: every one"
+    )
     references_columns: dict[str, str] = Field({}, description="what they call things, such as {prompt: q, answer: a}")
     seed: int = 0
     convention: Annotated[str, Aside("of the ledger's prediction alone; the notes state every convention")] = (

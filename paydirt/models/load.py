@@ -134,7 +134,12 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
 
 
 def architecture_of(config: ModelConfig) -> Architecture:
-    """Architectural facts of the model, of an adapter those of its base; from the files that are loaded, and no others.
+    """Architectural facts of the model, of an adapter those of its base; ValueError as `transformers_config`."""
+    return Architecture.from_config(transformers_config(config))
+
+
+def transformers_config(config: ModelConfig) -> Any:
+    """What transformers says of the model, of an adapter of its base; from the files that are loaded, and no others.
 
     Raises ValueError where there is no config, or none of a language model.
     """
@@ -145,10 +150,9 @@ def architecture_of(config: ModelConfig) -> Architecture:
         path, revision = base_of(path), adapter_config(path).get("revision")
     try:
         options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code, **pinned(path, revision, CONFIG)}
-        found = AutoConfig.from_pretrained(path, **options)
+        return AutoConfig.from_pretrained(path, **options)
     except Exception as error:  # as above
         raise ValueError(f"{path}: no model's config could be read ({_first_line(error)})") from error
-    return Architecture.from_config(found)
 
 
 def load_model(config: ModelConfig, train_adapter: bool = False) -> PreTrainedModel:

@@ -142,14 +142,17 @@ class Probe:
             return remembered(self.cache, kind, {**self._who, **settings}, work, self.measure)
 
     # ---- reading --------------------------------------------------------------------------------------------------
-    def reading(self, lengths: Lengths, answers: float, budget: int) -> float | None:
-        """Seconds of one forward pass over texts of `lengths`, logits of `answers` tokens, batches of `budget` tokens."""
+    def reading(self, lengths: Lengths, answers: float, budget: int, loaded: bool = False) -> float | None:
+        """Seconds of one forward pass over texts of `lengths`, logits of `answers` tokens, batches of `budget` tokens.
+
+        The model is loaded for it, unless it is there (`loaded`).
+        """
         widths = _widths(lengths, self._most)
         found = self.known("reading", {"widths": widths, "budget": budget}, lambda: self._read(widths, budget))
         if found is None:
             return None
         passes = _seconds(lengths, budget, found["tokens"], self._most)
-        return found["load"] + passes + answers * found["logits"]
+        return found["load"] * (not loaded) + passes + answers * found["logits"]
 
     def _read(self, widths: Sequence[int], budget: int) -> dict[str, Any]:
         import torch
@@ -257,16 +260,19 @@ class Probe:
         return {"load": load, "tokens": tokens}
 
     # ---- writing --------------------------------------------------------------------------------------------------
-    def writing(self, prompts: Sequence[int], longest: int, budget: int) -> float | None:
-        """Seconds to read prompts of these lengths and write `longest` tokens to each, batch by batch."""
+    def writing(
+        self, prompts: Sequence[int], longest: int, budget: int, rows: int = 0, loaded: bool = False
+    ) -> float | None:
+        """Seconds to read prompts of these lengths and write `longest` tokens to each, `rows` a batch or `budget` tokens."""
         width = width_of(max(prompts), self._most)
-        rows = int(np.clip(budget // width, 1, 256))
+        most = rows or max(1, budget // max(prompts))
+        rows = int(np.clip(rows or budget // width, 1, 256))
         rows = min(rows, 1 << max(0, (len(prompts) - 1).bit_length()))
         found = self.known("writing", {"width": width, "rows": rows}, lambda: self._write(width, rows))
         if found is None:
             return None
-        batches = -(-len(prompts) // max(1, budget // max(prompts)))
-        return found["load"] + batches * (found["prompt"] + longest * found["step"]) * min(1.0, len(prompts) / rows)
+        steps = -(-len(prompts) // most) * longest * found["step"] * min(1.0, len(prompts) / rows)
+        return found["load"] * (not loaded) + found["prompt"] * sum(prompts) / (rows * width) + steps
 
     def _write(self, width: int, rows: int) -> dict[str, Any]:
         import torch

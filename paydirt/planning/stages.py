@@ -21,7 +21,7 @@ from paydirt.cost.architecture import Architecture
 from paydirt.cost.facts import Facts, Lengths
 from paydirt.cost.forms import forward_flops
 from paydirt.cost.memory import SLAB, gradient_memory, scoring_memory, training_memory
-from paydirt.models.load import ModelConfig, architecture_of
+from paydirt.models.load import ModelConfig, architecture_of, transformers_config
 from paydirt.planning.plan import Work
 from paydirt.planning.probe import Probe, scoring, starting
 from paydirt.scorers.gradient import Gradient
@@ -38,6 +38,7 @@ FREE = {"projection", "reference projection"}  # within a pass of gradients, whi
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "bf16": 2, "fp16": 2}  # a number
 CPU_SLAB = 1 << 19  # gradient entries that are projected at a time on a CPU
 SETTLING = 0.05  # seconds that an artifact's digests and manifest take
+ITEM = 1500  # bytes of an item that lm-eval graded: its answer and verdicts
 SCORES = 8 + 60  # bytes of a row: its score, and id, source and lengths
 
 
@@ -277,29 +278,43 @@ def evaluate_work(config: EvaluateStage, clock: Clock, what: str = "") -> Work:
     target = space.target(config.target) if config.target else None
     encoder = space.encoder(config.model, config.encoding)
     benchmark = config.benchmark.resolved(config.target)
-    arch = architecture_of(config.model)
-    expected = Expected(arch)
+    known = transformers_config(config.model)
+    arch = Architecture.from_config(known)
+    expected = Expected(arch, known)
     label = what or f"evaluate on {target.name if target else benchmark.name}"
     if not benchmark.expect(expected, encoder, target):
         return Work(label, flops=None, seconds=None, disk_bytes=1e5)
     probe = clock.of(config.model, encoder)
     base = clock.start()
     seconds = _evaluation_seconds(probe, expected)
-    peak = scoring_memory(arch, expected.token_budget, BYTES[config.model.dtype]).total
+    peak = scoring_memory(arch, _padded(expected), BYTES[config.model.dtype]).total
     peak += base["bytes"] if base and not _accelerated(config.model) else 0.0
-    return Work(label, 1, 0, expected.predicted, expected.foreseen, seconds, peak, 1e4)
+    items = len(expected.written) if expected.rows else 0  # whose answers and verdicts are kept
+    return Work(label, 1, 0, expected.predicted, expected.foreseen, seconds, peak, 1e4 + ITEM * items)
+
+
+def _padded(expected: Expected) -> int:
+    """Padded tokens of the largest batch."""
+    longest = max([0, *(n for lengths in expected.read for n in lengths), *(max(p) + n for p, n in expected.written)])
+    return expected.rows * longest if expected.rows else max(expected.token_budget, longest)
 
 
 def _evaluation_seconds(probe: Probe, expected: Expected) -> float | None:
-    total = 0.0
+    """Answers are taken to run to their greatest length."""
+    total, loaded = expected.seconds, False
+    written: dict[int, list[int]] = {}
     for prompts, longest in expected.written:
-        if (found := probe.writing(prompts, longest, expected.token_budget)) is None:
+        written.setdefault(longest, []).extend(prompts)
+    for longest, prompts in written.items():
+        if (found := probe.writing(prompts, longest, expected.token_budget, expected.rows, loaded)) is None:
             return None
-        total += found
-    for lengths in expected.read:
-        if (found := probe.reading(Lengths.of(lengths), 0.5 * sum(lengths), 4096)) is None:
+        total, loaded = total + found, True
+    for lengths in filter(None, expected.read):
+        logits = sum(lengths) if expected.rows else 0.5 * sum(lengths)  # lm-eval takes those of every token
+        budget = expected.rows * max(lengths) if expected.rows else 4096
+        if (found := probe.reading(Lengths.of(lengths), logits, budget, loaded)) is None:
             return None
-        total += found
+        total, loaded = total + found, True
     return total
 
 

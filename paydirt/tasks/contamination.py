@@ -28,6 +28,6 @@ def items_against(
         if name in TARGETS.names():
             found += reference_items(load_target(TargetConfig(name=name, data=data)))
     for number, path in enumerate(files):
-        target = load_target(TargetConfig(name=f"file{number + 1}", references=path, split=split, columns=dict(columns or {})))
-        found += reference_items(target)
+        config = TargetConfig(name=f"file{number + 1}", references=path, split=split, columns=dict(columns or {}))
+        found += reference_items(load_target(config))
     return found

@@ -51,7 +51,8 @@ class TargetConfig(Config):
         "train", description="split of references and test that are datasets directories; all: every one"
     )
     columns: dict[str, str] = Field(
-        {}, description="what references and test call things, such as {prompt: question, answer: reply}, or prompt alone"
+        {},
+        description="what references and test call things, such as {prompt: question, answer: reply}, or prompt alone",
     )
     limit_per_subtask: int | None = Field(None, ge=1, description="use only the first so many references of a subtask")
     form: str | None = Field(

@@ -64,5 +64,7 @@ class Best:
         """What this rank holds of each parameter that trains, by name; writing to it changes the model."""
         held: dict[str, Any] = {name: p.detach() for name, p in trainable(self.trainer.model).items()}
         if any(hasattr(p, "ds_id") for p in trainable(self.trainer.model).values()):
-            raise ValueError("early_stop keeps the best weights, and DeepSpeed's ZeRO-3 hides them; take FSDP, or ZeRO-2")
+            raise ValueError(
+                "early_stop keeps the best weights, and DeepSpeed's ZeRO-3 hides them; take FSDP, or ZeRO-2"
+            )
         return {name: p.to_local() if hasattr(p, "to_local") else p for name, p in held.items()}

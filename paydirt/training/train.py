@@ -147,7 +147,11 @@ def train_model(
 
 
 def _watched(
-    trainer: CountingTrainer, references: Sequence[Encoded], architecture: Architecture, convention: str, kept: Best | None
+    trainer: CountingTrainer,
+    references: Sequence[Encoded],
+    architecture: Architecture,
+    convention: str,
+    kept: Best | None,
 ) -> dict[str, Any]:
     """What watching saw and took: FLOPs by closed form; nothing where nobody watched. The model becomes the `kept` one."""
     if not references:

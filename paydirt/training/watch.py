@@ -2,8 +2,8 @@
 
 What enters: names of tools that transformers reports to, encoded references. What leaves: their loss in the history and
 the reports, measured every so many optimizer steps, and, where patience is given, an early end and the weights of the best
-look (`training.best`). Measuring draws nothing and changes no weight, so a training that is only watched has the bytes of one
-that nobody watched; what decides an early end is kept in every checkpoint, so that a kill forgets nothing.
+look (`training.best`). Measuring draws nothing and changes no weight: a training that is only watched has the bytes of one
+that nobody watched. What decides an early end is kept in every checkpoint, so that a kill forgets nothing.
 """
 
 from __future__ import annotations

@@ -119,7 +119,9 @@ def test_an_early_end_saves_the_weights_of_the_best_look(
     assert sorted(p.name for p in made.path.iterdir() if p.is_dir()) == ["model"]
 
 
-def test_beside_an_adapter_the_best_look_is_saved_too(tiny: Tiny, tmp_path: Path, references: str, watched: Path) -> None:
+def test_beside_an_adapter_the_best_look_is_saved_too(
+    tiny: Tiny, tmp_path: Path, references: str, watched: Path
+) -> None:
     training = LORA | {"learning_rate": 0.1, "epochs": 4, "early_stop": 2, "watch_every": 1, "schedule": "constant"}
     base = {"path": str(watched / "model"), "device": "cpu"}
     made = tiny.train(tmp_path / "tuned", Workspace(tmp_path / "shared"), training, references=references, model=base)
