@@ -7,29 +7,23 @@ code that the work itself will run, on random tokens, for seconds; all that one 
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paydirt.core.artifacts import fingerprint, library_versions, write_atomic
-from paydirt.core.progress import say
 from paydirt.cost.facts import Lengths
 from paydirt.data.batches import MOST_ROWS, fixed_shapes, width_of
 from paydirt.data.encoding import Encoded, Encoder
 from paydirt.models.load import ModelConfig, model_identity, resolve_device
+from paydirt.planning.machine import remembered
 from paydirt.scoring.base import Job, Scorer
 from paydirt.scoring.inputs import target_fingerprint
 from paydirt.training.config import TrainConfig
@@ -37,62 +31,10 @@ from paydirt.training.config import TrainConfig
 if TYPE_CHECKING:
     from paydirt.scorers.gradient import Gradient
 
-VERSION = 1  # raise when a measurement means something else
 PATIENCE = 2.0  # seconds for one number
 LEAST_STEPS, MORE_STEPS = 3, 12  # of the short training, and how many more the long one has at most
 MOST_WIDTHS = 3
 SAMPLE = 512  # rows that a method without a model is timed on
-LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "accelerate", "sentence-transformers")
-
-
-@lru_cache
-def machine() -> dict[str, Any]:
-    """Who this machine is: name, processor, cores."""
-    model = platform.processor()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
-    except OSError:
-        pass
-    return {"name": platform.node(), "processor": model, "cores": os.cpu_count()}
-
-
-def remembered(
-    cache: Path, kind: str, settings: dict[str, Any], work: Callable[[], dict[str, Any]], measure: bool
-) -> dict[str, Any] | None:
-    """Numbers that `work` measured on this machine, now or before; None where it has not, and may not now."""
-    who = {"machine": machine(), "libraries": library_versions(LIBRARIES), "version": VERSION, **settings}
-    place = cache / "probes" / f"{kind}-{fingerprint([kind, who])}.json"
-    try:
-        found = json.loads(place.read_text(encoding="utf-8"))["numbers"]
-        if isinstance(found, dict):
-            return found
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    if not measure:
-        return None
-    say(f"measuring {kind} on this machine")
-    numbers = work()
-    place.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(place, json.dumps({"kind": kind, **who, "numbers": numbers}, indent=1, default=str))
-    return numbers
-
-
-def starting(cache: Path, measure: bool) -> dict[str, Any] | None:
-    """Seconds and bytes of a process that has imported what every stage needs, before any model."""
-
-    def work() -> dict[str, Any]:
-        code = (
-            "import paydirt.stages, paydirt.training.train, peft, resource\n"
-            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-        )
-        began = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        unit = 1 if sys.platform == "darwin" else 1024
-        size = int(done.stdout.split()[-1]) * unit if done.returncode == 0 else 0
-        return {"seconds": time.perf_counter() - began, "bytes": size}
-
-    return remembered(cache, "start", {}, work, measure)
 
 
 def scoring(method: Scorer, job: Job, cache: Path, measure: bool) -> float | None:

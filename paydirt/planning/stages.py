@@ -7,28 +7,26 @@ encoded for it, since lengths decide everything: the work that follows finds the
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from paydirt.columns.embeddings import resolve_encoder
-from paydirt.core.artifacts import cache_root, open_artifact
-from paydirt.core.config import Config
+from paydirt.core.artifacts import open_artifact
 from paydirt.cost.architecture import Architecture
 from paydirt.cost.facts import Facts, Lengths
 from paydirt.cost.forms import forward_flops
 from paydirt.cost.memory import SLAB, gradient_memory, scoring_memory, training_memory
 from paydirt.models.load import ModelConfig, architecture_of, transformers_config
+from paydirt.planning.clock import SETTLING, Clock, pool_bytes
 from paydirt.planning.plan import Work
-from paydirt.planning.probe import Probe, scoring, starting
+from paydirt.planning.probe import Probe, scoring
 from paydirt.scorers.gradient import Gradient
 from paydirt.scoring.base import BATCH_TOKENS, Job, Scorer
 from paydirt.scoring.inputs import nested
 from paydirt.selection.select import taken_ids
-from paydirt.stages import EvaluateStage, ScoreStage, SelectStage, TrainStage, Workspace, job_of
+from paydirt.stages import EvaluateStage, ScoreStage, SelectStage, TrainStage, job_of
 from paydirt.tasks.spending import Expected
 from paydirt.training.config import TrainConfig, predict_training_cost
 
@@ -37,47 +35,8 @@ BY_GRADIENTS = {"gradients", "references", "budget", "projection", "reference pr
 FREE = {"projection", "reference projection"}  # within a pass of gradients, which is timed with them
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "bf16": 2, "fp16": 2}  # a number
 CPU_SLAB = 1 << 19  # gradient entries that are projected at a time on a CPU
-SETTLING = 0.05  # seconds that an artifact's digests and manifest take
 ITEM = 1500  # bytes of an item that lm-eval graded: its answer and verdicts
 SCORES = 8 + 60  # bytes of a row: its score, and id, source and lengths
-
-
-@dataclass
-class Clock:
-    """Who is asked for seconds: a probe for each model; none where nothing shall be measured or remembered."""
-
-    space: Workspace
-    measure: bool = False
-    threads: int | None = None
-
-    def __post_init__(self) -> None:
-        self.probes: dict[str, Probe] = {}
-
-    def of(self, model: ModelConfig, encoder: Any) -> Probe:
-        key = f"{model.path} {model.dtype} {model.device} {model.quantization}"
-        if key not in self.probes:
-            self.probes[key] = Probe(model, encoder, self.cache, self.measure, self.threads)
-        return self.probes[key]
-
-    def of_method(self, method: Scorer, model: ModelConfig | None, job: Job) -> Probe | None:
-        """Of the selector, or of a sentence encoder that needs none; None where nothing is run that takes FLOPs."""
-        if model is not None:
-            return self.of(model, job.encoder)
-        if method.name == "embed":
-            return self.of(ModelConfig(path=str(resolve_encoder(method.encoder)), device=method.device), None)  # type: ignore[attr-defined]
-        return None
-
-    @property
-    def cache(self) -> Path:
-        """The person's cache: what is measured belongs to the machine, not to a study."""
-        return cache_root()
-
-    def start(self) -> dict[str, Any] | None:
-        """What a process takes before its work begins."""
-        return starting(self.cache, self.measure)
-
-    def with_threads(self, threads: int | None) -> Clock:
-        return Clock(self.space, self.measure, threads)
 
 
 # ---- scoring --------------------------------------------------------------------------------------------------------
@@ -267,11 +226,6 @@ def select_work(config: SelectStage, clock: Clock, what: str = "") -> Work:
     )
 
 
-def pool_bytes(pool: Any) -> float:
-    """Of the pool's records as they were read, about: the imported file holds turns and records."""
-    return float((Path(pool.path) / "pool.arrow").stat().st_size) / 2
-
-
 def evaluate_work(config: EvaluateStage, clock: Clock, what: str = "") -> Work:
     """Measure a model; None where the benchmark cannot tell what it will read."""
     space = clock.space
@@ -316,23 +270,3 @@ def _evaluation_seconds(probe: Probe, expected: Expected) -> float | None:
             return None
         total, loaded = total + found, True
     return total
-
-
-WORKS: dict[str, Callable[..., Work]] = {
-    "score": score_work,
-    "select": select_work,
-    "train": train_work,
-    "evaluate": evaluate_work,
-}
-
-
-def stage_work(stage: str, config: Config | dict[str, Any], clock: Clock) -> Work:
-    """The work of any stage by its name; of those that use no model, one artifact of a size that only running tells."""
-    from paydirt.core.config import parse
-    from paydirt.replay import STAGES
-
-    if stage not in WORKS:
-        return Work(stage, seconds=None)
-    if isinstance(config, dict):
-        config = parse(STAGES[stage][0], config, where=stage)
-    return WORKS[stage](config, clock)
