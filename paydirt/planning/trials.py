@@ -26,6 +26,7 @@ from paydirt.planning.clock import Clock, pool_bytes
 from paydirt.planning.machine import remembered
 from paydirt.planning.plan import Work
 from paydirt.replay import STAGES
+from paydirt.selection.select import taken_ids
 from paydirt.stages_data import SplitStage, TinyStage
 from paydirt.workspace import Workspace
 
@@ -97,21 +98,18 @@ def exporting(config: ExportStage, clock: Clock) -> tuple[float | None, float]:
             continue  # what was exported of it is copied
         chosen = open_artifact(Path(path), "select")
         pool = pool_of(chosen, clock.space)
-        began = time.perf_counter()
-        rows = [row.data for row in rows_of(chosen, pool, config.turns)[0]]
-        written = [len(json.dumps(row)) for row in rows]
-        read = time.perf_counter() - began
+        count = len(taken_ids(chosen.path))
 
-        def once(count: int, rows: list[Any] = rows, chosen: Any = chosen, pool: Pool = pool) -> float:
-            some = [rows[i] for i in _evenly(len(rows), count)]
+        def once(some: int, chosen: Any = chosen, pool: Pool = pool) -> float:
             began = time.perf_counter()
-            receipt(chosen, some, pool, Workspace(clock.space.shared), config.study)
+            rows = [row.data for row in rows_of(chosen, pool, config.turns)[0]]
+            receipt(chosen, [rows[i] for i in _evenly(len(rows), some)], pool, clock.space, config.study)
             return time.perf_counter() - began
 
-        found = _told("export", {"selection": chosen.fingerprint, "study": config.study}, len(rows), once, clock)
+        found = _told("export", {"selection": chosen.fingerprint, "study": config.study}, count, once, clock)
         if found is None:
             return None, 0.0
-        seconds, disk = seconds + read + found, disk + sum(written)
+        seconds, disk = seconds + found, disk + pool_bytes(pool) * count / len(pool)
     return seconds, disk
 
 

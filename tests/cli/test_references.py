@@ -23,8 +23,8 @@ def test_every_verb_with_references_says_how_to_read_them() -> None:
     reading = [*root.commands.items(), *root.commands["score"].commands.items()]
     lacking, found = [], 0
     for name, verb in reading:
-        kinds = {option: p for p in verb.params for option in p.opts}
-        if "--references" in kinds and kinds["--references"].type.name != "integer":
+        kinds = {option for p in verb.params for option in p.opts}
+        if "--references" in kinds and name not in ("cost", "advise"):  # which take a count
             found += 1
             lacking += [f"{name} {o}" for o in ("--references-split", "--references-columns") if o not in kinds]
     assert found > 15
@@ -53,22 +53,26 @@ def test_a_split_and_columns_are_read(
     pool = [record(f"p{n}", f"What is {n} plus 1?", f"It is {n + 1}.") for n in range(6)]
     pool.append(record("planted", PAIRS[1][0], PAIRS[1][1]))
     write_jsonl(tmp_path / "pool.jsonl", pool)
-    write_jsonl(tmp_path / "test.jsonl", [record("t", "What is 2 plus 2?", "It is 4.")])
     model = ("--model", tiny_model, "--max-length", "128")
     words = {
         "score": ("score", "bm25", "--pool", "pool.jsonl"),
         "decontaminate": ("decontaminate", "--pool", "pool.jsonl", "--ngram", "3"),
         "train": ("train", "--data", "pool.jsonl", *model, "--early-stop", "1", "--set", "lora.r=2"),
-        "evaluate": ("evaluate", tiny_model, "--max-length", "128", "--test", "test.jsonl"),
+        "evaluate": ("evaluate", tiny_model, "--max-length", "128"),
     }[verb]
+    if verb == "evaluate":  # the test examples are read as the references are
+        tested = write_jsonl(tmp_path / "test.jsonl", [record("t", "What is 2 plus 2?", "It is 4.")])
+        tested = {"split": tested, "columns": Path("andere.tsv")}[how]
+        Path("andere.tsv").write_text("Frage\tAntwort\nWie viel ist 8 plus 1?\tEs ist 9.\n", encoding="utf-8")
+        words += ("--test", str(tested), "--benchmark", "likelihood")
     code, out, err = paydirt(*words, "--references", *places[how], "--out", tmp_path / "out")
     assert code == 0, err
     if verb == "score":
-        code, out, err = paydirt("inspect", tmp_path / "out")
-        assert "planted" in out + err
+        code, _, err = paydirt("select", "out", "--count", 1, "--out", "best")
+        assert code == 0, err
+        assert "planted" in (tmp_path / "best" / "selection.jsonl").read_text()
     if verb == "decontaminate":
-        assert "p0" in (tmp_path / "out" / "clean.jsonl").read_text()
-        assert "planted" not in (tmp_path / "out" / "clean.jsonl").read_text()
+        assert "planted" in (tmp_path / "out" / "matches.jsonl").read_text()
 
 
 def test_a_prompt_may_stand_alone_where_no_answer_is_read(
