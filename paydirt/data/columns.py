@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from paydirt.core.registry import did_you_mean
-from paydirt.data.lines import BadRecord
+from paydirt.data.lines import META, BadRecord
 
 # Our name: the key under which a form reads it.
 FIELDS = {
@@ -25,7 +25,6 @@ FIELDS = {
     "subset": "subset",
 }
 TURNS = ("prompt", "answer", "input", "messages")
-KEPT = ("id", "idx", "uuid", "source", "dataset", "subset", "subtask")
 
 
 def check_columns(columns: Mapping[str, str], form: str = "auto", answers: bool = True) -> None:
@@ -70,7 +69,7 @@ def mapped(record: dict[str, Any], columns: Mapping[str, str]) -> tuple[dict[str
     if not columns:
         return record, set()
     turns = names_turns(columns)
-    out = {key: value for key, value in record.items() if not turns or key in KEPT}
+    out = {key: value for key, value in record.items() if not turns or key in META}
     used: set[str] = set()
     for name, column in columns.items():
         first, value = _reach(record, column, name)

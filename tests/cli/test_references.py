@@ -65,7 +65,7 @@ def test_a_split_and_columns_are_read(
         tested = {"split": tested, "columns": Path("andere.tsv")}[how]
         Path("andere.tsv").write_text("Frage\tAntwort\nWie viel ist 8 plus 1?\tEs ist 9.\n", encoding="utf-8")
         words += ("--test", str(tested), "--benchmark", "likelihood")
-    code, out, err = paydirt(*words, "--references", *places[how], "--out", tmp_path / "out")
+    code, _, err = paydirt(*words, "--references", *places[how], "--out", tmp_path / "out")
     assert code == 0, err
     if verb == "score":
         code, _, err = paydirt("select", "out", "--count", 1, "--out", "best")

@@ -18,7 +18,10 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     import torch
 
     root = tmp_path_factory.mktemp("plain")
-    rows = [record(f"p{n}", f"How many hours are {n % 500} days and {n % 7} nights?", f"It is {n} hours.") for n in range(ROWS)]
+    rows = [
+        record(f"p{n}", f"How many hours are {n % 500} days and {n % 7} nights?", f"It is {n} hours.")
+        for n in range(ROWS)
+    ]
     write_jsonl(root / "days.jsonl", rows)
     write_jsonl(root / "references.jsonl", [record("r", rows[3]["messages"][0]["content"], "It is 3 hours.")])
     (root / "scores").mkdir(), (root / "dim16").mkdir()
@@ -49,13 +52,13 @@ def test_every_plain_verb_has_a_time_and_leaves_nothing(
     }
     for name, words in verbs.items():
         out = tmp_path / name
-        before = {p for p in (places["cache"] / "pools").glob("*")}
+        before = set((places["cache"] / "pools").glob("*"))
         code, planned, err = paydirt("plan", *words, "--out", out)
         assert code == 0, err
         assert not out.exists()
-        assert {p for p in (places["cache"] / "pools").glob("*")} == before
+        assert set((places["cache"] / "pools").glob("*")) == before
         assert err.count("600 read") <= 1, f"a sample is no pool of the person's: {err}"
-        (row,) = re.findall(r"│ (\S+) +│ +1 │ +0 │ +0 │ +([\d.]+ (?:s|min)) │ +([\d.]+ \wB) │", planned)
+        assert len(re.findall(r"│ (\S+) +│ +1 │ +0 │ +0 │ +([\d.]+ (?:s|min)) │ +([\d.]+ \wB) │", planned)) == 1
         code, again, err = paydirt(*words, "--out", out, "--dry-run")
         assert code == 0, err
         assert again == planned, "what was measured is known to --dry-run"
