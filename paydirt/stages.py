@@ -238,7 +238,7 @@ def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
     ids = _chosen_ids(config, pool)
     encoder = workspace.encoder(config.model, config.encoding)
     inputs = train_inputs(config, pool, ids, encoder, workspace)
-    if references := _watched(config, encoder):
+    if references := watched_examples(config, encoder):
         inputs["references"] = examples_fingerprint(references, [str(n) for n in range(len(references))])
     identity = {
         "training": deciding(config.training),
@@ -276,7 +276,7 @@ def _chosen_ids(config: TrainStage, pool: Pool) -> list[str]:
     return taken_ids(open_artifact(Path(config.selection), "select").path) if config.selection else pool.ids()
 
 
-def _watched(config: TrainStage, encoder: Encoder) -> list[Encoded]:
+def watched_examples(config: TrainStage, encoder: Encoder) -> list[Encoded]:
     """The references whose loss is measured while training."""
     if config.references is None:
         return []
@@ -303,7 +303,7 @@ def _tune(config: TrainStage, part: Path, workspace: Workspace) -> dict[str, Any
         seed=config.seed,
         fraction=config.share,
         convention=config.convention,
-        references=_watched(config, encoder),
+        references=watched_examples(config, encoder),
     )
 
 

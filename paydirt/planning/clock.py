@@ -56,7 +56,12 @@ class Clock:
     def started(self, works: Sequence[Work]) -> float | None:
         """Seconds that the process of these works takes to start; None where it was not measured."""
         known = self.start(any(work.models for work in works if work.made))
-        return None if known is None else float(known["seconds"])
+        return None if known is None else float(known["seconds"]) + self.once
+
+    @property
+    def once(self) -> float:
+        """Seconds that a process takes once for all that was asked of this clock."""
+        return max((probe.once for probe in self.probes.values()), default=0.0)
 
     def with_threads(self, threads: int | None) -> Clock:
         return Clock(self.space, self.measure, threads)

@@ -62,6 +62,8 @@ class Probe:
     cache: Path
     measure: bool = True
     threads: int | None = None
+    once: float = 0.0
+    """Seconds that a process spends on its first training, of those that were asked for, beside what each takes."""
 
     @cached_property
     def device(self) -> str:
@@ -128,6 +130,7 @@ class Probe:
         found = self.known("training", {**shape, "width": wide}, lambda: self._train(config, wide))
         if found is None:
             return None
+        self.once = max(self.once, found["once"])
         full, last = divmod(round(lengths.count), config.batch_size)
         steps = (full + last / config.batch_size) * config.epochs
         steps += (
@@ -141,7 +144,8 @@ class Probe:
         rows = np.random.default_rng(0).integers(3, self._vocabulary, (8, width)).astype(np.int32)
         mask = np.arange(width) >= width // 2
         examples = [Encoded(row, mask) for row in rows]
-        plain = config.model_copy(update={"epochs": 1, "save": "no", "keep_checkpoints": False})
+        unwatched = {"report_to": [], "early_stop": 0}
+        plain = config.model_copy(update={"epochs": 1, "save": "no", "keep_checkpoints": False, **unwatched})
 
         def seconds(steps: int) -> float:
             data = [examples[i % len(examples)] for i in range(steps * config.batch_size)]
@@ -152,11 +156,11 @@ class Probe:
 
         first = seconds(LEAST_STEPS)
         if first > 5 * PATIENCE:  # a large model: what surrounds its steps does not count
-            return {"fixed": 0.0, "step": first / LEAST_STEPS}
+            return {"once": 0.0, "fixed": 0.0, "step": first / LEAST_STEPS}
         short = seconds(LEAST_STEPS)  # the first one of a process warms up
         more = int(np.clip(PATIENCE / max(short / LEAST_STEPS, 1e-3), 4, MORE_STEPS))
         step = max(0.0, seconds(LEAST_STEPS + more) - short) / more
-        return {"fixed": max(0.0, short - LEAST_STEPS * step), "step": step}
+        return {"once": max(0.0, first - short), "fixed": max(0.0, short - LEAST_STEPS * step), "step": step}
 
     # ---- gradients ------------------------------------------------------------------------------------------------
     def gradients(self, scorer: Gradient, lengths: Lengths) -> float | None:

@@ -26,9 +26,10 @@ from paydirt.scorers.gradient import Gradient
 from paydirt.scoring.base import BATCH_TOKENS, Job, Scorer
 from paydirt.scoring.inputs import nested
 from paydirt.selection.select import taken_ids
-from paydirt.stages import EvaluateStage, ScoreStage, SelectStage, TrainStage, job_of
+from paydirt.stages import EvaluateStage, ScoreStage, SelectStage, TrainStage, job_of, watched_examples
 from paydirt.tasks.spending import Expected
 from paydirt.training.config import TrainConfig, predict_training_cost
+from paydirt.training.watch import PASS
 
 TRAINED = {"warm-up", "tuning", "calibration"}
 BY_GRADIENTS = {"gradients", "references", "budget", "projection", "reference projection", "proxy"}
@@ -190,6 +191,11 @@ def train_work(config: TrainStage, clock: Clock, lengths: Lengths | None = None,
     peak += base["bytes"] if base and not _accelerated(config.model) else 0.0
     disk = model_disk(config.training, arch, config.model.dtype)
     seconds = probe.training(config.training, lengths)
+    if seconds is not None and (watched := watched_examples(config, encoder)):
+        shown = Lengths.of([len(one.ids) for one in watched])
+        looks = 1 + lengths.count * config.training.epochs // (config.training.batch_size * config.training.watch_every)
+        look = probe.reading(shown, shown.total, round(PASS * shown.mean), loaded=True)
+        seconds = None if look is None else seconds + looks * look
     return Work(what or "train", 1, 0, cost.flops, cost.tokens, seconds, peak, disk)
 
 

@@ -87,10 +87,11 @@ def study_plan(study: Study, out: Path, measure: bool = False) -> Plan:
     works += _together(list(selecting.values()), "select")
     workers = _workers(study)
     threads = None if workers == 1 else max(1, _cores() // workers)
-    works += _training(study, models, clock.with_threads(threads), space, workers)
-    works += _evaluating(study, models, clock.with_threads(threads), space, out, workers)
-    known = clock.start()
-    start = None if known is None else float(known["seconds"])
+    shared = clock.with_threads(threads)
+    works += _training(study, models, shared, space, workers)
+    works += _evaluating(study, models, shared, space, out, workers)
+    start = clock.started(works)
+    start = None if start is None else start + shared.once
     if start is not None and workers > 1 and any(w.made for w in works[-2:]):
         start *= 2  # the workers import once more, all at once
     rows = len(space.pool(study.pool))
