@@ -29,7 +29,6 @@ from paydirt.selection.select import taken_ids
 from paydirt.stages import EvaluateStage, ScoreStage, SelectStage, TrainStage, job_of, watched_examples
 from paydirt.tasks.spending import Expected
 from paydirt.training.config import TrainConfig, predict_training_cost
-from paydirt.training.watch import PASS
 
 TRAINED = {"warm-up", "tuning", "calibration"}
 BY_GRADIENTS = {"gradients", "references", "budget", "projection", "reference projection", "proxy"}
@@ -60,7 +59,8 @@ def score_work(config: ScoreStage, clock: Clock, what: str = "") -> Work:
         disk += sum(inner.kept_bytes(job.facts) for _, inner in nested(method))
     peak = _scoring_bytes(method, job, base) if uses and config.model is not None else (base or {}).get("bytes")
     label = what or f"score {method.label}" + (f" for {config.target.name}" if config.target else "")
-    return Work(label, 1, 0, cost.flops, cost.tokens, seconds, peak, disk, parts=dict(cost.parts))
+    parts, models = dict(cost.parts), config.model is not None or bool(cost.flops)
+    return Work(label, 1, 0, cost.flops, cost.tokens, seconds, peak, disk, parts=parts, models=models)
 
 
 def _scoring_seconds(method: Scorer, facts: Facts, parts: dict[str, float], probe: Probe) -> float | None:
@@ -192,6 +192,8 @@ def train_work(config: TrainStage, clock: Clock, lengths: Lengths | None = None,
     disk = model_disk(config.training, arch, config.model.dtype)
     seconds = probe.training(config.training, lengths)
     if seconds is not None and (watched := watched_examples(config, encoder)):
+        from paydirt.training.watch import PASS
+
         shown = Lengths.of([len(one.ids) for one in watched])
         looks = 1 + lengths.count * config.training.epochs // (config.training.batch_size * config.training.watch_every)
         look = probe.reading(shown, shown.total, round(PASS * shown.mean), loaded=True)
@@ -227,9 +229,8 @@ def select_work(config: SelectStage, clock: Clock, what: str = "") -> Work:
     """Cut a ranking: no accelerator; the chosen records and a table of scores."""
     pool = clock.space.pool(config.pool)
     share = config.budget.fraction or min(1.0, (config.budget.count or len(pool)) / len(pool))
-    return Work(
-        what or "select", seconds=SETTLING + 2e-5 * len(pool), disk_bytes=pool_bytes(pool) * share + 60.0 * len(pool)
-    )
+    seconds, disk = SETTLING + 2e-5 * len(pool), pool_bytes(pool) * share + 60.0 * len(pool)
+    return Work(what or "select", seconds=seconds, disk_bytes=disk, models=False)
 
 
 def evaluate_work(config: EvaluateStage, clock: Clock, what: str = "") -> Work:
