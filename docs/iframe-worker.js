@@ -1,7 +1,7 @@
 // Search in pages that were opened from a folder: browsers run no Worker there, so a hidden frame runs its script.
 // Material's offline plugin takes a shim of this name in place of one that it would fetch from elsewhere.
 if (location.protocol === "file:") {
-  window.Worker = class extends EventTarget {
+  window.Worker = window.IFrameWorker = class extends EventTarget {
     constructor(url) {
       super();
       const frame = document.createElement("iframe");
@@ -14,7 +14,7 @@ if (location.protocol === "file:") {
       const load = (src) =>
         new Promise((done, failed) => {
           const script = inside.document.createElement("script");
-          Object.assign(script, { src: new URL(src, url), onload: done, onerror: failed });
+          Object.assign(script, { src: new URL(src, location), onload: done, onerror: failed });
           inside.document.body.append(script);
         });
       inside.postMessage = (data) => this.dispatchEvent(new MessageEvent("message", { data }));
