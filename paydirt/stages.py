@@ -29,6 +29,7 @@ from paydirt.core.config import Aside, Config, PathText, deciding
 from paydirt.core.progress import say
 from paydirt.core.source import code_digest
 from paydirt.core.types import NO_TARGET, Cost, EvalResult, Target
+from paydirt.data.columns import check_columns
 from paydirt.data.encoding import Encoded, Encoder, EncodingConfig
 from paydirt.data.pool import Pool, PoolConfig
 from paydirt.models.load import ModelConfig
@@ -211,6 +212,10 @@ class TrainStage(Config):
     references: PathText | None = Field(
         None, description="file of examples whose loss is measured while training, for people and for early_stop"
     )
+    references_split: str = Field(
+        "train", description="their split, where that is a datasets directory; all: every one"
+    )
+    references_columns: dict[str, str] = Field({}, description="what they call things, such as {prompt: q, answer: a}")
     seed: int = 0
     convention: Annotated[str, Aside("of the ledger's prediction alone; the notes state every convention")] = (
         "architectural"
@@ -233,7 +238,7 @@ def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
     ids = _chosen_ids(config, pool)
     encoder = workspace.encoder(config.model, config.encoding)
     inputs = train_inputs(config, pool, ids, encoder, workspace)
-    if references := _watched(config, encoder):
+    if references := watched_examples(config, encoder):
         inputs["references"] = examples_fingerprint(references, [str(n) for n in range(len(references))])
     identity = {
         "training": deciding(config.training),
@@ -271,9 +276,13 @@ def _chosen_ids(config: TrainStage, pool: Pool) -> list[str]:
     return taken_ids(open_artifact(Path(config.selection), "select").path) if config.selection else pool.ids()
 
 
-def _watched(config: TrainStage, encoder: Encoder) -> list[Encoded]:
+def watched_examples(config: TrainStage, encoder: Encoder) -> list[Encoded]:
     """The references whose loss is measured while training."""
-    shown = [example for example, _ in examples_with_form(config.references)] if config.references else []
+    if config.references is None:
+        return []
+    check_columns(config.references_columns)
+    found = examples_with_form(config.references, True, config.references_split, config.references_columns)
+    shown = [example for example, _ in found]
     return [one for one in encoder.encode_examples(shown) if one.n_supervised]
 
 
@@ -294,7 +303,7 @@ def _tune(config: TrainStage, part: Path, workspace: Workspace) -> dict[str, Any
         seed=config.seed,
         fraction=config.share,
         convention=config.convention,
-        references=_watched(config, encoder),
+        references=watched_examples(config, encoder),
     )
 
 

@@ -17,6 +17,8 @@ from paydirt.cli.flags import (
     NewlineLabel,
     Out,
     Precision,
+    ReferencesColumns,
+    ReferencesSplit,
     Seed,
     Set,
     Template,
@@ -24,6 +26,7 @@ from paydirt.cli.flags import (
     model_values,
     workspace,
 )
+from paydirt.cli.flags import references_columns as named
 from paydirt.cli.options import options_of, with_options, with_settings
 from paydirt.cli.plan import plannable
 from paydirt.cli.pool import pool_values, reads_pool
@@ -49,6 +52,8 @@ def train(
         str | None,
         typer.Option(help="file of examples whose loss is measured while training (--watch-every, --early-stop)"),
     ] = None,
+    references_split: ReferencesSplit = "train",
+    references_columns: ReferencesColumns = None,
     template: Template = "tulu",
     max_length: MaxLength = 2048,
     newline_label: NewlineLabel = False,
@@ -76,6 +81,8 @@ def train(
             "training": with_settings(options, settings),
             "fraction": _chosen_as(data),
             "references": references,
+            "references_split": references_split,
+            "references_columns": named(references_columns),
             "seed": seed,
         },
         where="train",
