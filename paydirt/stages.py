@@ -32,7 +32,7 @@ from paydirt.core.types import NO_TARGET, Cost, EvalResult, Target
 from paydirt.data.encoding import Encoded, Encoder, EncodingConfig
 from paydirt.data.pool import Pool, PoolConfig
 from paydirt.models.load import ModelConfig
-from paydirt.scoring.base import MODEL_LIBRARIES, Job, Method, default_policy
+from paydirt.scoring.base import MODEL_LIBRARIES, Job, Method, default_policy, scorer_of
 from paydirt.scoring.inputs import (
     check_target,
     is_stochastic,
@@ -146,8 +146,7 @@ def select(config: SelectStage, out: Path, workspace: Workspace) -> Artifact:
     config.budget.check_unit(unit)
     if not others and (config.weight != 1 or config.selection.combine != "turns"):
         raise ValueError("weight and combine are of several targets; give scores of others too, or leave them out")
-    method = str((scored.manifest["config"].get("method") or {}).get("name"))
-    selection = config.selection.resolved(default_policy(method))
+    selection = config.selection.resolved(default_policy(scorer_of(scored.config)))
     policy = selection.policy
     assert policy is not None
     if config.seed and not policy.draws:

@@ -16,10 +16,10 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from paydirt.core.config import PathText
 from paydirt.selection.policies.base import Ranking
 from paydirt.selection.policies.mass import MassPolicy
 from paydirt.selection.policies.neighbours import densities
+from paydirt.selection.vectors import OWN, VectorsText
 
 
 class KNN(MassPolicy):
@@ -28,6 +28,7 @@ class KNN(MassPolicy):
     name: ClassVar[str] = "knn"
     cost_note: ClassVar[str] = "two readings of N x R"
     source: ClassVar[str] = "KNN-uniform of TSDS (arXiv 2410.11303)"
+    known_as: ClassVar = {"knnunif": "knn", "knnuniform": "knn", "unif": "knn"}
     use_when: ClassVar[str] = "every reference counts alike, and the pool holds few copies"
 
     alpha: float = Field(0.5, gt=0, lt=1, description="weight of nearness against spread")
@@ -53,13 +54,16 @@ class TSDS(KNN):
     name: ClassVar[str] = "tsds"
     cost_note: ClassVar[str] = "two readings of N x R; neighbours of up to R x `nearest` vectors"
     source: ClassVar[str] = "TSDS (arXiv 2410.11303)"
+    known_as: ClassVar = {"knnkde": "tsds", "kde": "tsds"}
     use_when: ClassVar[str] = "pools with many near-copies, targets with several sides; `draw` as published"
     libraries: ClassVar[tuple[str, ...]] = ("faiss-cpu",)
     serves_one: ClassVar[bool] = True
 
-    vectors: PathText = Field(description="vectors of the pool, for density (see docs/selection.md)")
+    vectors: VectorsText = Field(
+        OWN, description="of the pool, for density: a place, own (what the scores left), or similarities"
+    )
     sigma: float = Field(0.75, gt=0, description="width of the kernel, on unit vectors")
-    neighbours: int = Field(1000, ge=1, description="nearest candidates that a density is summed over, itself included")
+    neighbours: int = Field(1000, ge=2, description="nearest candidates that a density is summed over, itself included")
 
     def mass(self, ranking: Ranking) -> np.ndarray:
         places, distance = nearest_candidates(ranking, self.nearest)

@@ -20,6 +20,7 @@ class RoundRobin(Policy):
     name: ClassVar[str] = "round_robin"
     cost_note: ClassVar[str] = "sorting, once for each who takes turns"
     source: ClassVar[str] = "RDS+ (arXiv 2503.01807)"
+    known_as: ClassVar = {"rr": "round_robin"}
     use_when: ClassVar[str] = "targets with several distinct subtasks"
     over: Literal["subtask", "reference"] = Field("subtask", description="who takes turns")
 
