@@ -141,6 +141,9 @@ def select(config: SelectStage, out: Path, workspace: Workspace) -> Artifact:
     others = [open_artifact(Path(other.scores), "score") for other in config.others]
     for each in [scored, *others]:
         check_pool(each, pool)
+    places = [each.path.resolve() for each in [scored, *others]]
+    if twice := next((place for place in places if places.count(place) > 1), None):
+        raise ValueError(f"{twice}: given twice; a target counts for more by its weight, not by coming again")
     with reading(scored.path, "manifest.json"):
         unit = scored.notes["token_unit"]
     config.budget.check_unit(unit)

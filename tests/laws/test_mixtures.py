@@ -122,6 +122,8 @@ def test_several_targets_take_turns_by_weight_or_sum_their_ranks(tiny: Tiny, her
     row = table(ranks.path)[selected_ids(ranks.path)[0]]
     assert {"score[sums]", "score[capitals]"} <= set(row)
     assert row["score"] == -(total[row["id"]] / 2 + 1)
+    with pytest.raises(ValueError, match="sums: given twice; a target counts for more by its weight"):
+        tiny.select(targets["sums"], tmp_path / "x", here, COUNT, others=[{"scores": str(targets["sums"].path)}])
     with pytest.raises(ValueError, match="weight and combine are of several targets"):
         tiny.select(targets["sums"], tmp_path / "x", here, COUNT, weight=3)
 
