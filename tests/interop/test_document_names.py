@@ -108,7 +108,8 @@ def test_data_sets_and_models_are_called_as_on_the_hub() -> None:
 def test_words_of_the_learned_pipeline() -> None:
     for ours in AGGREGATIONS.values():
         assert Reduction(within=ours).within == ours  # type: ignore[arg-type]
-        assert make_scorer({"name": "learned", "aggregation": ours}).aggregation == ours
+        truth = {"name": "gradient"}
+        assert make_scorer({"name": "learned", "truth": truth, "aggregation": ours}).aggregation == ours
     for theirs, ours in PREDICTORS.items():
         assert Learned(mode=ours).mode == ours  # type: ignore[arg-type]
         with pytest.raises(ValueError, match=f"here it is learned with mode {ours}"):
