@@ -152,6 +152,8 @@ def select(config: SelectStage, out: Path, workspace: Workspace) -> Artifact:
     selection = config.selection.resolved(default_policy(scorer_of(scored.config)))
     policy = selection.policy
     assert policy is not None
+    if config.selection.policy is None and policy.name != "top":
+        say(f"select: by the policy {policy.name}, the default of {scorer_of(scored.config)}")
     if config.seed and not policy.draws:
         say(f"select: the policy {policy.name} draws nothing, so the seed {config.seed} changes nothing")
     config = config.model_copy(update={"selection": selection, "seed": config.seed if policy.draws else 0})

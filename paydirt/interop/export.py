@@ -155,7 +155,8 @@ def run_export(config: ExportStage, out: Path, workspace: Workspace) -> Artifact
                 shutil.copyfile(out / f"{name}.jsonl", part / f"{name}.jsonl")
                 receipts[name], fractions[name] = read_json(out, RECEIPT)[name], shares.get(name)
             counts[name] = receipts[name]["rows"]
-        _entries(part, counts, config.weights, template)
+        ordered = any(told["origin"].get("curriculum") for told in receipts.values())
+        _entries(part, counts, config.weights, template, ordered)
         taken = trainers.shares(counts, config.weights)
         write_atomic(part / RECEIPT, json.dumps(receipts, indent=1, ensure_ascii=False, default=str))
         write_atomic(part / "README.md", card(receipts, counts, taken, config.weights))
@@ -179,14 +180,14 @@ def run_export(config: ExportStage, out: Path, workspace: Workspace) -> Artifact
     return build(out, "export", config.to_dict(), inputs, make, identity, version=VERSION, replace=replace)
 
 
-def _entries(part: Path, counts: dict[str, int], weights: dict[str, float], template: str) -> None:
+def _entries(part: Path, counts: dict[str, int], weights: dict[str, float], template: str, ordered: bool) -> None:
     """The files that tell trainers of the data, and the mixture for those that cannot weigh."""
     names = list(counts)
     write_atomic(part / "dataset_info.json", json.dumps(trainers.dataset_info(names), indent=2))
     mixtures = {
-        "llama_factory": trainers.llama_factory(names, weights),
-        "axolotl": trainers.axolotl(names, weights),
-        "trl": trainers.trl(names, weights, bool(template)),
+        "llama_factory": trainers.llama_factory(names, weights, ordered),
+        "axolotl": trainers.axolotl(names, weights, ordered),
+        "trl": trainers.trl(names, weights, bool(template), ordered),
         "open_instruct": trainers.open_instruct(counts, weights),
     }
     for name, values in mixtures.items():

@@ -16,6 +16,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
+from paydirt.core.progress import say
 from paydirt.selection.policies.base import Ranking
 from paydirt.selection.policies.mass import MassPolicy
 from paydirt.selection.policies.neighbours import densities
@@ -42,7 +43,11 @@ class KNN(MassPolicy):
     def spread(self, ranking: Ranking, places: np.ndarray, distance: np.ndarray, rho: np.ndarray) -> np.ndarray:
         """Mass [n] from the lists [M, K] of candidates, their distances and densities."""
         shares, bound = spread(distance, rho, self.alpha, self.c)
-        ranking.remarks["bound_by_nearest"] = bound and places.shape[1] < len(ranking.by_id)
+        if cut := bound and places.shape[1] < len(ranking.by_id):
+            say(
+                f"{self.name}: the rule would go on where the lists of nearest={self.nearest} candidates end; raise nearest"
+            )
+        ranking.remarks["bound_by_nearest"] = cut
         mass = np.zeros(len(ranking.by_id))
         np.add.at(mass, places.ravel(), shares.ravel())
         return mass
