@@ -50,7 +50,7 @@ from paydirt.selection.policies.base import make_policy
 from paydirt.selection.select import requested_fraction, taken_ids
 from paydirt.stages import Workspace
 
-VERSION = 2
+VERSION = 3
 RECEIPT = "receipt.json"
 BLOCK = 2048
 

@@ -5,7 +5,7 @@ tests hand to the trainers' own parsers. All paths are relative to the folder of
 run the trainer there. Sources: TRL 1.16 DatasetMixtureConfig; axolotl 0.19 `utils/schemas/datasets.py`; LLaMA-Factory
 0.9.5 `data/parser.py` and `hparams/data_args.py`; open-instruct `dataset_transformation.py`.
 
-Where the rows stand in the order of a curriculum, `ordered`, trainers are told not to shuffle; open-instruct has no such key.
+Where rows stand in the order of a curriculum (`ordered`), trainers are told not to shuffle; open-instruct has no such key.
 A mixture of weights w takes the largest total of which every file can give its share w / sum(w), best first, as TRL does.
 """
 

@@ -160,7 +160,7 @@ def test_axolotl_s_schema_takes_the_entries(export: Path) -> None:
 def test_the_order_of_a_curriculum_reaches_trainers(
     tiny: Tiny, tmp_path: Path, paydirt: Any, monkeypatch: pytest.MonkeyPatch, llama_factory: None
 ) -> None:
-    """Rows in its order, best last; each trainer's own config knows the key, and TRL's trainer reads them one after another."""
+    """Rows in its order, best last; each trainer's config knows the key, and TRL's trainer reads them one by one."""
     space = Workspace(tmp_path / "shared")
     scores = tiny.score("bm25", tmp_path / "scores", space)
     selection = {"policy": "top", "curriculum": "best_last"}
