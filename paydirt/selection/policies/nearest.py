@@ -18,6 +18,7 @@ from pydantic import Field
 
 from paydirt.core.progress import say
 from paydirt.selection.policies.base import Ranking
+from paydirt.selection.policies.highest import highest
 from paydirt.selection.policies.mass import MassPolicy
 from paydirt.selection.policies.neighbours import densities
 from paydirt.selection.vectors import OWN, VectorsText
@@ -83,28 +84,9 @@ def nearest_candidates(ranking: Ranking, k: int) -> tuple[np.ndarray, np.ndarray
 
     K is `k`, or all candidates where there are fewer; equally near ones come in order of their ids.
     """
-    n, columns = len(ranking.by_id), len(ranking.scores.columns)
-    k = min(k, n)
-    least = np.full(columns, -np.inf, dtype=np.float32)  # what a candidate must be above, once a list is full
-    column, place, value = np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.float32)
-    waiting: list[tuple[np.ndarray, ...]] = []
-    held = 0
-    for part, block in ranking.similarities():
-        at, col = np.nonzero(block > least)  # equals come later in the order of ids, so they lose
-        waiting.append((col.astype(np.int32), at + part.start, block[at, col]))
-        held += len(at)
-        if held < k * columns and part.stop < n:
-            continue
-        column, place, value = (np.concatenate([a, *w]) for a, w in zip((column, place, value), zip(*waiting)))
-        order = np.lexsort((place, -value, column))
-        starts = np.searchsorted(column[order], np.arange(columns))
-        rank = np.arange(len(order)) - starts[column[order]]
-        keep = order[rank < k]
-        full = np.bincount(column, minlength=columns) >= k
-        least[full] = value[order[starts[full] + k - 1]]
-        column, place, value = column[keep], place[keep], value[keep]
-        waiting, held = [], 0
-    return place.reshape(columns, k), np.sqrt(np.maximum(2 - 2 * value.astype(np.float64), 0)).reshape(columns, k)
+    blocks = ((np.arange(part.start, part.stop), block) for part, block in ranking.similarities())
+    places, values = highest(blocks, k)
+    return places, np.sqrt(np.maximum(2 - 2 * values.astype(np.float64), 0))
 
 
 def spread(distance: np.ndarray, rho: np.ndarray, alpha: float, c: float) -> tuple[np.ndarray, bool]:
