@@ -10,8 +10,8 @@ scored by the likelihood of the references' answers, which the selection has see
 a rule compares candidates with each other, are those of the store in question.
 
 One study a world, so that its targets share both stores. Printed for each target, over worlds and seeds: score, its
-difference from `top` over the same store in the same world and seed (mean, least and most), precision, the share of its
-choice that a rule has in common with `top`, with itself over the other store, and with all other rules over the same store
+difference from `top` over the same store in the same world and seed (mean, least and most), loss on the references'
+answers, precision, the share of its choice that a rule has in common with `top`, with itself over the other store, and with all other rules over the same store
 on average. A killed run continues.
 """
 
@@ -98,12 +98,14 @@ class Runs:
 
     def __init__(self, places: list[Path], target: str) -> None:
         self.scores: dict[str, dict[tuple[str, int], float]] = {}
+        self.losses: dict[str, list[float]] = {}
         self.precision: dict[str, list[float]] = {}
         self.chosen: dict[str, dict[tuple[str, int], set[str]]] = {}
         for place in places:
             for row in (r for r in read_rows(place / "results.parquet") if r["task"] == target):
                 name, at = row["method"], (place.name, row["seed"])
                 self.scores.setdefault(name, {})[at] = row["score"]
+                self.losses.setdefault(name, []).append(row["reference_loss"])
                 if row["precision"] is not None:
                     self.precision.setdefault(name, []).append(row["precision"])
                 if row["selection"]:
@@ -116,7 +118,18 @@ class Runs:
 
     def table(self, title: str) -> Table:
         shown = Table(title=title, title_justify="left")
-        heads = ("rule", "score", "less top's", "least", "most", "precision", "with top", "other store", "other rules")
+        heads = (
+            "rule",
+            "score",
+            "less top's",
+            "least",
+            "most",
+            "reference loss",
+            "precision",
+            "with top",
+            "other store",
+            "other rules",
+        )
         for head in heads:
             shown.add_column(head, justify="left" if head == "rule" else "right")
         for name, scores in self.scores.items():
@@ -126,6 +139,7 @@ class Runs:
                 tops = self.scores[f"{store} top"]
                 apart = [score - tops[at] for at, score in scores.items()]
                 cells[1:] = [f"{value:+.3f}" for value in (np.mean(apart), min(apart), max(apart))]
+            cells.append(f"{np.mean(self.losses[name]):.3f}")
             cells.append(f"{np.mean(self.precision[name]):.2f}" if name in self.precision else "")
             if rule:
                 rivals = [n for n in self.chosen if n.startswith(f"{store} ") and n != name]
@@ -154,7 +168,7 @@ def main() -> None:
         run_study(parse(Study, make() | {"workers": options.workers}, where="benchmark"), work / name)
     for target in targets:
         runs = Runs([work / name for name in studies], target)
-        title = f"{target}: {FRACTION:.0%} of the pool; means over {len(next(iter(runs.scores.values())))} runs"
+        title = f"{target}: {FRACTION:.0%} of the pool; means over {max(map(len, runs.scores.values()))} runs"
         results_console().print(runs.table(f"{title}; shares in common"))
 
 
