@@ -11,8 +11,8 @@ a rule compares candidates with each other, are those of the store in question.
 
 One study a world, so that its targets share both stores. Printed for each target, over worlds and seeds: score, its
 difference from `top` over the same store in the same world and seed (mean, least and most), loss on the references'
-answers, precision, the share of its choice that a rule has in common with `top`, with itself over the other store, and with all other rules over the same store
-on average. A killed run continues.
+answers, precision, the share of its choice that a rule has in common with `top`, with itself over the other store, and with
+all other rules over the same store on average. A killed run continues.
 """
 
 from __future__ import annotations
