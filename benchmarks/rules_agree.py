@@ -9,7 +9,7 @@ sample, its plain-warm-up gradients at one checkpoint and its own hidden states 
 scored by the likelihood of the references' answers, which the selection has seen and the training has not. Vectors, where
 a rule compares candidates with each other, are those of the store in question.
 
-One study a world, so that its targets share both stores. Printed for each target, over worlds and seeds: score, its
+One study a world, so that its targets share both stores. Printed for each target and all, over worlds and seeds: score, its
 difference from `top` over the same store in the same world and seed (mean, least and most), loss on the references'
 answers, precision, the share of its choice that a rule has in common with `top`, with itself over the other store, and with
 all other rules over the same store on average. A killed run continues.
@@ -94,16 +94,16 @@ def real(work: Path, examples: int, targets: list[str]) -> dict[str, Any]:
 
 
 class Runs:
-    """What finished studies hold of a target: scores by (world, seed), precision and chosen ids by selection."""
+    """What finished studies hold of some targets: by (world, target, seed) scores and chosen ids; losses, precision."""
 
-    def __init__(self, places: list[Path], target: str) -> None:
-        self.scores: dict[str, dict[tuple[str, int], float]] = {}
+    def __init__(self, places: list[Path], targets: list[str]) -> None:
+        self.scores: dict[str, dict[tuple[str, str, int], float]] = {}
         self.losses: dict[str, list[float]] = {}
         self.precision: dict[str, list[float]] = {}
-        self.chosen: dict[str, dict[tuple[str, int], set[str]]] = {}
+        self.chosen: dict[str, dict[tuple[str, str, int], set[str]]] = {}
         for place in places:
-            for row in (r for r in read_rows(place / "results.parquet") if r["task"] == target):
-                name, at = row["method"], (place.name, row["seed"])
+            for row in (r for r in read_rows(place / "results.parquet") if r["task"] in targets):
+                name, at = row["method"], (place.name, row["task"], row["seed"])
                 self.scores.setdefault(name, {})[at] = row["score"]
                 self.losses.setdefault(name, []).append(row["reference_loss"])
                 if row["precision"] is not None:
@@ -166,9 +166,9 @@ def main() -> None:
     }  # fmt: skip
     for name, make in studies.items():
         run_study(parse(Study, make() | {"workers": options.workers}, where="benchmark"), work / name)
-    for target in targets:
-        runs = Runs([work / name for name in studies], target)
-        title = f"{target}: {FRACTION:.0%} of the pool; means over {max(map(len, runs.scores.values()))} runs"
+    for some in [*([target] for target in targets), *([targets] if len(targets) > 1 else [])]:
+        runs = Runs([work / name for name in studies], some)
+        title = f"{', '.join(some)}: {FRACTION:.0%} of the pool; means over {max(map(len, runs.scores.values()))} runs"
         results_console().print(runs.table(f"{title}; shares in common"))
 
 
