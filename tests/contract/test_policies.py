@@ -140,6 +140,13 @@ def test_a_rule_that_could_only_give_the_order_of_top_is_refused(
         assert (found[0] == found[1]) == (name == "top" and not options)
 
 
+@pytest.mark.parametrize("name", [n for n in POLICIES.names() if "neighbours" in POLICIES.get(n).model_fields])
+def test_whoever_has_itself_alone_for_a_neighbour_changes_nothing(name: str) -> None:
+    """Of itself everybody stands for the same share, and is as dense: `facility` would be `top`, `tsds` be `knn`."""
+    with pytest.raises(ValueError, match="neighbours: Input should be greater than or equal to 2"):
+        policy(name, neighbours=1)
+
+
 def order_or_refusal(made: Policy, of: Ranking) -> list[int] | str:
     try:
         return made.order(of, 50, 0).tolist()  # type: ignore[no-any-return]
