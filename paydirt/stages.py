@@ -33,7 +33,7 @@ from paydirt.data.columns import check_columns
 from paydirt.data.encoding import Encoded, Encoder, EncodingConfig
 from paydirt.data.pool import Pool, PoolConfig
 from paydirt.models.load import ModelConfig
-from paydirt.scoring.base import MODEL_LIBRARIES, Job, Method, default_policy
+from paydirt.scoring.base import MODEL_LIBRARIES, Job, Method, default_policy, scorer_of
 from paydirt.scoring.inputs import (
     check_target,
     is_stochastic,
@@ -142,15 +142,19 @@ def select(config: SelectStage, out: Path, workspace: Workspace) -> Artifact:
     others = [open_artifact(Path(other.scores), "score") for other in config.others]
     for each in [scored, *others]:
         check_pool(each, pool)
+    places = [each.path.resolve() for each in [scored, *others]]
+    if twice := next((place for place in places if places.count(place) > 1), None):
+        raise ValueError(f"{twice}: given twice; a target counts for more by its weight, not by coming again")
     with reading(scored.path, "manifest.json"):
         unit = scored.notes["token_unit"]
     config.budget.check_unit(unit)
     if not others and (config.weight != 1 or config.selection.combine != "turns"):
         raise ValueError("weight and combine are of several targets; give scores of others too, or leave them out")
-    method = str((scored.manifest["config"].get("method") or {}).get("name"))
-    selection = config.selection.resolved(default_policy(method))
+    selection = config.selection.resolved(default_policy(scorer_of(scored.config)))
     policy = selection.policy
     assert policy is not None
+    if config.selection.policy is None and policy.name != "top":
+        say(f"select: by the policy {policy.name}, the default of {scorer_of(scored.config)}")
     if config.seed and not policy.draws:
         say(f"select: the policy {policy.name} draws nothing, so the seed {config.seed} changes nothing")
     config = config.model_copy(update={"selection": selection, "seed": config.seed if policy.draws else 0})

@@ -184,7 +184,9 @@ def test_every_method_command_and_public_name_has_its_place(site: Path) -> None:
     for room, registry in (("methods", SCORERS), ("policies", POLICIES)):
         for name in registry.names():
             if registry.origin(name) == "":
-                assert "Options" in "".join(read(site / room / f"{name}.html").text), name
+                told = "".join(read(site / room / f"{name}.html").text)
+                assert "Options" in told, name
+                assert registry.get(name).source in told, name
     evidence = "".join(read(site / "methods" / "gradient.html").text)
     assert "2410.16208" in evidence
     assert "Built-in world" in evidence
