@@ -21,6 +21,7 @@ from typing import Protocol
 
 import numpy as np
 
+from paydirt.analysis.calibration import PLAIN, Calibration
 from paydirt.analysis.cases import Case
 from paydirt.analysis.points import Points
 from paydirt.analysis.posterior import Conditioned, Model, condition
@@ -30,6 +31,9 @@ OUTCOMES = 32
 MOST_PILOTS = 8
 LIGHTEST = 0.04  # posterior weight of a scale below which its outcomes are not simulated
 PILOT_SHARE = 0.5  # of what is left: the most that one pilot may cost
+RATIOS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # budgets of the what-if answers, over the one that was given
+LEVEL = 0.8  # of their intervals
+DRAWS = 2000
 
 
 class World(Protocol):
@@ -65,8 +69,23 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class WhatIf:
+    """What another budget would buy by what is known in the end: an option, and its expected score with an interval."""
+
+    budget: float
+    row: int
+    expected: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
 class Spent:
-    """The whole course: steps, the option kept in the end, its score, and what was spent."""
+    """The whole course: steps, the option kept in the end, its score, and what was spent.
+
+    `p_good`: how often choices like this one lay within noise of the best that the budget could buy, on held-out panels;
+    `sure`: whether that bears acting on.
+    """
 
     budget: float
     steps: tuple[Step, ...]
@@ -74,7 +93,9 @@ class Spent:
     score: float
     flops: float
     paid: frozenset[str] = field(default_factory=frozenset)
-    elsewhere: tuple[tuple[float, int | None], ...] = ()  # (budget, what it would buy by what is known now)
+    elsewhere: tuple[WhatIf, ...] = ()
+    p_good: float = float("nan")
+    sure: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,11 +123,12 @@ class Replay:
 def spend(
     world: World, model: Model, budget: float, *, seed: int = 0,
     known: dict[int, float] | None = None, on_step: Callable[[Step], None] | None = None, most: int = MOST_PILOTS,
+    scale: Calibration = PLAIN,
 ) -> Spent:  # fmt: skip
     """Spend `budget` FLOPs in `world`, from what `model` knows; never more.
 
-    `known`: scores that were measured before and cost nothing now (a resumed run). Raises ValueError for a budget of 0
-    or less.
+    `known`: scores that were measured before and cost nothing now (a resumed run); `scale`: what predicted intervals and
+    chances are worth. Raises ValueError for a budget of 0 or less.
     """
     if not budget > 0:
         raise ValueError(f"a budget is a positive number of FLOPs, not {budget:g}")
@@ -143,7 +165,7 @@ def spend(
     final, expected = _plan(world, state, seen, left, paid)
     if final is not None and final not in seen:
         do("final", final, f"best expected score ({expected:.2f}) that {left:.3g} FLOPs buy")
-    return _end(world, state, budget, left, steps, seen, paid)
+    return _end(world, model, budget, left, steps, seen, paid, scale, rng)
 
 
 def opening(
@@ -156,18 +178,30 @@ def opening(
 
 
 def _end(
-    world: World, state: Conditioned, budget: float, left: float, steps: list[Step], seen: dict[int, float],
-    paid: frozenset[str],
+    world: World, model: Model, budget: float, left: float, steps: list[Step], seen: dict[int, float],
+    paid: frozenset[str], scale: Calibration, rng: np.random.Generator,
 ) -> Spent:  # fmt: skip
     """Keep the run that is best after all: scores of single runs are drawn towards what was expected of them."""
     if not seen:
         return Spent(budget, (), -1, float("nan"), 0.0, paid)
+    posterior = _condition(model, world, seen).predict(world.at)
+    mean, sd = posterior.spread(observed=True)
     rows = np.array(sorted(seen))
-    mean = condition(state.model, str(world.at.panel[0]), _own(world, seen)).predict(world.at.where(rows)).mean()
-    kept = int(rows[mean.argmax()])
+    kept = int(rows[mean[rows].argmax()])
     # What is known now was learned under this budget; another one starts anew but for the knowledge.
-    others = tuple((b, _plan(world, state, {}, b, frozenset())[0]) for b in (budget / 2, budget * 2))
-    return Spent(budget, tuple(steps), kept, seen[kept], budget - left, paid, others)
+    fresh = np.array([world.price(r, frozenset()) for r in range(len(mean))])
+    away = scale.half_width(LEVEL) * sd
+    others = []
+    for other in (budget * ratio for ratio in RATIOS):
+        open_ = np.flatnonzero(fresh <= other)
+        if len(open_):
+            r = int(open_[mean[open_].argmax()])
+            others.append(WhatIf(other, r, float(mean[r]), float(mean[r] - away[r]), float(mean[r] + away[r])))
+    could = sorted({*rows.tolist(), *np.flatnonzero(fresh <= budget).tolist()})
+    drawn, tolerance = posterior.at(could).draw(DRAWS, rng)
+    said = float((drawn[:, could.index(kept)] >= drawn.max(axis=1) - tolerance).mean())
+    sure = scale.sure(said) and any(world.at.x[r] <= 0 for r in seen)
+    return Spent(budget, tuple(steps), kept, seen[kept], budget - left, paid, tuple(others), scale.chance(said), sure)
 
 
 def _own(world: World, seen: dict[int, float]) -> Points | None:
