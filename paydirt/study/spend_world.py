@@ -143,21 +143,18 @@ class StudyWorld:
         stage, place = score_place(self.study, self.target, entry, seed, self.out)
         scored = score(stage, place, self.workspace)
         charged = 0.0 if entry.label in paid else float(scored.notes["charged_flops"])
-        budget = Budget(fraction=fraction)
-        chosen, tokens, examples = self._cut(entry, scored.path, budget)
+        chosen, tokens, examples = self._cut(entry, scored.path, Budget(fraction=fraction))
         if fraction < WHOLE:
             self._longer[entry.label] = fraction, tokens / examples / (self.total / self.count)
-        price = self.training_flops(tokens, examples, epochs)
-        whole = examples
-        while price > left - charged:
+        most = examples
+        while (price := self.training_flops(tokens, examples, epochs)) > left - charged:
             if examples <= 1:
                 raise ValueError(
                     f"{entry.label}: {left - charged:.3g} FLOPs are left after selecting, and training on one example takes "
                     f"{price:.3g}; raise the budget"
                 )
-            tokens *= min(0.98 * max(left - charged, 0.0) / price, 0.98)
-            chosen, tokens, examples = self._cut(entry, scored.path, Budget(tokens=max(int(tokens), 1)))
-            price = self.training_flops(tokens, examples, epochs)
+            fewer = int(examples * min(0.99 * max(left - charged, 0.0) / price, 0.99))
+            chosen, tokens, examples = self._cut(entry, scored.path, Budget(count=max(fewer, 1)))
         tuning = self.study.training.model_copy(update={"epochs": epochs})
         task, where = train_place(
             self.study.model_copy(update={"training": tuning}), chosen, seed, self.workspace, self.out
@@ -166,7 +163,7 @@ class StudyWorld:
         value, _ = self._evaluate(trained.path)
         if epochs != (usual := self.study.training.epochs):  # another method to whoever reads the table
             entry = entry.model_copy(update={"label": f"{entry.label} ({epochs:g} of {usual:g} epochs)"})
-        share = fraction if examples == whole else examples / self.count
+        share = fraction if examples == most else examples / self.count
         at = self._place(trained.path)
         self.runs[row] = Run(self.target.name, entry, share, seed, scored.path, chosen, trained.path, at)
         return self.percent(value), charged + float(trained.notes["predicted_flops"][self.study.convention])
