@@ -24,7 +24,7 @@ import pyarrow as pa
 from paydirt.analysis.calibration import SURE, Calibration
 from paydirt.analysis.evidence import Evidence, gather
 from paydirt.analysis.names import method_key
-from paydirt.analysis.needs import RANK, processor_hours, training_need
+from paydirt.analysis.needs import RANK, processor_hours, processor_time, training_need
 from paydirt.analysis.pilot import Pilot, cheapest_pilot
 from paydirt.analysis.points import Points, ask, family
 from paydirt.analysis.posterior import Posterior, condition
@@ -223,7 +223,7 @@ def _needs(job: Job, ranking: Sequence[Ranked], device: Hardware | str | None, d
     lines = [training_need(model, rank=RANK if job.lora else None).text(name, devices)]
     for method in dict.fromkeys(r.strategy.method for r in ranking):
         if spent := processor_hours(method, job.pool_tokens, job.examples):
-            lines.append(f"{method} costs no FLOPs; it takes about {spent:.2g} processor hours on this pool.")
+            lines.append(processor_time(method, spent))
     return tuple(lines)
 
 

@@ -33,6 +33,7 @@ LIGHTEST = 0.04  # posterior weight of a scale below which its outcomes are not 
 PILOT_SHARE = 0.5  # of what is left: the most that one pilot may cost
 RATIOS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # budgets of the what-if answers, over the one that was given
 LEVEL = 0.8  # of their intervals
+MOST = 100.0  # percent: no score is told above it, none below 0
 DRAWS = 2000
 
 
@@ -83,8 +84,8 @@ class WhatIf:
 class Spent:
     """The whole course: steps, the option kept in the end, its score, and what was spent.
 
-    `p_good`: how often choices like this one lay within noise of the best that the budget could buy, on held-out panels;
-    `sure`: whether that bears acting on.
+    `p_good`: how often choices like this one lay within noise of the best that could be had when the last one was made, on
+    held-out panels; `sure`: whether that bears acting on.
     """
 
     budget: float
@@ -163,9 +164,10 @@ def spend(
         do("pilot", row, f"expected to add {worth:.2f} points to the final choice for {flops:.2g} FLOPs")
     state = _condition(model, world, seen)
     final, expected = _plan(world, state, seen, left, paid)
+    could = _open(world, seen, left, paid)
     if final is not None and final not in seen:
-        do("final", final, f"best expected score ({expected:.2f}) that {left:.3g} FLOPs buy")
-    return _end(world, model, budget, left, steps, seen, paid, scale, rng)
+        do("final", final, f"best expected score, {expected:.1f} of 100, that {left:.3g} FLOPs buy")
+    return _end(world, model, budget, left, steps, seen, paid, could, scale, rng)
 
 
 def opening(
@@ -179,9 +181,12 @@ def opening(
 
 def _end(
     world: World, model: Model, budget: float, left: float, steps: list[Step], seen: dict[int, float],
-    paid: frozenset[str], scale: Calibration, rng: np.random.Generator,
+    paid: frozenset[str], could: np.ndarray, scale: Calibration, rng: np.random.Generator,
 ) -> Spent:  # fmt: skip
-    """Keep the run that is best after all: scores of single runs are drawn towards what was expected of them."""
+    """Keep the run that is best after all: scores of single runs are drawn towards what was expected of them.
+
+    `could` [N]: what could be had when the last choice was made.
+    """
     if not seen:
         return Spent(budget, (), -1, float("nan"), 0.0, paid)
     posterior = _condition(model, world, seen).predict(world.at)
@@ -196,10 +201,11 @@ def _end(
         open_ = np.flatnonzero(fresh <= other)
         if len(open_):
             r = int(open_[mean[open_].argmax()])
-            others.append(WhatIf(other, r, float(mean[r]), float(mean[r] - away[r]), float(mean[r] + away[r])))
-    could = sorted({*rows.tolist(), *np.flatnonzero(fresh <= budget).tolist()})
-    drawn, tolerance = posterior.at(could).draw(DRAWS, rng)
-    said = float((drawn[:, could.index(kept)] >= drawn.max(axis=1) - tolerance).mean())
+            told = np.clip([mean[r], mean[r] - away[r], mean[r] + away[r]], 0.0, MOST)  # a line in log n has no end
+            others.append(WhatIf(other, r, *map(float, told)))
+    choice = sorted({kept, *np.flatnonzero(could).tolist()})
+    drawn, tolerance = posterior.at(choice).draw(DRAWS, rng)
+    said = float((drawn[:, choice.index(kept)] >= drawn.max(axis=1) - tolerance).mean())
     sure = scale.sure(said) and any(world.at.x[r] <= 0 for r in seen)
     return Spent(budget, tuple(steps), kept, seen[kept], budget - left, paid, tuple(others), scale.chance(said), sure)
 

@@ -57,8 +57,8 @@ def decide_spent(study: StudyFiles, panel: Panel, course: Course) -> Decision:
     reasons = [
         f"A budget of {show.flops(course['budget'])} FLOPs was spent: {pilots} pilot{'' if pilots == 1 else 's'}, "
         f"{show.share(course['flops'] / course['budget'])} of it used.",
-        f"Choices like this one lay within noise of the best that it could buy in {show.share(course['p_good'])} of cases "
-        "on panels held out.",
+        f"Choices like this one lay within noise of the best that could be had at the end in {show.share(course['p_good'])} "
+        "of cases on panels held out.",
     ]
     sure = "tested" if course.get("sure") else "few seeds"
     if cell is None:
@@ -178,4 +178,4 @@ def _short(w: dict[str, Any]) -> str:
         return "untuned"
     if w["fraction"] >= 0.999:
         return "everything"
-    return f"{w['method']}\n{show.percent(w['fraction'])}"
+    return f"{w['method']}\n{100 * w['fraction']:.3g} %"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from paydirt.analysis.advisor import WIDE_AND_SURE
-from paydirt.analysis.needs import processor_hours, training_need
+from paydirt.analysis.needs import processor_hours, processor_time, training_need
 from paydirt.analysis.spending import LEVEL, Spent, Step, WhatIf
 from paydirt.cost.hardware import hours, money
 from paydirt.study.spend_world import WHOLE, StudyWorld
@@ -52,8 +52,7 @@ def needs(world: StudyWorld, machine: Machine) -> list[str]:
     lines = [need.text(machine.name, machine.devices)]
     if any(e.scorer.name == "bm25" for e in world.study.methods):
         subtasks = len(world.workspace.target(world.target).subtasks)
-        spent = processor_hours("bm25", world.total, world.count, subtasks)
-        lines.append(f"BM25 costs no FLOPs; it takes about {spent:.2g} processor hours on this pool.")
+        lines.append(processor_time("BM25", processor_hours("bm25", world.total, world.count, subtasks) or 0.0))
     return lines
 
 
@@ -65,7 +64,7 @@ def paragraph(world: StudyWorld, done: Spent, machine: Machine = NOWHERE) -> str
     parts = [
         f"With {done.budget:.3g} FLOPs for {world.target.name} the untuned model was measured, then {_pilots(done)}.",
         f"{_kept(world, done)}; {score}. Spent were {done.flops:.4g} FLOPs{machine.told(done.flops)}.",
-        f"Choices like this one lay within noise of the best that the budget could buy in {done.p_good:.0%} of cases on "
+        f"Choices like this one lay within noise of the best that could be had at the end in {done.p_good:.0%} of cases on "
         f"panels held out: {'sure enough to act on' if done.sure else 'not sure'}. {WIDE_AND_SURE}",
     ]
     return " ".join([*parts, *_left_over(world, done), *needs(world, machine)])
@@ -86,7 +85,7 @@ def _kept(world: StudyWorld, done: Spent) -> str:
     if fraction >= WHOLE:
         return f"Kept is the model trained on {world.describe(done.kept)}"
     run = world.runs[done.kept]
-    return f"Kept is the model trained on what {entry.label} selects, {run.fraction:.2%} of the pool"
+    return f"Kept is the model trained on what {entry.label} selects, {100 * run.fraction:.3g}% of the pool"
 
 
 def _left_over(world: StudyWorld, done: Spent) -> list[str]:

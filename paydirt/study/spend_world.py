@@ -113,7 +113,7 @@ class StudyWorld:
         entry, fraction, epochs = self.options[row]
         if entry is None:
             return "the untuned model"
-        what = "everything" if fraction >= WHOLE else f"{entry.label} at {fraction:.2%} of the pool"
+        what = "everything" if fraction >= WHOLE else f"{entry.label} at {100 * fraction:.3g}% of the pool"
         usual = self.study.training.epochs
         return what if epochs == usual else f"{what}, {epochs:g} epoch{'s' if epochs != 1 else ''} instead of {usual:g}"
 
