@@ -46,6 +46,9 @@ class World(Protocol):
     @property
     def label(self) -> np.ndarray: ...  # [N] method names
 
+    @property
+    def pilot(self) -> np.ndarray: ...  # [N] which may be pilots
+
     def price(self, row: int, paid: frozenset[str]) -> float:
         """FLOPs still to be spent for running `row`, given the selections that were paid."""
         ...
@@ -112,6 +115,10 @@ class Replay:
     @property
     def label(self) -> np.ndarray:
         return self.case.label
+
+    @property
+    def pilot(self) -> np.ndarray:
+        return self.case.trained
 
     def price(self, row: int, paid: frozenset[str]) -> float:
         cost = float(self.case.cost[row])
@@ -249,7 +256,9 @@ def _next_pilot(
     """
     final, now = plan
     prices = np.array([world.price(r, paid) for r in range(len(world.at))])
-    candidates = [r for r in range(len(prices)) if r not in seen and 0 < prices[r] <= PILOT_SHARE * left and r != final]
+    most = PILOT_SHARE * left
+    free = [r for r in map(int, np.flatnonzero(world.pilot)) if r not in seen and r != final]
+    candidates = [r for r in free if 0 < prices[r] <= most]
     candidates = _smallest(world, candidates)
     if not candidates or final is None:
         return None

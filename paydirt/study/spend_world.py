@@ -107,6 +107,13 @@ class StudyWorld:
     def label(self) -> np.ndarray:
         return self._label
 
+    @property
+    def pilot(self) -> np.ndarray:
+        """The recipe's sizes, smaller ones, fewer epochs: methods compared at few sizes; those between are for the end."""
+        usual, asked = self.study.training.epochs, self.study.fractions
+        mine = [o.fraction in asked or o.fraction < min(asked) or o.epochs < usual for o in self.options]
+        return np.array(mine) & (self.at.x > 0)
+
     def describe(self, row: int | None) -> str:
         if row is None or row < 0:
             return "nothing"

@@ -108,7 +108,9 @@ def test_a_recipe_of_one_method_still_may_end_in_random_everything_or_more_epoch
     assert world.at.x[twice] == 2.0
     assert _row(world, "random", 0.25) > 0
     # What is left is put to use: sizes between the recipe's and the whole are offered too.
-    sizes = sorted(o.fraction for o in world.options if o.entry is not None and o.entry.label == "bm25")
+    mine = [i for i, o in enumerate(world.options) if o.entry is not None and o.entry.label == "bm25"]
+    assert [world.options[i].fraction for i in mine if world.pilot[i]] == [0.25]
+    sizes = sorted(world.options[i].fraction for i in mine)
     assert len(sizes) > 4
     assert max(b / a for a, b in pairwise(sizes)) < 1.4
 

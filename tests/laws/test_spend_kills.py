@@ -39,7 +39,7 @@ def ground(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Ground:
 
 def values(ground: Ground) -> dict[str, Any]:
     methods = ["random", "bm25", {"name": "ppl", "tune_epochs": 1}]
-    own = {"name": "killed", "methods": methods, "evaluation": {"name": "likelihood"}}
+    own = {"name": "mortal", "methods": methods, "evaluation": {"name": "likelihood"}}
     return recipe(ground) | own
 
 
