@@ -81,9 +81,15 @@ def opened(
     machine = Machine(hardware, devices, utilisation, price)
     machine.told(flops)  # refuses a device that nobody knows before anything runs
     study = read_recipe(recipe)
-    place = (Path(out).expanduser() if out is not None else place_of(study).with_suffix(".spend")).absolute()
+    place = (Path(out).expanduser() if out is not None else _beside(study)).absolute()
     refuse_artifact(place)
     return open_world(study, target, place), flops, machine
+
+
+def _beside(study: recipes.Study) -> Path:
+    """Where a spending goes that no `out` was given for: beside the recipe's study."""
+    place = place_of(study)
+    return place.with_name(f"{place.name}-spend")
 
 
 @spoken

@@ -7,7 +7,9 @@ screen, which is what the budget was spent on and not what the table alone would
 from __future__ import annotations
 
 import json
+import math
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,9 @@ from paydirt.study.schema import ZERO_SHOT
 from paydirt.study.spend import COURSE
 
 Course = dict[str, Any]
-NEEDED = ("target", "budget", "flops", "kept", "score", "steps", "what_if", "paragraph")
+NUMBERS, TEXTS = ("budget", "flops", "score", "p_good"), ("target", "kept", "paragraph")
+STEP_NUMBERS, STEP_TEXTS = ("score", "flops", "left"), ("kind", "what", "reason")
+OTHER_NUMBERS, OTHER_TEXTS = ("budget", "fraction", "expected", "low", "high"), ("method", "text")
 KINDS = {"zero-shot": "measure", "pilot": "pilot", "final": "final run"}
 
 
@@ -38,14 +42,20 @@ def read_course(study: StudyFiles) -> Course | None:
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        missing = [key for key in NEEDED if key not in found]  # a list has none either
-    except (ValueError, TypeError, OSError):
-        missing = ["JSON"]
-    if missing:
-        raise ValueError(
-            f"{path}: cannot be read ({', '.join(missing)} missing); run paydirt spend again, or delete it"
-        )
+        whole = _whole(found, NUMBERS, TEXTS) and bool(found["what_if"])
+        whole &= all(_whole(step, STEP_NUMBERS, STEP_TEXTS) for step in found["steps"])
+        whole &= all(_whole(other, OTHER_NUMBERS, OTHER_TEXTS) for other in found["what_if"])
+    except (ValueError, TypeError, KeyError, OSError):
+        whole = False
+    if not whole:
+        raise ValueError(f"{path}: cannot be read as what paydirt spend writes; run paydirt spend again, or delete it")
     return dict(found)
+
+
+def _whole(found: Any, numbers: Sequence[str], texts: Sequence[str]) -> bool:
+    return all(isinstance(found[n], int | float) and math.isfinite(found[n]) for n in numbers) and all(
+        isinstance(found[t], str) for t in texts
+    )
 
 
 def decide_spent(study: StudyFiles, panel: Panel, course: Course) -> Decision:

@@ -50,7 +50,7 @@ def test_a_damaged_course_is_named_with_its_remedy(spent: Path) -> None:
     path = spent / "spend.json"
     good = path.read_text(encoding="utf-8")
     try:
-        for bad in ("{", "[]", '{"target": 1}'):
+        for bad in ("{", "[]", "null", '{"target": 1}', good.replace('"low"', '"lo"'), good[: len(good) // 2]):
             path.write_text(bad, encoding="utf-8")
             with pytest.raises(ValueError, match="run paydirt spend again"):
                 write_report(spent)
