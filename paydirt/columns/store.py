@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from paydirt.columns.claims import SILENT, claimed, revoke
 from paydirt.columns.spec import Block, Ragged, Spec, Unit, Worker
 from paydirt.core.artifacts import write_atomic
+from paydirt.core.claims import SILENT, claimed, revoke
 from paydirt.core.files import WRITING
 from paydirt.core.progress import showing
 
@@ -136,11 +136,11 @@ class PoolColumn:
         path = self.shard_path(shard)
         if path.exists():
             return True
-        with claimed(self.path / "claims" / f"{shard:05d}") as mine:
+        with claimed(self.path / "claims" / f"{shard:05d}", frozen=True) as mine:
             if mine and not path.exists():
                 rows = np.arange(shard * self.shard_rows, min((shard + 1) * self.shard_rows, len(self)))
                 self._write_shard(shard, rows, *self._complete(rows))
-        return mine or path.exists()
+        return bool(mine) or path.exists()
 
     def release(self, unit: Unit, host: str, process: int) -> None:
         """Give up that a process will do `unit`: it died, or is frozen."""

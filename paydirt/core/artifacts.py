@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from paydirt import __version__
+from paydirt.core.claims import SILENT, locked
 from paydirt.core.config import differences, dump_yaml, moved, paths_in
 from paydirt.core.files import (
     cache_root,
     file_digest,
     fingerprint,
-    locked,
     read_text,
     recover,
     remove_unfinished,
@@ -199,9 +199,9 @@ def build(
     other bytes, and of the versions of the `libraries` whose numbers enter. `make(part)` fills the directory and returns
     notes for the manifest; it is called again on the same half-filled directory after a kill and must continue from what
     it finds. With `collective`, all ranks of a distributed run call `make` together; otherwise the first process to come
-    makes the artifact and the others wait for it. A name of `out` that holds {key} gets the key there: a place for every
-    content, and nothing to replace. Raises ValueError where `out` cannot be written, or holds what must not
-    be replaced (see `Replace`).
+    makes the artifact and the others, on other machines too, wait for it, or go on where it died. A name of `out` that
+    holds {key} gets the key there: a place for every content, and nothing to replace. Raises
+    ValueError where `out` cannot be written, or holds what must not be replaced (see `Replace`).
     """
     key = key_of(stage, config if identity is None else identity, inputs, version, libraries)
     out = Path(out).absolute()
@@ -219,7 +219,7 @@ def build(
         look.miss(out, replay or stage, config, read_text(part / "key") == key)
     if collective and int(os.environ.get("RANK", "0")) > 0:
         return _follow(out, part, key, make, before)
-    with locked(out):
+    with locked(out) as claim:
         recover(out, out.with_name(out.name + ".old"))
         if not forced and (found := _finished(out, key)):  # another process finished it while we waited
             return found
@@ -231,6 +231,11 @@ def build(
         write_atomic(part / "config.yaml", dump_yaml({"stage": replay or stage, **config}))
         started = time.time()
         notes = make(part) or {}
+        if not claim.holds():
+            raise ValueError(
+                f"{out}: was taken over by another machine after this process had been silent for {SILENT:.0f} s; run it "
+                "again to have what that one makes"
+            )
         _promote(part, out, stage, key, config, inputs, notes, started)
     return Artifact(out, fresh=True)
 

@@ -1,9 +1,9 @@
 """What lies in a cache (or in a study's `shared`): entries by kind with size and age, who needs them, and removing them.
 
 An entry is what one key made: `<root>/<kind>/<name>`, an artifact, a column or a small file. Names that begin or end as
-half-written things do are leftovers of processes that failed or were killed. An entry is removed under its own lock, so what
-another process holds stays, and under a name of its own, so that nobody finds half of it. Everything here can be made again
-from what made it; what finished artifacts of a study refer to stays unless asked for by force.
+half-written things do are leftovers of processes that failed or were killed. An entry is removed under its own claim, so
+what another process holds stays, and under a name of its own, so that nobody finds half of it. Everything here can be made
+again from what made it; what finished artifacts of a study refer to stays unless asked for by force.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -20,13 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from paydirt.core.files import WRITING, held, lock_of
+from paydirt.core.claims import counts, held
+from paydirt.core.files import WRITING
 
 MANIFEST = "manifest.json"
 REMOVING = ".removing-"
 WORLD = "world-"  # how the built-in worlds' folders begin
 LEFT = (".part", ".old", ".adding")
-SILENT = 120.0  # seconds after which the claim of another machine counts for nothing, as in `columns.claims`
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 TIMES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -44,7 +43,7 @@ class Entry:
 
 
 def entries(root: Path, needed: dict[Path, str] | None = None) -> list[Entry]:
-    """All of a cache, by kind and name. Locks are no entries: they go with what they guard."""
+    """All of a cache, by kind and name. Claims are no entries: they go with the process."""
     found, now = [], time.time()
     for kind, path in _places(root):
         size, changed = _measure(path)
@@ -98,7 +97,7 @@ def chosen(
 
 
 def remove(entry: Entry) -> str:
-    """Remove an entry and its lock; "" or why it stays: in use, or the system's refusal."""
+    """Remove an entry; "" or why it stays: in use, or the system's refusal."""
     base = entry.path
     for ending in LEFT:
         base = base.with_name(base.name.removesuffix(ending))
@@ -107,10 +106,7 @@ def remove(entry: Entry) -> str:
     with held(base) as mine:
         if not mine or _claimed(entry.path):
             return "in use"
-        why = _gone(entry.path)
-        if not why and not any(base.with_name(base.name + end).exists() for end in ("", *LEFT)):
-            lock_of(base).unlink(missing_ok=True)
-        return why
+        return _gone(entry.path)
 
 
 def _gone(path: Path) -> str:
@@ -130,18 +126,7 @@ def _gone(path: Path) -> str:
 
 def _claimed(path: Path) -> bool:
     """Whether a process that lives is filling this column."""
-    for claim in (path / "claims").glob("*"):
-        try:
-            who = json.loads(claim.read_text() or "{}")
-            if who.get("host") != socket.gethostname():
-                if time.time() - claim.stat().st_mtime < SILENT:
-                    return True
-                continue
-            os.kill(int(who["process"]), 0)
-            return True
-        except (OSError, ValueError, KeyError):
-            continue
-    return False
+    return any(counts(claim) for claim in (path / "claims").glob("*"))
 
 
 def needs(root: Path, places: Iterable[Path]) -> dict[Path, str]:

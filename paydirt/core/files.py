@@ -1,25 +1,20 @@
-"""Files that several processes may write: digests, writes that are whole or absent, locks, swaps of two directories.
+"""Files that several processes may write: digests, writes that are whole or absent, swaps of two directories.
 
-What enters: paths. What leaves: bytes on disk that no reader sees half of. A lock is a file of its own beside what it
-guards. It counts only while its name still leads to it, so that it can be removed with what it guarded by whoever holds
-it: who waited for it meanwhile takes the new one.
+What enters: paths. What leaves: bytes on disk that no reader sees half of.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 WRITING = ".writing-"  # what a half-written file's name begins with; a killed process may leave such files
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -66,71 +61,13 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 
 def remove_unfinished(root: Path) -> None:
-    """Remove what killed writers left under `root`; for the holder of its lock, once nobody writes there."""
+    """Remove what killed writers left under `root`; for the holder of its claim, once nobody writes there."""
     for path in root.rglob(f"{WRITING}*"):
         path.unlink(missing_ok=True)
 
 
-def lock_of(path: Path) -> Path:
-    """The file whose lock guards `path`: a hidden one beside it."""
-    return path.with_name(f".{path.name}.lock")
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold `path` against other processes; the lock goes with a killed process. ValueError where nothing can be written."""
-    while True:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle = open(lock_of(path), "w")  # noqa: SIM115 - held for the whole block
-        except OSError as error:
-            raise ValueError(f"{path.parent}: cannot write there ({error.strerror}); choose another --out") from None
-        with handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            if _is(handle, lock_of(path)):
-                yield
-                return
-
-
-@contextmanager
-def held(path: Path) -> Iterator[bool]:
-    """Hold `path` for the block if nobody else does; yields whether it is ours."""
-    try:
-        handle = open(lock_of(path), "w")  # noqa: SIM115 - held for the whole block
-    except OSError:
-        yield False
-        return
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-            return
-        yield _is(handle, lock_of(path))
-
-
-def _is(handle: IO[str], path: Path) -> bool:
-    """Whether the name still leads to the open file."""
-    try:
-        mine, there = os.fstat(handle.fileno()), os.stat(path)
-    except OSError:
-        return False
-    return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
-
-
-def discard_unfinished(out: Path) -> None:
-    """Remove what a failed making of `out` left, its lock too, unless another process is at it."""
-    with held(out) as mine:
-        if not mine:
-            return
-        part = out.with_name(out.name + ".part")
-        shutil.rmtree(part, ignore_errors=True)
-        if not out.exists() and not part.exists():
-            lock_of(out).unlink(missing_ok=True)
-
-
 def replace_directory(new: Path, out: Path, old: Path) -> None:
-    """`new` becomes `out`; what `out` was is removed, by way of the name `old`. Under the lock of `out`.
+    """`new` becomes `out`; what `out` was is removed, by way of the name `old`. Under the claim of `out`.
 
     One step where the system can swap two names, so that a reader always finds a whole `out`. Elsewhere a kill between
     two renames leaves `out` under the name `old`, and `recover` puts it back.

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from paydirt.core.artifacts import Artifact, build, cache_root, fingerprint
-from paydirt.core.files import discard_unfinished
+from paydirt.core.claims import discard_unfinished
 from paydirt.core.types import Example, Message
 from paydirt.data.forms import FormName
 from paydirt.data.identity import content_id, hash_id

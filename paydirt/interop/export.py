@@ -34,8 +34,8 @@ from paydirt.core.artifacts import (
     reading,
     write_atomic,
 )
+from paydirt.core.claims import locked
 from paydirt.core.config import Config, PathText, dump_yaml
-from paydirt.core.files import locked
 from paydirt.core.progress import say
 from paydirt.data.jinja import jinja_of
 from paydirt.data.pool import Pool

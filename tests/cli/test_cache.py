@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,8 @@ from support.stages import ENCODING, TRAINING, Tiny
 
 from paydirt.core import cache as shelf
 from paydirt.core.artifacts import open_artifact
+from paydirt.core.claims import locked
 from paydirt.core.config import parse
-from paydirt.core.files import held, lock_of, locked
 from paydirt.data.pool import PoolConfig, open_pool
 from paydirt.study.recipe import Study
 from paydirt.study.run import run_study
@@ -46,7 +45,7 @@ def test_it_lists_kinds_with_sizes(filled: tuple[Path, Path], paydirt: Any) -> N
     assert code == 0, err
     for kind in ("pools", "tokens", "losses", "tuned"):
         assert re.search(rf"{kind} .*[kM]B", out), out
-    size = sum(p.stat().st_size for p in (cache / "tokens").rglob("*") if p.is_file() and p.suffix != ".lock")
+    size = sum(p.stat().st_size for p in (cache / "tokens").rglob("*") if p.is_file())
     [found] = [e for e in shelf.entries(cache) if e.kind == "tokens"]
     assert found.bytes == size
     code, out, _ = paydirt("cache", "--cache", cache, "--entries", "--kind", "pools")
@@ -74,7 +73,7 @@ def test_what_a_score_needs_stays_and_the_rest_goes(filled: tuple[Path, Path], p
     assert code == 0, err
     code, out, _ = paydirt("cache", "--cache", cache, "--prune", "--kind", "pools", "--study", scores, "--force")
     assert "1 entries removed" in out
-    assert not any(p.suffix == ".lock" or p.name.endswith(".lock") for p in (cache / "pools").iterdir())
+    assert not list((cache / "pools").iterdir())
     code, _, err = paydirt("select", scores, "--fraction", 0.2, "--cache", cache, "--out", scores.parent / "more")
     assert code == 0, err  # it is imported again
 
@@ -127,28 +126,6 @@ def test_what_a_process_holds_stays(filled: tuple[Path, Path]) -> None:
     assert shelf.remove(losses) == ""
     assert shelf.remove(tokens) == ""
     assert not tokens.path.exists()
-    assert not lock_of(tokens.path).exists()
-
-
-def test_a_lock_that_was_removed_with_its_entry_is_no_lock(tmp_path: Path) -> None:
-    """Who waited for it waits for the new one, so two never hold the same place."""
-    place, entered = tmp_path / "place", threading.Event()
-
-    def wait() -> None:
-        with locked(place):
-            entered.set()
-
-    waiting = threading.Thread(target=wait)
-    with locked(place):
-        waiting.start()
-        time.sleep(0.3)  # it waits at the old lock
-        lock_of(place).unlink()
-        newer = held(place)
-        assert newer.__enter__()
-    assert not entered.wait(0.5)
-    newer.__exit__(None, None, None)
-    assert entered.wait(5)
-    waiting.join()
 
 
 def test_a_failed_import_leaves_nothing(tmp_path: Path) -> None:

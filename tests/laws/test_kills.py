@@ -22,7 +22,7 @@ from support.fuzz.ground import ENCODING, Ground, recipe
 from support.fuzz.process import call
 from support.stages import Tiny, whole
 
-KILLS = int(os.environ.get("PAYDIRT_KILLS", "8"))
+KILLS = int(os.environ.get("PAYDIRT_KILLS", "4"))
 SLOWEST = 600.0  # seconds for a quiet run on a machine that is busy with other things
 WARMUP = {"warmup_epochs": 2, "warmup_fraction": 0.5, "warmup_batch_size": 8, "k": 64, "checkpoints": 2}
 TUNING = ["--learning-rate", "1e-3", "--batch-size", "8", "--epochs", "3"]

@@ -5,8 +5,8 @@ One cluster of two nodes on this machine serves all tests; those that lose a nod
 
 from __future__ import annotations
 
-import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +24,7 @@ from support.slow import SlowLosses, double, steps
 from support.stages import ENCODING, TRAINING, Tiny, files_of, set_shard_rows
 
 from paydirt.columns import Block, PoolColumn
-from paydirt.columns.claims import SILENT, claimed, revoke
+from paydirt.core.claims import SILENT
 from paydirt.core.progress import Bar
 from paydirt.cost.ledger import Ledger
 from paydirt.execution import Local, Ray, cluster, crew, executor
@@ -32,6 +32,14 @@ from paydirt.models.load import model_identity
 from paydirt.stages import Workspace
 
 ray = pytest.importorskip("ray", reason="execution on Ray needs the extra `ray`")
+ALONE = (
+    "unshare",
+    "--mount",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+)  # all of it goes with its first process
 LIMIT = 240.0  # seconds after which a test that waits for the cluster has failed
 
 
@@ -184,18 +192,6 @@ def test_what_a_frozen_worker_holds_is_given_out_twice(
     assert "given out twice" in capsys.readouterr().err
 
 
-def test_the_claim_of_who_is_given_up_is_taken_back(tmp_path: Path) -> None:
-    claim = tmp_path / "00000"
-    claim.write_text(json.dumps({"host": "elsewhere", "process": 1}))
-    with claimed(claim) as mine:
-        assert not mine
-    revoke(claim, "elsewhere", 2)
-    assert claim.exists()
-    revoke(claim, "elsewhere", 1)
-    with claimed(claim) as mine:
-        assert mine
-
-
 DRIVER = """
 import pickle, sys
 from pathlib import Path
@@ -238,25 +234,42 @@ def test_a_node_that_does_not_see_the_storage_is_named(
         pytest.skip("this user may not unshare mounts, so that no node can be kept from seeing a folder")
     start = f"{sys.executable} -m ray.scripts.scripts start --address={two_nodes.address} --num-cpus=1"
     command = f"mount -t tmpfs none {place} && exec {start} --object-store-memory=80000000 --block"
-    before = {node.id for node in joined(cluster_of_two)}
-    blind = subprocess.Popen(["unshare", "--mount", "sh", "-c", command], start_new_session=True, stdout=-3, stderr=-3)
+    joined(cluster_of_two)
+    column, missing = PoolColumn(spec, place, 7), place / "model"
+
+    def refusals(new: str) -> bool:
+        """Whether the node was there for both; Ray may drop one that a busy machine starts slowly."""
+        sees = rf"node .*{new[:8]}\) does not see what is written to {place}.*nodes share"
+        try:
+            with pytest.raises(ValueError, match=sees):
+                in_time(lambda: cluster_of_two.fill(column, column.plan()))
+            assert not list(place.iterdir())
+            missing.mkdir()
+            with pytest.raises(ValueError, match=rf"{new[:8]}\) has no {missing}"):
+                in_time(lambda: cluster_of_two.check(tmp_path, inputs=[str(missing)]))
+        except (AssertionError, pytest.fail.Exception):
+            if new in {node.id for node in cluster.nodes()}:
+                raise
+            shutil.rmtree(place)
+            place.mkdir()
+            return False
+        return True
+
+    assert any(beside(command, refusals) for _ in range(3)), "no third node stayed long enough"
+
+
+def beside(command: str, what: Callable[[str], bool]) -> bool:
+    """`what(id)` of a node that the command starts and that goes at the end; False where none came."""
+    before = {node.id for node in cluster.nodes()}
+    node = subprocess.Popen([*ALONE, "sh", "-c", command], start_new_session=True, stdout=-3, stderr=-3)
     try:
-        wait_for(lambda: len(cluster.nodes()) > len(before) or blind.poll() is not None)
-        (new,) = {node.id for node in cluster.nodes()} - before
-        column = PoolColumn(spec, place, 7)
-        with pytest.raises(
-            ValueError, match=rf"node .*{new[:8]}\) does not see what is written to {place}.*nodes share"
-        ):
-            in_time(lambda: cluster_of_two.fill(column, column.plan()))
-        assert not list(place.iterdir())
-        missing = tmp_path / "shared" / "model"
-        missing.mkdir()
-        with pytest.raises(ValueError, match=rf"{new[:8]}\) has no {missing}"):
-            in_time(lambda: cluster_of_two.check(tmp_path, inputs=[str(missing)]))
+        wait_for(lambda: {found.id for found in cluster.nodes()} > before or node.poll() is not None)
+        added = {found.id for found in cluster.nodes()} - before
+        return any(what(new) for new in added)
     finally:
-        blind.terminate()
-        blind.wait()
-    wait_for(lambda: len(cluster.nodes()) == len(before))
+        node.kill()
+        node.wait()
+        wait_for(lambda: {found.id for found in cluster.nodes()} <= before)
 
 
 def joined(who: Ray) -> list[cluster.Node]:

@@ -80,12 +80,12 @@ def test_the_embedding_is_the_derivative_of_the_last_state(make: Any) -> None:
 
 def test_a_wide_embedding_is_projected_and_keeps_its_inner_products() -> None:
     found = []
-    for k in (4096, 512):
+    for k in (4096, 128):
         torch.manual_seed(0)
-        found.append(LastTangents(llama().eval(), 0, blocks=2, directions=64, k=k, seed=0)(texts([9, 5, 14, 11]))[0])
+        found.append(LastTangents(llama().eval(), 0, blocks=2, directions=16, k=k, seed=0)(texts([9, 5, 14, 11]))[0])
     wide, narrow = found
-    assert wide.shape == (4, 1024)
-    assert narrow.shape == (4, 512)
+    assert wide.shape == (4, 256)
+    assert narrow.shape == (4, 128)
     unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (wide, narrow)]
     np.testing.assert_allclose(unit[0] @ unit[0].T, unit[1] @ unit[1].T, atol=0.2)
 
