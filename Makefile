@@ -17,7 +17,7 @@ test: $(READY) lint
 # More cases of what `make test` shows already (tests/conftest.py lists them), which would take it over 20 minutes.
 test-slow: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
-	PAYDIRT_KILLS=20 PAYDIRT_FUZZ=5 $(BIN)/python -m pytest -n 2 --dist loadfile tests/laws/test_kills.py tests/fuzz
+	PAYDIRT_KILLS=20 PAYDIRT_FUZZ=5 $(BIN)/python -m pytest -n 2 --dist loadfile tests/laws/test_kills.py tests/laws/test_spend_kills.py tests/fuzz
 
 # The tests that touch no model: seconds, for the inner loop.
 quick: $(READY)

@@ -3,6 +3,7 @@
     python benchmarks/analysis.py                 # 20 panels, 8 methods, 6 fractions, about a million rows
     python benchmarks/analysis.py --panels 1000   # the same million rows in many small panels
     python benchmarks/analysis.py --backtest      # both published studies, panels, models, tasks and studies held out
+    python benchmarks/analysis.py --spend         # `paydirt spend` replayed on them, with the levels that ship
 
 The table is written to Parquet first, so that loading is part of the time. On tables with many panels the per-panel
 steps (front, break-even) run on all of them. Issue 5's aim is 10 s in all.
@@ -81,6 +82,18 @@ def million(panel_count: int, rows: int) -> None:
         print(f"{'all':<34} {sum(total):6.2f} s wall {time.process_time() - busy:6.2f} s processor (aim: 10 s)")
 
 
+def replays() -> None:
+    """Print how `spend` does on finished panels against its rivals."""
+    from paydirt.analysis.backtest_tables import HOLD_TEXT, STUDIES, spend_table
+
+    for study in ("targeted", "ccds"):
+        for hold in ("model", "task"):
+            print(
+                f"\n{STUDIES[study]}, {HOLD_TEXT[hold]} held out\n\n{spend_table(hold, study, shipped=True)}",
+                flush=True,
+            )
+
+
 def backtests() -> None:
     """Print the tables of docs/advisor.md."""
     from paydirt.analysis.backtest_tables import tables
@@ -93,5 +106,11 @@ if __name__ == "__main__":
     parser.add_argument("--panels", type=int, default=20)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--backtest", action="store_true")
+    parser.add_argument("--spend", action="store_true")
     given = parser.parse_args()
-    backtests() if given.backtest else million(given.panels, given.rows)
+    if given.spend:
+        replays()
+    elif given.backtest:
+        backtests()
+    else:
+        million(given.panels, given.rows)

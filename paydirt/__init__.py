@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from paydirt.api.scores import score as score
     from paydirt.api.selection import Selection as Selection
     from paydirt.api.selection import select as select
+    from paydirt.api.spend import Spending as Spending
+    from paydirt.api.spend import spend as spend
     from paydirt.api.study import Results as Results
     from paydirt.api.study import Study as Study
     from paydirt.api.study import study as study
@@ -90,6 +92,7 @@ GIVES = {
     "api.pool": ("Pool",),
     "api.scores": ("Nearest", "Scores", "score"),
     "api.selection": ("Selection", "select"),
+    "api.spend": ("Spending", "spend"),
     "api.study": ("Results", "Study", "study"),
     "api.target": ("Target", "task"),
     "data.encoding": ("EncodingConfig",),

@@ -92,6 +92,8 @@ SLOW = (
     "laws/test_columns.py::test_three_processes_fill_a_column_as_one_would[tangents]",
     "laws/test_columns.py::test_three_processes_fill_a_column_as_one_would[words]",
     "scorers/test_learned.py::test_the_seeds_encoder_learns_from_texts",
+    "analysis/test_prior.py::test_the_levels_that_ship_are_those_of_the_fit",
+    "analysis/test_prior.py::test_all_that_ships_is_fitted_again",
     "laws/test_columns.py::test_three_processes_fill_a_column_as_one_would[gradients]",
     "laws/test_columns.py::test_three_processes_fill_a_column_as_one_would[tokens]",
     "laws/test_columns.py::test_a_killed_column_ends_with_the_same_bytes_and_cost[embeddings]",

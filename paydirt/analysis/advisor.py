@@ -24,13 +24,27 @@ import pyarrow as pa
 from paydirt.analysis.calibration import SURE, Calibration
 from paydirt.analysis.evidence import Evidence, gather
 from paydirt.analysis.names import method_key
+from paydirt.analysis.needs import RANK, processor_hours, processor_time, training_need
 from paydirt.analysis.pilot import Pilot, cheapest_pilot
 from paydirt.analysis.points import Points, ask, family
 from paydirt.analysis.posterior import Posterior, condition
 from paydirt.analysis.prior import calibration
 from paydirt.analysis.results import CEILINGS, ZERO_SHOT, Panel, Results
-from paydirt.analysis.strategies import Job, Strategy, choices, needs_references, selection_form, strategies
+from paydirt.analysis.strategies import (
+    Job,
+    Strategy,
+    choices,
+    needs_references,
+    nominal_architecture,
+    selection_form,
+    strategies,
+)
 from paydirt.cost.hardware import Hardware, budget_flops, hours, money
+
+WIDE_AND_SURE = (
+    "The interval is about the score itself, whose level is hard to know beforehand; the choice depends on differences "
+    "between methods, which share that level: wide and sure can both hold."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +85,7 @@ class Advice:
     by_budget: tuple[tuple[float, Ranked], ...]
     notes: tuple[str, ...]
     evidence: str = "prior"
+    needs: tuple[str, ...] = ()  # memory, and processor hours of what costs no FLOPs
 
     @property
     def paragraph(self) -> str:
@@ -90,9 +105,8 @@ class Advice:
         sure = (f" Choices like this one lay within noise of the best in {self.p_good:.0%} of cases on panels held out: "
                 + ("sure enough to act on." if self.enough_evidence else
                    "not sure." if self.p_good < SURE else "but these were too few to call it sure.")
-                + " The interval is about the score itself, whose level is hard to know beforehand; the choice depends on "
-                "differences between methods, which share that level: wide and sure can both hold.")  # fmt: skip
-        return first + cost + expect + sure + self._left_over()
+                + f" {WIDE_AND_SURE}")  # fmt: skip
+        return " ".join([first + cost + expect + sure + self._left_over(), *self.needs])
 
     def _left_over(self) -> str:
         passes = self.budget / self.job.full_training_flops
@@ -135,6 +149,7 @@ def _row(r: Ranked, job: Job) -> dict[str, object]:
         "p_beats_random": r.p_beats_random, "gain": r.gain, "gain_low": r.gain_low, "gain_high": r.gain_high,
         "expected_regret": r.regret, "selection_flops": s.selection_flops,
         "training_flops": s.training_flops, "total_flops": s.total_flops, "hours": r.hours, "usd": r.usd,
+        "processor_hours": processor_hours(s.method, job.pool_tokens, job.examples),
     }  # fmt: skip
 
 
@@ -196,8 +211,20 @@ def advise(
     verdict = _verdict(ranking, p_good, pilot, unseen, evident)
     notes = [*known.notes, *_gaps(job, known)]
     return Advice(
-        job, budget, level, tuple(ranking), p_good, view.noise, evident, verdict, pilot, by_budget, tuple(notes), known.kind
+        job, budget, level, tuple(ranking), p_good, view.noise, evident, verdict, pilot, by_budget, tuple(notes), known.kind,
+        _needs(job, ranking, hardware, devices),
     )  # fmt: skip
+
+
+def _needs(job: Job, ranking: Sequence[Ranked], device: Hardware | str | None, devices: int) -> tuple[str, ...]:
+    """Sentences: the memory of training, and what the ranking's methods without FLOPs take of a processor."""
+    model = job.train_architecture or nominal_architecture(job.train_params)
+    name = device.name if isinstance(device, Hardware) else device
+    lines = [training_need(model, rank=RANK if job.lora else None).text(name, devices)]
+    for method in dict.fromkeys(r.strategy.method for r in ranking):
+        if spent := processor_hours(method, job.pool_tokens, job.examples):
+            lines.append(processor_time(method, spent))
+    return tuple(lines)
 
 
 def place(panel: Panel, asked: Sequence[Strategy], known: Evidence, job: Job) -> Points:

@@ -12,6 +12,7 @@ import numpy as np
 from paydirt.analysis.backtest import EVIDENCE, REGIMES, Backtest, backtest, fold_levels, interval, nested
 from paydirt.analysis.cases import HOLDS, Case, cases, prior_points, without
 from paydirt.analysis.posterior import learn, predict
+from paydirt.analysis.prior import levels
 from paydirt.analysis.results import Floats
 from paydirt.analysis.rivals import by_rank, habit, mean_ranks, pilot_rows, pilots_winner
 from paydirt.analysis.spending import Replay, spend
@@ -94,16 +95,17 @@ def calibration_table(tests: Sequence[Backtest], level: float = 0.8) -> str:
 TIMES = (2, 5, 10, 30, 100)
 
 
-def spend_table(hold: str, study: str) -> str:
+def spend_table(hold: str, study: str, shipped: bool = False) -> str:
     """`spend` replayed, pilots paid from the budget: share of the range lost at multiples of the cheapest run's cost.
 
     Against the prior alone, and against paying three pilots and taking their winner (mean rank elsewhere, where the budget
-    does not pay them); after each rival its loss less that of `spend`, 90 % over panels.
+    does not pay them); after each rival its loss less that of `spend`, 90 % over panels. `shipped`: with the levels that
+    ship, which saw all panels, instead of levels fitted without what is held out (minutes a fold).
     """
     lost: dict[int, dict[str, list[float]]] = {t: {} for t in TIMES}
     for held in cases(study):
         known, key = without(prior_points(), held, hold)
-        model = learn(known, fold_levels(hold, key, 2000))
+        model = learn(known, levels() if shipped else fold_levels(hold, key, 2000))
         panels = set(map(str, known.panel))
         ranks = mean_ranks([c for s in STUDIES for c in cases(s) if str(c.at.panel[0]) in panels])
         mean = predict(model, held.at).mean()

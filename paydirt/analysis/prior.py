@@ -75,12 +75,18 @@ def prior_model(task: str, model: str, train_params: float) -> Model:
     return learn(known_without(task, model, train_params), levels())
 
 
+def fitted_levels(cells: int = 2000, seed: int = 0) -> Levels:
+    """The levels from the published tables, anew, as `prior.json` holds them."""
+    found = learn(prior_points(), cells=cells, seed=seed).levels
+    return Levels(*({k: round(v, 4) for k, v in part.items()} for part in (found.sd, found.study_noise)))
+
+
 def fit(cells: int = 2000, seed: int = 0) -> dict[str, Any]:
     """Everything that `prior.json` holds, from the published tables alone; levels from panels holding `cells` cells."""
     from paydirt.analysis.backtest import EVIDENCE, backtest
     from paydirt.analysis.calibration import calibrate
 
-    fitted = learn(prior_points(), cells=cells, seed=seed).levels
+    fitted = fitted_levels(cells, seed)
     tests = [backtest(h, s, cells=cells, seed=seed) for h in ("model", "task") for s in ("ccds", "targeted")]
     found = {}
     for kind in EVIDENCE:
@@ -89,10 +95,7 @@ def fit(cells: int = 2000, seed: int = 0) -> dict[str, Any]:
                        "good": list(c.good), "sure_from": c.sure_from}  # fmt: skip
     return {
         "source": "fitted by python -m paydirt.analysis.prior --write to published.csv and targeted.csv",
-        "levels": {
-            "sd": {k: round(v, 4) for k, v in fitted.sd.items()},
-            "study_noise": {k: round(v, 4) for k, v in fitted.study_noise.items()},
-        },
+        "levels": {"sd": dict(fitted.sd), "study_noise": dict(fitted.study_noise)},
         "calibration": found,
     }
 

@@ -2,6 +2,7 @@
 
     python -m paydirt.analysis.reproduce                 # print all tables
     python -m paydirt.analysis.reproduce --write docs    # refresh the generated part of docs/law.md and docs/advisor.md
+    python -m paydirt.analysis.reproduce --only coverage # one table; with --write, refresh that one
 
 Each table is a function without arguments that returns Markdown. What is generated stands between two marker comments;
 the text around it is written by hand.
@@ -19,6 +20,7 @@ from paydirt.analysis import backtest_tables
 from paydirt.analysis import published as paper
 from paydirt.analysis.backtest_tables import markdown
 from paydirt.analysis.breakeven import DEFINITIONS, crossing
+from paydirt.analysis.coverage import SIX, THREE, front_coverage, law_coverage
 from paydirt.analysis.front import front
 from paydirt.analysis.law import VARIANTS, fit
 from paydirt.analysis.results import panels
@@ -135,11 +137,22 @@ def statement_table() -> str:
     return markdown(["statement", "panel", "verdict", "as published", "redraws", "measured"], rows)
 
 
+def coverage_table() -> str:
+    """What 90 % intervals held on panels simulated from known laws."""
+    rows = []
+    for name, shares in (("six sizes", SIX), ("three sizes", THREE)):
+        held = law_coverage(shares)
+        rows += [[f"{which}, {name}", f"{held[which]:.0%}", "80 panels"] for which in ("lambda", "P0", "band")]
+    rows += [[which, f"{value:.0%}", "40 panels"] for which, value in front_coverage().items()]
+    return markdown(["90 % interval of", "holds the truth", "over"], rows)
+
+
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "law.md": {
         "costs": cost_table,
         "gradient cost": own_gradient_cost,
         **{f"parameters, {v} variant": (lambda v=v: parameter_table(v)) for v in VARIANTS},  # type: ignore[misc]
+        "coverage": coverage_table,
         "fronts": front_table,
         "line": line_check,
         "break-even": crossing_table,
@@ -149,10 +162,10 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
 }
 
 
-def write(page: Path) -> None:
-    """Refresh every generated part of a page in place; ValueError names a part whose markers are missing."""
+def write(page: Path, tables: dict[str, Callable[[], str]]) -> None:
+    """Refresh generated parts of a page in place; ValueError names a part whose markers are missing."""
     text = page.read_text(encoding="utf-8")
-    for name, table in TABLES[page.name].items():
+    for name, table in tables.items():
         begin = BEGIN.format(name=name)
         if begin not in text:
             raise ValueError(f"{page} has no marker {begin!r}")
@@ -165,10 +178,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print all tables, or refresh the pages in a folder."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="refresh law.md and advisor.md there")
-    folder = parser.parse_args(arguments).write
-    for page, tables in TABLES.items():
-        if folder:
-            write(folder / page)
+    parser.add_argument("--only", metavar="TABLE", help="one table, by its name")
+    given = parser.parse_args(arguments)
+    folder = given.write
+    for page, every in TABLES.items():
+        tables = {name: table for name, table in every.items() if given.only in (None, name)}
+        if folder and tables:
+            write(folder / page, tables)
             print(f"wrote {folder / page}")
             continue
         for name, table in tables.items():

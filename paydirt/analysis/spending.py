@@ -21,6 +21,7 @@ from typing import Protocol
 
 import numpy as np
 
+from paydirt.analysis.calibration import PLAIN, Calibration
 from paydirt.analysis.cases import Case
 from paydirt.analysis.points import Points
 from paydirt.analysis.posterior import Conditioned, Model, condition
@@ -30,6 +31,10 @@ OUTCOMES = 32
 MOST_PILOTS = 8
 LIGHTEST = 0.04  # posterior weight of a scale below which its outcomes are not simulated
 PILOT_SHARE = 0.5  # of what is left: the most that one pilot may cost
+RATIOS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # budgets of the what-if answers, over the one that was given
+LEVEL = 0.8  # of their intervals
+MOST = 100.0  # percent: no score is told above it, none below 0
+DRAWS = 2000
 
 
 class World(Protocol):
@@ -40,6 +45,9 @@ class World(Protocol):
 
     @property
     def label(self) -> np.ndarray: ...  # [N] method names
+
+    @property
+    def pilot(self) -> np.ndarray: ...  # [N] which may be pilots
 
     def price(self, row: int, paid: frozenset[str]) -> float:
         """FLOPs still to be spent for running `row`, given the selections that were paid."""
@@ -65,8 +73,23 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class WhatIf:
+    """What another budget would buy by what is known in the end: an option, and its expected score with an interval."""
+
+    budget: float
+    row: int
+    expected: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
 class Spent:
-    """The whole course: steps, the option kept in the end, its score, and what was spent."""
+    """The whole course: steps, the option kept in the end, its score, and what was spent.
+
+    `p_good`: how often choices like this one lay within noise of the best that could be had when the last one was made, on
+    held-out panels; `sure`: whether that bears acting on.
+    """
 
     budget: float
     steps: tuple[Step, ...]
@@ -74,7 +97,9 @@ class Spent:
     score: float
     flops: float
     paid: frozenset[str] = field(default_factory=frozenset)
-    elsewhere: tuple[tuple[float, int | None], ...] = ()  # (budget, what it would buy by what is known now)
+    elsewhere: tuple[WhatIf, ...] = ()
+    p_good: float = float("nan")
+    sure: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,6 +116,10 @@ class Replay:
     def label(self) -> np.ndarray:
         return self.case.label
 
+    @property
+    def pilot(self) -> np.ndarray:
+        return self.case.trained
+
     def price(self, row: int, paid: frozenset[str]) -> float:
         cost = float(self.case.cost[row])
         return cost - float(self.case.selection[row]) if self.case.label[row] in paid else cost
@@ -102,11 +131,12 @@ class Replay:
 def spend(
     world: World, model: Model, budget: float, *, seed: int = 0,
     known: dict[int, float] | None = None, on_step: Callable[[Step], None] | None = None, most: int = MOST_PILOTS,
+    scale: Calibration = PLAIN,
 ) -> Spent:  # fmt: skip
     """Spend `budget` FLOPs in `world`, from what `model` knows; never more.
 
-    `known`: scores that were measured before and cost nothing now (a resumed run). Raises ValueError for a budget of 0
-    or less.
+    `known`: scores that were measured before and cost nothing now (a resumed run); `scale`: what predicted intervals and
+    chances are worth. Raises ValueError for a budget of 0 or less.
     """
     if not budget > 0:
         raise ValueError(f"a budget is a positive number of FLOPs, not {budget:g}")
@@ -141,9 +171,10 @@ def spend(
         do("pilot", row, f"expected to add {worth:.2f} points to the final choice for {flops:.2g} FLOPs")
     state = _condition(model, world, seen)
     final, expected = _plan(world, state, seen, left, paid)
+    could = _open(world, seen, left, paid)
     if final is not None and final not in seen:
-        do("final", final, f"best expected score ({expected:.2f}) that {left:.3g} FLOPs buy")
-    return _end(world, state, budget, left, steps, seen, paid)
+        do("final", final, f"best expected score, {expected:.1f} of 100, that {left:.3g} FLOPs buy")
+    return _end(world, model, budget, left, steps, seen, paid, could, scale, rng)
 
 
 def opening(
@@ -156,18 +187,34 @@ def opening(
 
 
 def _end(
-    world: World, state: Conditioned, budget: float, left: float, steps: list[Step], seen: dict[int, float],
-    paid: frozenset[str],
+    world: World, model: Model, budget: float, left: float, steps: list[Step], seen: dict[int, float],
+    paid: frozenset[str], could: np.ndarray, scale: Calibration, rng: np.random.Generator,
 ) -> Spent:  # fmt: skip
-    """Keep the run that is best after all: scores of single runs are drawn towards what was expected of them."""
+    """Keep the run that is best after all: scores of single runs are drawn towards what was expected of them.
+
+    `could` [N]: what could be had when the last choice was made.
+    """
     if not seen:
         return Spent(budget, (), -1, float("nan"), 0.0, paid)
+    posterior = _condition(model, world, seen).predict(world.at)
+    mean, sd = posterior.spread(observed=True)
     rows = np.array(sorted(seen))
-    mean = condition(state.model, str(world.at.panel[0]), _own(world, seen)).predict(world.at.where(rows)).mean()
-    kept = int(rows[mean.argmax()])
+    kept = int(rows[mean[rows].argmax()])
     # What is known now was learned under this budget; another one starts anew but for the knowledge.
-    others = tuple((b, _plan(world, state, {}, b, frozenset())[0]) for b in (budget / 2, budget * 2))
-    return Spent(budget, tuple(steps), kept, seen[kept], budget - left, paid, others)
+    fresh = np.array([world.price(r, frozenset()) for r in range(len(mean))])
+    away = scale.half_width(LEVEL) * sd
+    others = []
+    for other in (budget * ratio for ratio in RATIOS):
+        open_ = np.flatnonzero(fresh <= other)
+        if len(open_):
+            r = int(open_[mean[open_].argmax()])
+            told = np.clip([mean[r], mean[r] - away[r], mean[r] + away[r]], 0.0, MOST)  # a line in log n has no end
+            others.append(WhatIf(other, r, *map(float, told)))
+    choice = sorted({kept, *np.flatnonzero(could).tolist()})
+    drawn, tolerance = posterior.at(choice).draw(DRAWS, rng)
+    said = float((drawn[:, choice.index(kept)] >= drawn.max(axis=1) - tolerance).mean())
+    sure = scale.sure(said) and any(world.at.x[r] <= 0 for r in seen)
+    return Spent(budget, tuple(steps), kept, seen[kept], budget - left, paid, tuple(others), scale.chance(said), sure)
 
 
 def _own(world: World, seen: dict[int, float]) -> Points | None:
@@ -209,7 +256,9 @@ def _next_pilot(
     """
     final, now = plan
     prices = np.array([world.price(r, paid) for r in range(len(world.at))])
-    candidates = [r for r in range(len(prices)) if r not in seen and 0 < prices[r] <= PILOT_SHARE * left and r != final]
+    most = PILOT_SHARE * left
+    free = [r for r in map(int, np.flatnonzero(world.pilot)) if r not in seen and r != final]
+    candidates = [r for r in free if 0 < prices[r] <= most]
     candidates = _smallest(world, candidates)
     if not candidates or final is None:
         return None

@@ -23,29 +23,29 @@ def spend(
     hours: Annotated[float | None, typer.Option(help="budget as hours on that hardware")] = None,
     devices: Annotated[int, typer.Option(help="how many of them")] = 1,
     utilisation: Annotated[float | None, typer.Option(help="share of the hardware's peak that is reached")] = None,
+    price: Annotated[float | None, typer.Option(help="US dollars an hour and device")] = None,
     target: Annotated[str | None, typer.Option(help="which target of the recipe")] = None,
     out: Annotated[Path | None, typer.Option(help="directory to write; default: runs/<recipe>-spend")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the opening plan and stop")] = False,
 ) -> None:
     """Spend a budget: zero-shot, pilots as long as they are worth their cost, then one selection and training."""
-    from paydirt.analysis.advisor import budget_of
-    from paydirt.core.artifacts import refuse_artifact
-    from paydirt.core.config import parse, read_yaml
-    from paydirt.study.recipe import Study
-    from paydirt.study.spend import open_world, plan_text, run_spend
+    from paydirt.api.spend import opened
+    from paydirt.api.study import read_recipe
+    from paydirt.report.build import write_report
+    from paydirt.study.spend import plan_text, run_spend
+    from paydirt.study.spend_words import paragraph
 
-    in_range(devices=(devices, 1, 1e6), hours=(hours, 1e-6, 1e9), budget=(budget, 1.0, 1e40))
-    flops = budget_of(budget, hardware, hours, devices, utilisation)
-    values = read_yaml(recipe)
-    if (stage := str(values.pop("stage", "study"))) != "study":
-        raise ValueError(f"{recipe}: a budget is spent on a study's recipe, not on one of the stage {stage!r}")
-    study = parse(Study, values, where=str(recipe))
-    place = (out or Path("runs") / f"{study.name}-spend").absolute()
-    refuse_artifact(place)
-    world = open_world(study, target, place)
+    in_range(devices=(devices, 1, 1e6), hours=(hours, 1e-6, 1e9), price=(price, 0.0, 1e6), budget=(budget, 1.0, 1e40))
+    study = read_recipe(recipe)
+    world, flops, machine = opened(
+        study, budget, hardware=hardware, hours=hours, devices=devices, utilisation=utilisation, price=price,
+        target=target, out=out or Path("runs") / f"{study.name}-spend",
+    )  # fmt: skip
     if dry_run:
-        console.print(plan_text(world, flops), soft_wrap=True, markup=False)
+        console.print(plan_text(world, flops, machine), soft_wrap=True, markup=False)
         return
-    done = run_spend(world, flops, lambda line: console.print(line, soft_wrap=True, markup=False))
-    console.print(f"kept {world.describe(done.kept)}: score {done.score / world.unit:.4g}, {done.flops:.4g} of {flops:.4g} "
-                  f"FLOPs spent; report in {place / 'spend.md'}", soft_wrap=True, markup=False)  # fmt: skip
+    done = run_spend(world, flops, lambda line: console.print(line, soft_wrap=True, markup=False), machine)
+    console.print(paragraph(world, done, machine), soft_wrap=True, markup=False)
+    kept = f"kept {world.describe(done.kept)}: score {world.unit.back(done.score):.4g}"
+    spent = f"{done.flops:.4g} of {flops:.4g} FLOPs spent; report in {write_report(world.out)}"
+    console.print(f"{kept}, {spent}", soft_wrap=True, markup=False)

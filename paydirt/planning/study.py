@@ -78,7 +78,7 @@ def study_plan(study: Study, out: Path, measure: bool = False) -> Plan:
                     made = Work(label, 0, 1) if found else score_work(stage, clock, label)
                     scoring.append(made)
                 for fraction in study.fractions:
-                    cut, where = studies.cut_place(study, target, entry, seed, fraction, place, out)
+                    cut, where = studies.cut_place(study, target, entry, seed, Budget(fraction=fraction), place, out)
                     chosen = _there(lambda cut=cut, where=where: select(cut, where, space)) if found else None
                     if where not in selecting:
                         selecting[where] = Work("select", 0, 1) if chosen else select_work(cut, clock)

@@ -18,7 +18,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from paydirt.core.artifacts import write_atomic
-from paydirt.report import page_account
+from paydirt.report import page_account, page_spend
 from paydirt.report import page_numbers as show
 from paydirt.report.mix import Mix, mix
 from paydirt.report.overlap import Overlap, overlaps
@@ -75,13 +75,15 @@ def write_report(study_dir: Path) -> Path:
     if not study.rows:
         raise ValueError(f"{study.root}: the results table is empty; run the study first")
     styles, script, masks = Styles(study.methods), _asset("page.js"), open_masks(study)
+    spent = page_spend.read_course(study)
     html = _template().render(
         name=str(study.config.get("name") or study.root.name),
         facts=facts(study),
         account=page_account.section(study),
         coverage=coverage(study.rows),
         summary=summary(study),
-        panels=_panels(study, styles, masks),
+        panels=_panels(study, styles, masks, spent),
+        spending=page_spend.section(spent, styles) if spent else Markup(""),
         browse=browse(study, masks, styles) if masks else None,
         methods=study.methods,
         selection_costs=selection_costs(study),
@@ -105,10 +107,11 @@ def write_report(study_dir: Path) -> Path:
     return path
 
 
-def _panels(study: StudyFiles, styles: Styles, masks: Masks | None) -> list[PanelPage]:
+def _panels(study: StudyFiles, styles: Styles, masks: Masks | None, spent: page_spend.Course | None) -> list[PanelPage]:
     pages = []
     for number, panel in enumerate(study.panels, 1):
-        decision = decide(study, panel)
+        bought = spent is not None and spent["target"] == panel.task
+        decision = page_spend.decide_spent(study, panel, spent) if spent and bought else decide(study, panel)
         chosen = decision.cell if decision else None
         pages.append(
             PanelPage(

@@ -42,7 +42,7 @@ def panel_figure(
         if figure is None:
             return None
         about = f"{panel.task}: {panel.metric} against total compute, {len(panel.methods)} methods"
-        return _inline(save(figure, Path(folder) / name, ("svg",))["svg"], name, about)
+        return inline(save(figure, Path(folder) / name, ("svg",))["svg"], name, about)
 
 
 def law_figures(study: StudyFiles, styles: Styles) -> list[PageFigure]:
@@ -56,10 +56,10 @@ def law_figures(study: StudyFiles, styles: Styles) -> list[PageFigure]:
     with tempfile.TemporaryDirectory() as folder:
         look = Look(styles.of, legend=False)
         drawn = draw(results, folder, variant="training", formats=("svg",), look=look, only=ON_THE_PAGE)
-        return [PageFigure(d.caption, _inline(d.svg, d.name, d.caption), d.missing) for d in drawn]
+        return [PageFigure(d.caption, inline(d.svg, d.name, d.caption), d.missing) for d in drawn]
 
 
-def _inline(path: Path | None, name: str, about: str) -> Markup:
+def inline(path: Path | None, name: str, about: str) -> Markup:
     """The <svg> element alone, in the page's colours, its ids prefixed with the figure's name."""
     if path is None:
         return Markup()

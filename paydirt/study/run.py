@@ -153,7 +153,7 @@ def _pick(
         stage, at = score_place(study, target, entry, seed, out)
         scored = counter.add(score(stage, at, workspace))
         for fraction in study.fractions:
-            cut, place = cut_place(study, target, entry, seed, fraction, scored.path, out)
+            cut, place = cut_place(study, target, entry, seed, Budget(fraction=fraction), scored.path, out)
             picks.append(Pick(target, entry, fraction, seed, scored, counter.add(select(cut, place, workspace))))
     return picks
 
@@ -170,10 +170,10 @@ def score_place(
 
 
 def cut_place(
-    study: Study, target: TargetConfig, entry: MethodEntry, seed: int, fraction: float, scores: Path, out: Path
+    study: Study, target: TargetConfig, entry: MethodEntry, seed: int, budget: Budget, scores: Path, out: Path
 ) -> tuple[SelectStage, Path]:
-    """The cut of finished scores at a fraction, and its place."""
-    budget, drawn = Budget(fraction=fraction), study.selection_seed(entry, seed)
+    """The cut of finished scores at a budget, and its place."""
+    drawn = study.selection_seed(entry, seed)
     name = f"{entry.label}-{budget.label}{f'-seed{drawn}' if drawn else ''}"
     return select_stage(study, entry, scores, budget, seed), out / "selections" / target.name / name
 

@@ -9,7 +9,6 @@ stage: kills and where they hit.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -21,7 +20,7 @@ import pytest
 import yaml
 from support.fuzz.ground import ENCODING, Ground, recipe
 from support.fuzz.process import call
-from support.stages import Tiny, files_of
+from support.stages import Tiny, whole
 
 KILLS = int(os.environ.get("PAYDIRT_KILLS", "4"))
 SLOWEST = 600.0  # seconds for a quiet run on a machine that is busy with other things
@@ -77,18 +76,6 @@ def ground(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Ground:
         (root / f"{name}.jsonl").write_bytes((tiny.root / f"{name}.jsonl").read_bytes())
     (root / "model").symlink_to(tiny.model)
     return Ground(root)
-
-
-def whole(folder: Path) -> dict[str, Any]:
-    """Bytes of every finished artifact below a folder, and the FLOPs that its manifest states."""
-    found: dict[str, Any] = {}
-    for manifest in sorted(folder.rglob("manifest.json")):
-        facts = json.loads(manifest.read_text())
-        if "stage" in facts:
-            name = str(manifest.parent.relative_to(folder))
-            notes = {k: v for k, v in facts["notes"].items() if "flops" in k}
-            found[name] = (files_of(manifest.parent), notes)
-    return found
 
 
 @pytest.mark.parametrize("stage", STAGES)

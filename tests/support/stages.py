@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -115,3 +116,15 @@ def files_of(directory: Path) -> dict[str, bytes]:
 
     found = sorted(p for p in Path(directory).rglob("*") if p.is_file() and p.name not in UNFINGERPRINTED)
     return {str(p.relative_to(directory)): p.read_bytes() for p in found}
+
+
+def whole(folder: Path) -> dict[str, Any]:
+    """Bytes of every finished artifact below a folder, and the FLOPs that its manifest states."""
+    found: dict[str, Any] = {}
+    for manifest in sorted(folder.rglob("manifest.json")):
+        facts = json.loads(manifest.read_text())
+        if "stage" in facts:
+            name = str(manifest.parent.relative_to(folder))
+            notes = {k: v for k, v in facts["notes"].items() if "flops" in k}
+            found[name] = (files_of(manifest.parent), notes)
+    return found
