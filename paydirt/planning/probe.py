@@ -228,7 +228,6 @@ class Probe:
         import torch
 
         from paydirt.columns.gradients import freeze_below
-        from paydirt.gradients.batches import Encoded as Item
         from paydirt.gradients.directions import AdamSettings
         from paydirt.gradients.features import Features
         from paydirt.gradients.per_example import clean_name, trainable
@@ -251,8 +250,7 @@ class Probe:
         with Features(model, projection, scorer.direction, moments, scorer.token_budget) as features:  # type: ignore[arg-type]
             for width in widths:
                 rows = rng.integers(3, self._vocabulary, (_rows(scorer.token_budget, width), width))
-                labels = np.where(np.arange(width) >= width // 2, rows, -100)
-                items = [Item(str(i), a.tolist(), b.tolist()) for i, (a, b) in enumerate(zip(rows, labels))]
+                items = [Encoded(row, np.arange(width) >= width // 2) for row in rows]
                 tokens[width] = _median(partial(features, items), features.device) / rows.size
         return {"load": load, "tokens": tokens}
 
