@@ -233,7 +233,9 @@ def build(
         notes = make(part) or {}
         if not claim.holds():
             why = f"after this process had been silent for {SILENT:.0f} s"
-            raise ValueError(f"{out}: was taken over by another machine {why}; run it again to have what that one makes")
+            raise ValueError(
+                f"{out}: was taken over by another machine {why}; run it again to have what that one makes"
+            )
         _promote(part, out, stage, key, config, inputs, notes, started)
     return Artifact(out, fresh=True)
 
