@@ -232,9 +232,8 @@ def build(
         started = time.time()
         notes = make(part) or {}
         if not claim.holds():
-            why = f"after this process had been silent for {SILENT:.0f} s"
             raise ValueError(
-                f"{out}: was taken over by another machine {why}; run it again to have what that one makes"
+                f"{out}: another machine took over after {SILENT:.0f} s of silence; run it again for its work"
             )
         _promote(part, out, stage, key, config, inputs, notes, started)
     return Artifact(out, fresh=True)
