@@ -37,9 +37,8 @@ def highest(blocks: Iterable[tuple[np.ndarray, np.ndarray]], k: int) -> tuple[np
 
 def _kept(known: tuple[np.ndarray, ...], waiting: list[tuple[np.ndarray, ...]], k: int) -> tuple[np.ndarray, ...]:
     """Columns, places and values of the `k` highest of each column, column by column, highest first."""
-    column, place, value = (
-        np.concatenate([a, *more]) for a, more in zip(known, zip(*waiting) if waiting else [()] * 3)
-    )
+    more: list[tuple[np.ndarray, ...]] = [*zip(*waiting)] or [(), (), ()]
+    column, place, value = (np.concatenate([a, *others]) for a, others in zip(known, more))
     order = np.lexsort((place, -value, column))
     column = column[order]
     rank = np.arange(len(order)) - np.searchsorted(column, column)
