@@ -78,9 +78,9 @@ def _runs(
     rng: np.random.Generator, methods: Sequence[tuple[str, float]], shares: Sequence[float], noise: float
 ) -> list[tuple[str, float, float]]:
     """(method, share of the pool, score); the run on everything is one under any name."""
-    top = float(law(1.0, BASE, RATE, TOP)) + noise * rng.standard_normal()
+    top = float(law(np.array(1.0), BASE, RATE, TOP)) + noise * rng.standard_normal()
     return [
-        (m, f, top if f == 1 else float(law(f, BASE, rate, TOP)) + noise * rng.standard_normal())
+        (m, f, top if f == 1 else float(law(np.array(f), BASE, rate, TOP)) + noise * rng.standard_normal())
         for m, rate in methods
         for f in shares
     ]
