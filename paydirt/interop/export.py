@@ -301,10 +301,11 @@ def name_of(chosen: Artifact) -> str:
     for found in (open_artifact(Path(place), "score") for place in places):
         with reading(found.path, MANIFEST):
             scored, scorer = found.config, scorer_of(found.config)
+            own, scored_with = scored["method"]["name"], scored["seed"]
             names["target"].append(str((scored["target"] or {}).get("name", "any")))
             names["method"].append(method_name(scorer, policy.name))
-            if scorer in SEEDED and scored["method"]["name"] == scorer:  # of imported scores no seed is known
-                seed = seed or scored["seed"]
+            if scorer in SEEDED and own == scorer:  # of imported scores no seed is known
+                seed = seed or scored_with
     if fraction is None:
         raise ValueError(f"{chosen.path}: was cut by another budget than a fraction, so give the export a --name")
     target, method = ("+".join(dict.fromkeys(several)) for several in names.values())
