@@ -25,12 +25,15 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from paydirt.gradients.batches import IGNORED, Encoded, collate, plan_batches
+from paydirt.data.batches import IGNORED, length_bucketed
+from paydirt.data.encoding import Encoded
+from paydirt.gradients.batches import gradient_batch
 from paydirt.gradients.directions import AdamSettings, adam_published
 from paydirt.gradients.features import Features
 from paydirt.gradients.influence import similarity_of
@@ -73,14 +76,14 @@ def read_examples(n: int, shortest: int = 128, longest: int = 256) -> list[Encod
         lengths = torch.randint(shortest, longest + 1, (n,), generator=generator).tolist()
         texts = [torch.randint(0, VOCAB, (length,), generator=generator).tolist() for length in lengths]
     order = torch.randperm(len(texts), generator=generator)[:n].tolist()
-    return [Encoded(str(i), (t := texts[i]), [IGNORED] * (len(t) // 3) + t[len(t) // 3 :]) for i in order]
+    return [Encoded(t := np.asarray(texts[i]), np.arange(len(t)) >= len(t) // 3) for i in order]
 
 
 def warm_up(model: nn.Module, examples: list[Encoded], steps: int = 20) -> Moments:
     """A few Adam steps on LoRA, so that B is not zero and the moments are real."""
     optimizer = torch.optim.Adam(trainable(model).values(), lr=1e-3)
     for step in range(steps):
-        batch = collate(examples[4 * step % len(examples) :][:4])
+        batch = gradient_batch(examples[4 * step % len(examples) :][:4])
         logits = model(input_ids=batch.input_ids).logits.float()
         F.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED).backward()
         optimizer.step()
@@ -103,8 +106,8 @@ def seconds(work: Callable[[], object], repeats: int) -> float:
 def plain_pass(model: nn.Module, examples: list[Encoded], budget: int) -> None:
     """Rival (c): what any training loop does with the same batches."""
     model.eval()
-    for rows in plan_batches([len(e.input_ids) for e in examples], budget):
-        batch = collate([examples[row] for row in rows])
+    for rows in length_bucketed([len(e.ids) for e in examples], budget):
+        batch = gradient_batch([examples[row] for row in rows])
         logits = model(input_ids=batch.input_ids, use_cache=False).logits.float()
         F.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED).backward()
         model.zero_grad(set_to_none=True)
@@ -117,8 +120,9 @@ def published_gradients(model: nn.Module, examples: list[Encoded], moments: Mome
     model.eval()
     rows = []
     for example in examples:
-        labels = torch.tensor([example.labels])
-        model(input_ids=torch.tensor([example.input_ids]), labels=labels).loss.backward()
+        ids = torch.from_numpy(example.ids.astype(np.int64))[None]
+        labels = ids.masked_fill(~torch.from_numpy(example.supervised)[None], IGNORED)
+        model(input_ids=ids, labels=labels).loss.backward()
         g = torch.cat([p.grad.float().flatten() for p in trainable(model).values() if p.grad is not None])
         rows.append(adam_published(g[None], m, v, moments.settings)[0])
         model.zero_grad(set_to_none=True)
@@ -186,8 +190,8 @@ def compare(rank: int, dtype: torch.dtype, arguments: argparse.Namespace) -> Non
 def drop_features(runner: PerExample | None, examples: list[Encoded], budget: int) -> None:
     """Our gradients, thrown away."""
     assert runner is not None
-    for rows in plan_batches([len(e.input_ids) for e in examples], budget):
-        runner.run(collate([examples[row] for row in rows]), lambda name, lo, hi, gradient: None)
+    for rows in length_bucketed([len(e.ids) for e in examples], budget):
+        runner.run(gradient_batch([examples[row] for row in rows]), lambda name, lo, hi, gradient: None)
 
 
 def bergson_rate(model: nn.Module, examples: list[Encoded], k: int, target: str, budget: int) -> float | None:
@@ -203,7 +207,7 @@ def bergson_rate(model: nn.Module, examples: list[Encoded], k: int, target: str,
     except ImportError:
         return None
     names = {name for name, m in model.named_modules() if isinstance(m, nn.Linear) and ".lora_" in name}
-    batch = collate([examples[row] for row in plan_batches([len(e.input_ids) for e in examples], budget)[0]])
+    batch = gradient_batch([examples[row] for row in length_bucketed([len(e.ids) for e in examples], budget)[0]])
     rows = {
         "input_ids": batch.input_ids.tolist(),
         "labels": batch.labels.tolist(),
@@ -257,8 +261,9 @@ def sgd_gradients(model: nn.Module, examples: list[Encoded], moments: Moments) -
     """Plain gradients [n, d], by the loop."""
     rows = []
     for example in examples:
-        labels = torch.tensor([example.labels])
-        model(input_ids=torch.tensor([example.input_ids]), labels=labels).loss.backward()
+        ids = torch.from_numpy(example.ids.astype(np.int64))[None]
+        labels = ids.masked_fill(~torch.from_numpy(example.supervised)[None], IGNORED)
+        model(input_ids=ids, labels=labels).loss.backward()
         rows.append(torch.cat([p.grad.float().flatten() for p in trainable(model).values() if p.grad is not None]))
         model.zero_grad(set_to_none=True)
     return torch.stack(rows)
@@ -276,7 +281,7 @@ def project(projection: Projection, vectors: Tensor, model: nn.Module) -> Tensor
 def memory_child(n: int) -> None:
     """Peak memory (MB) of writing a store of n short examples with a small model."""
     model = make_model(8, hidden=64, layers=2)
-    examples = {e.id: e for e in short_examples(n)}
+    examples = {str(i): e for i, e in enumerate(short_examples(n))}
     projection = Projection(8192)
     with tempfile.TemporaryDirectory() as directory, Features(model, projection) as features:
 
@@ -291,7 +296,7 @@ def memory_child(n: int) -> None:
 
 def short_examples(n: int) -> list[Encoded]:
     rows = torch.randint(0, VOCAB, (n, 16), generator=torch.Generator().manual_seed(0)).tolist()
-    return [Encoded(str(i), ids, [IGNORED, *ids[1:]]) for i, ids in enumerate(rows)]
+    return [Encoded(np.asarray(ids), np.arange(16) > 0) for ids in rows]
 
 
 def main() -> None:

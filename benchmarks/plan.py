@@ -23,6 +23,7 @@ from typing import Any
 
 GRADIENT = {"warmup_learning_rate": 1e-3, "warmup_batch_size": 16, "warmup_epochs": 2, "k": 1024,
             "lora": {"r": 8, "alpha": 32, "dropout": 0.0}}  # fmt: skip
+DATA = Path(os.environ.get("PAYDIRT_EVAL_DATA", "/work/shared/data"))  # in the LESS layout, for the case mmlu
 TUNING = {"tune_method": "full", "tune_learning_rate": 1e-3, "tune_epochs": 5, "tune_batch_size": 8}
 TRAINING = {"method": "full", "learning_rate": 1e-3, "batch_size": 16, "epochs": 3, "save": "no"}
 
@@ -46,7 +47,14 @@ def stages(world: Path, model: Path) -> dict[str, dict[str, Any]]:
         "train": {"stage": "train", **common, "training": TRAINING},
         "evaluate": {"stage": "evaluate", "model": {"path": str(model)}, "encoding": encoding, "target": target},
         "study": study,
-    }
+        "dedup": {"stage": "dedup", "pool": pool},
+        "split": {"stage": "split", "pool": pool, "points": 0.1},
+        "decontaminate": {"stage": "decontaminate", "pool": pool, "references": [target["references"], target["test"]]},
+        "select": {"stage": "select", "pool": pool, "scores": "BM25", "budget": {"fraction": 0.25}},
+        "export": {"stage": "export", "exports": {"chosen": "CHOSEN"}},
+        "mmlu": {"stage": "evaluate", "model": {"path": str(model)}, "encoding": encoding,
+                 "benchmark": {"name": "mmlu", "data": str(DATA), "limit": 10}},
+    }  # fmt: skip
 
 
 def planned(config: Path, out: Path, cache: Path) -> dict[str, Any]:
@@ -74,6 +82,24 @@ def planned(config: Path, out: Path, cache: Path) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
+def prepared(values: dict[str, Any], world: Path, model: Path, root: Path, cache: Path) -> dict[str, Any]:
+    """A case whose stage takes another's output: that is made before anything is measured."""
+    text = json.dumps(values)
+    env = {**os.environ, "PAYDIRT_CACHE": str(cache)}
+    for name, needed in (("BM25", "score"), ("CHOSEN", "select")):
+        if f'"{name}"' not in text:
+            continue
+        stage = {**stages(world, model)["rds"], "method": "bm25"}
+        if needed == "select":
+            stage = prepared(stages(world, model)["select"], world, model, root, cache)
+        config = root / f"{name}.yaml"
+        config.write_text(json.dumps(stage))
+        command = [sys.executable, "-m", "paydirt", "run", str(config), "--out", str(root / name)]
+        subprocess.run(command, check=True, capture_output=True, env=env)
+        text = text.replace(f'"{name}"', json.dumps(str(root / name)))
+    return dict(json.loads(text))
+
+
 def size(folder: Path) -> int:
     return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
 
@@ -86,11 +112,12 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=None, help="keep probes here between cases")
     args = parser.parse_args()
     world = args.world.absolute()
-    values = stages(world, (args.model or world / "model").absolute())[args.case]
+    model = (args.model or world / "model").absolute()
+    values = stages(world, model)[args.case]
     with tempfile.TemporaryDirectory(prefix="paydirt-plan-") as folder:
         root, cache = Path(folder), args.cache or Path(folder) / "cache"
         config, out = root / "config.yaml", root / "out"
-        config.write_text(json.dumps(values))
+        config.write_text(json.dumps(prepared(values, world, model, root, cache)))
         before_load = os.getloadavg()[0]
         began = time.perf_counter()
         plan = planned(config, out, cache)

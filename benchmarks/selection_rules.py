@@ -32,6 +32,7 @@ from paydirt.selection.scores import Column, Reduction, Scores, write_columns, w
 from paydirt.selection.select import SelectionConfig, choose
 
 SHARD = 4096
+VARIANTS = {"round_robin_reference": {"name": "round_robin", "over": "reference"}}  # as RDS+ is published
 
 
 def write(root: Path, n: int, r: int, d: int) -> None:
@@ -63,11 +64,13 @@ def ids(start: int, size: int) -> list[str]:
 
 def one(root: Path, name: str, share: float) -> dict[str, Any]:
     """Seconds of choosing, by clock and by processor, and peak memory in GB, in this process."""
-    options = {"vectors": str(root / "vectors.parquet")} if "vectors" in POLICIES.get(name).model_fields else {}
+    options = VARIANTS.get(name, {"name": name})
+    if "vectors" in POLICIES.get(options["name"]).model_fields:
+        options = options | {"vectors": str(root / "vectors.parquet")}
     scores = Scores(root)
     assert len(scores.ids) == len(scores.sources) == len(scores.tokens)
     started, worked = time.perf_counter(), time.process_time()
-    chosen = choose(scores, SelectionConfig(policy=make_policy({"name": name, **options})), Budget(fraction=share))
+    chosen = choose(scores, SelectionConfig(policy=make_policy(options)), Budget(fraction=share))
     seconds, cpu = time.perf_counter() - started, time.process_time() - worked
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     return {"policy": name, "chosen": len(chosen.rows), "seconds": seconds, "cpu": cpu, "peak_gb": peak}
@@ -93,7 +96,10 @@ def main() -> None:
         if not (Path(folder) / "rows.parquet").exists():
             Path(folder).mkdir(parents=True, exist_ok=True)
             write(Path(folder), args.rows, args.references, args.dim)
-        names = ["top", *(n for n in POLICIES.names() if n != "top" and (not args.only or n in args.only))]
+        names = [
+            "top",
+            *(n for n in [*POLICIES.names(), *VARIANTS] if n != "top" and (not args.only or n in args.only)),
+        ]
         rival = 0.0
         for name in names:
             command = [sys.executable, __file__, "--inside", folder, name, "--share", str(args.share)]

@@ -69,6 +69,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of everything that is made")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after so many; run again to go on")
     parser.add_argument("--pairs", type=int, default=3, help="pairs of a selection and a training seed")
+    parser.add_argument("--core", action="store_true", help="what the aims speak of, with every pair of seeds")
     parser.add_argument("--narrow", action="store_true", help="5 %% alone, and random's curve")
     parser.add_argument("--kept-apart", action="store_true", help="the three worlds that nothing was chosen on")
     parser.add_argument("--real", action="store_true", help="the real pool: a hidden source, and held-out loss")
@@ -91,10 +92,10 @@ def main() -> None:
 
         measure(real_grid(options.pairs), rows, lambda sample: real_bed(sample, out), options.minutes)
     elif options.kept_apart:
-        runs = grid(APART, True, options.pairs, wide=not options.narrow)
+        runs = grid(APART, True, options.pairs, core=options.core)
         measure(runs, rows, lambda seed: world_bed(seed, out), options.minutes)
     else:
-        runs = grid(WORLDS, False, options.pairs, wide=not options.narrow)
+        runs = grid(WORLDS, False, options.pairs, not options.narrow, options.core)
         measure(runs, rows, lambda seed: world_bed(seed, out), options.minutes)
 
 

@@ -112,8 +112,13 @@ class Run(NamedTuple):
     training_seed: int
 
 
-def grid(worlds: tuple[int, ...], apart: bool = False, pairs: int = 3, wide: bool = True) -> Iterator[Run]:
-    """Runs, the most telling first, so that a grid that is stopped early is a smaller one; `apart`: the core alone."""
+def grid(
+    worlds: tuple[int, ...], apart: bool = False, pairs: int = 3, wide: bool = True, core: bool = False
+) -> Iterator[Run]:
+    """Runs, the most telling first, so that a grid that is stopped early is a smaller one.
+
+    `core`: the few methods that the aims speak of, with all pairs of seeds; `apart`: these with one, and random's curve.
+    """
     known = entries()
     rest = tuple(name for name in known if name not in (*CORE, *NEXT))
 
@@ -124,10 +129,10 @@ def grid(worlds: tuple[int, ...], apart: bool = False, pairs: int = 3, wide: boo
                     for target in TARGETS:
                         yield Run(world, target, name, fraction, *pair)
 
-    yield from runs(CORE, 0.05, PAIRS[:1])
+    yield from runs(CORE, 0.05, PAIRS[: pairs if core else 1])
     for fraction in RANDOM_FRACTIONS[:2]:
         yield from runs(("random",), fraction, PAIRS[:1])
-    if apart:
+    if apart or core:
         return
     yield from runs(NEXT, 0.05, PAIRS[:1])
     yield from runs(("random",), RANDOM_FRACTIONS[2], PAIRS[:1])

@@ -115,6 +115,7 @@ def method_page(name: str, cls: Any) -> str:
     needs = "a selector model" if cls.needs_model else "no model (one gives it token counts)"
     facts = [
         ("selection FLOPs", cls.cost_note),
+        ("published", cls.source or "its plugin does not say"),
         ("use it", cls.use_when),
         ("needs", f"{needs}; {'references of a target' if cls.uses_target else 'no target'}"),
         ("scores", "one number for each reference or subtask" if cls.pairwise else "one number an example"),
@@ -154,8 +155,8 @@ def _policies() -> dict[str, str]:
         cls = POLICIES.get(name)
         own = inspect.getdoc(cls) or ""
         facts = [
-            (k, str(getattr(cls, a, "") or "none"))
-            for k, a in (("cost", "cost_note"), ("published", "published"), ("use it", "use_when"))
+            (k, getattr(cls, a) or "its plugin does not say")
+            for k, a in (("cost", "cost_note"), ("published", "source"), ("use it", "use_when"))
         ]
         module = prose(inspect.getdoc(sys.modules[cls.__module__]) or "")
         rest = prose(own.split("\n", 1)[1].strip()) if "\n" in own else ""

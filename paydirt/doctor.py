@@ -87,14 +87,9 @@ def _shake(model: Any) -> None:
 
 
 def _compare(model: Any, encoded: Any) -> str:
-    import numpy as np
-
-    from paydirt.gradients.batches import IGNORED, Encoded, collate
+    from paydirt.gradients.batches import gradient_batch
     from paydirt.gradients.plain import check_model
 
-    items = [
-        Encoded(str(i), e.ids.tolist(), np.where(e.supervised, e.ids, IGNORED).tolist()) for i, e in enumerate(encoded)
-    ]
-    report = check_model(model, [collate(items, model.device)])
+    report = check_model(model, [gradient_batch(encoded, model.device)])
     verdict = "right" if report.passed() else "WRONG: do not select by gradients with this combination"
     return f"{verdict}, largest relative error {report.worst:.1e}"

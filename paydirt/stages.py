@@ -29,10 +29,11 @@ from paydirt.core.config import Aside, Config, PathText, deciding
 from paydirt.core.progress import say
 from paydirt.core.source import code_digest
 from paydirt.core.types import NO_TARGET, Cost, EvalResult, Target
+from paydirt.data.columns import check_columns
 from paydirt.data.encoding import Encoded, Encoder, EncodingConfig
 from paydirt.data.pool import Pool, PoolConfig
 from paydirt.models.load import ModelConfig
-from paydirt.scoring.base import MODEL_LIBRARIES, Job, Method, default_policy
+from paydirt.scoring.base import MODEL_LIBRARIES, Job, Method, default_policy, scorer_of
 from paydirt.scoring.inputs import (
     check_target,
     is_stochastic,
@@ -141,15 +142,19 @@ def select(config: SelectStage, out: Path, workspace: Workspace) -> Artifact:
     others = [open_artifact(Path(other.scores), "score") for other in config.others]
     for each in [scored, *others]:
         check_pool(each, pool)
+    places = [each.path.resolve() for each in [scored, *others]]
+    if twice := next((place for place in places if places.count(place) > 1), None):
+        raise ValueError(f"{twice}: given twice; a target counts for more by its weight, not by coming again")
     with reading(scored.path, "manifest.json"):
         unit = scored.notes["token_unit"]
     config.budget.check_unit(unit)
     if not others and (config.weight != 1 or config.selection.combine != "turns"):
         raise ValueError("weight and combine are of several targets; give scores of others too, or leave them out")
-    method = str((scored.manifest["config"].get("method") or {}).get("name"))
-    selection = config.selection.resolved(default_policy(method))
+    selection = config.selection.resolved(default_policy(scorer_of(scored.config)))
     policy = selection.policy
     assert policy is not None
+    if config.selection.policy is None and policy.name != "top":
+        say(f"select: by the policy {policy.name}, the default of {scorer_of(scored.config)}")
     if config.seed and not policy.draws:
         say(f"select: the policy {policy.name} draws nothing, so the seed {config.seed} changes nothing")
     config = config.model_copy(update={"selection": selection, "seed": config.seed if policy.draws else 0})
@@ -211,6 +216,10 @@ class TrainStage(Config):
     references: PathText | None = Field(
         None, description="file of examples whose loss is measured while training, for people and for early_stop"
     )
+    references_split: str = Field(
+        "train", description="their split, where that is a datasets directory; all: every one"
+    )
+    references_columns: dict[str, str] = Field({}, description="what they call things, such as {prompt: q, answer: a}")
     seed: int = 0
     convention: Annotated[str, Aside("of the ledger's prediction alone; the notes state every convention")] = (
         "architectural"
@@ -233,7 +242,7 @@ def train(config: TrainStage, out: Path, workspace: Workspace) -> Artifact:
     ids = _chosen_ids(config, pool)
     encoder = workspace.encoder(config.model, config.encoding)
     inputs = train_inputs(config, pool, ids, encoder, workspace)
-    if references := _watched(config, encoder):
+    if references := watched_examples(config, encoder):
         inputs["references"] = examples_fingerprint(references, [str(n) for n in range(len(references))])
     identity = {
         "training": deciding(config.training),
@@ -271,9 +280,13 @@ def _chosen_ids(config: TrainStage, pool: Pool) -> list[str]:
     return taken_ids(open_artifact(Path(config.selection), "select").path) if config.selection else pool.ids()
 
 
-def _watched(config: TrainStage, encoder: Encoder) -> list[Encoded]:
+def watched_examples(config: TrainStage, encoder: Encoder) -> list[Encoded]:
     """The references whose loss is measured while training."""
-    shown = [example for example, _ in examples_with_form(config.references)] if config.references else []
+    if config.references is None:
+        return []
+    check_columns(config.references_columns)
+    found = examples_with_form(config.references, True, config.references_split, config.references_columns)
+    shown = [example for example, _ in found]
     return [one for one in encoder.encode_examples(shown) if one.n_supervised]
 
 
@@ -294,7 +307,7 @@ def _tune(config: TrainStage, part: Path, workspace: Workspace) -> dict[str, Any
         seed=config.seed,
         fraction=config.share,
         convention=config.convention,
-        references=_watched(config, encoder),
+        references=watched_examples(config, encoder),
     )
 
 

@@ -35,12 +35,15 @@ class DecontaminateStage(Config):
     against: list[str] = Field([], description="benchmarks whose items and references to look for")
     data: PathText | None = Field(None, description="folder in the LESS layout that holds their files")
     references: list[PathText] = Field([], description="files of further examples to look for")
+    references_split: str = Field("train", description="split of those that are datasets directories; all: every one")
+    references_columns: dict[str, str] = Field({}, description="what they call things, such as {prompt: question}")
     targets: list[TargetConfig] = Field([], description="targets whose references and test examples to look for")
     evaluation: BenchmarkField | None = Field(None, description="benchmark that the targets are tested on")
 
     def items(self, workspace: Workspace) -> dict[str, Item]:
         """What to look for, by id."""
-        found = {item.id: item for item in items_against(self.against, self.data, self.references)}
+        further = (self.references, self.references_split, self.references_columns)
+        found = {item.id: item for item in items_against(self.against, self.data, *further)}
         for target in self.targets:
             loaded = workspace.target(target)
             tested = self.evaluation.resolved(target).items() if self.evaluation else []

@@ -61,6 +61,10 @@ def method_name(name: str) -> MethodName:
     plain = " ".join(name.split()).split("@")[0].strip()
     found = re.fullmatch(r"(.*?)\s*[(\[]([^()\[\]]*)[)\]]", plain)
     head, rule = (found[1], found[2]) if found and found[1] else (plain, "")
+    if not rule and (
+        part := re.fullmatch(r"(top|mid|low)[\W_]+(ppl|perplexity)|(ppl|perplexity)[\W_]+(top|mid|low)", head, re.I)
+    ):
+        head, rule = part[2] or part[3], part[1] or part[4]  # CCDS's "Mid-PPL", "ppl_top"
     head_key, rule_key = fold(head), fold(rule)
     return MethodName(_REPRESENTATION.get(head_key, head_key or plain.casefold()), _RULE.get(rule_key, rule_key))
 

@@ -9,7 +9,19 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from paydirt.cli.flags import Address, Cache, Execution, Force, Out, Seed, Workers, workspace
+from paydirt.cli.flags import (
+    Address,
+    Cache,
+    Execution,
+    Force,
+    Out,
+    ReferencesColumns,
+    ReferencesSplit,
+    Seed,
+    Workers,
+    workspace,
+)
+from paydirt.cli.flags import references_columns as named
 from paydirt.cli.plan import plannable
 from paydirt.cli.pool import PoolFiles, pool_config, reads_pool
 from paydirt.cli.shown import console, say_artifact
@@ -37,6 +49,8 @@ def decontaminate(
     ),
     data: Annotated[str | None, typer.Option(help="folder in the LESS layout that holds their files")] = None,
     references: Annotated[list[str] | None, typer.Option(help="file of further examples to look for; repeat")] = None,
+    references_split: ReferencesSplit = "train",
+    references_columns: ReferencesColumns = None,
     ngram: Annotated[int, typer.Option(help="words in a row that make an overlap")] = 13,
     near: Annotated[float, typer.Option(help="Jaccard similarity that makes a near-duplicate")] = 0.8,
     common: Annotated[int, typer.Option(help="a run in more items than this is boilerplate")] = 5,
@@ -57,6 +71,8 @@ def decontaminate(
         "against": names,
         "data": data,
         "references": references or [],
+        "references_split": references_split,
+        "references_columns": named(references_columns),
     }
     stage = parse(DecontaminateStage, values, where="decontaminate")
     made = run_decontaminate(stage, out, workspace(cache, force, workers, None, execution, address))

@@ -8,7 +8,18 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from paydirt.cli.flags import Cache, Device, Force, MaxLength, Precision, Template, workspace
+from paydirt.cli.flags import (
+    Cache,
+    Device,
+    Force,
+    MaxLength,
+    Precision,
+    ReferencesColumns,
+    ReferencesSplit,
+    Template,
+    target_values,
+    workspace,
+)
 from paydirt.cli.plan import each_planned, plannable
 from paydirt.cli.shown import console, say_artifact
 from paydirt.core.artifacts import Artifact
@@ -32,6 +43,8 @@ def evaluate(
     responses: Annotated[Path | None, typer.Option(help="grade this JSONL of prompt and response, not a model")] = None,
     target: Annotated[str | None, typer.Option(help="target whose test examples, or whose benchmark, is meant")] = None,
     references: Annotated[str | None, typer.Option(help="file of the target's reference examples")] = None,
+    references_split: ReferencesSplit = "train",
+    references_columns: ReferencesColumns = None,
     target_form: Annotated[
         str | None, typer.Option(help="form of mmlu, bbh, tydiqa that prompts follow: published (default), turn")
     ] = None,
@@ -70,6 +83,10 @@ def evaluate(
     }
     given = {key: value for key, value in options.items() if value is not None}
     names = [name.strip() for name in benchmark.split(",") if name.strip()]
+    if target is None and references is not None:
+        target = "references"
+    if target is None and test is not None:
+        raise ValueError("--test is of a target; give its --references, and a name by --target")
     if (responses is None) == (model is None):
         both = f"not both: {model} would not be asked" if model else "to grade"
         raise ValueError(f"give a model directory or --responses FILE, {both}")
@@ -85,8 +102,9 @@ def evaluate(
             "benchmark": benchmark_values(name, given),
         }
         if target is not None:
-            texts = {"references": references, "test": test, "form": target_form}
-            stage["target"] = {"name": target, "data": data, **texts}
+            stage["target"] = target_values(
+                target, data, references, test, target_form, references_split, references_columns
+            )
         with each_planned():
             show(_evaluate(stage, place, cache, force))
 

@@ -22,6 +22,10 @@ TargetName = Annotated[
 Data = Annotated[str | None, typer.Option(help="folder in the LESS layout that holds the target's files")]
 References = Annotated[str | None, typer.Option(help="file of reference examples")]
 ReferencesSplit = Annotated[str, typer.Option(help="split of a datasets directory of references; all: every one")]
+ReferencesColumns = Annotated[
+    list[str] | None,
+    typer.Option(help="columns of references by name, as --columns of a pool: prompt=question,answer=reply"),
+]
 TargetForm = Annotated[str | None, typer.Option(help="references of mmlu, bbh, tydiqa: published (default), turn")]
 Test = Annotated[str | None, typer.Option(help="file of test examples")]
 Model = Annotated[str | None, typer.Option(help="model or adapter directory, or hub id")]
@@ -71,8 +75,17 @@ def target_values(
     test: str | None,
     form: str | None = None,
     split: str = "train",
+    columns: list[str] | None = None,
 ) -> dict[str, Any]:
-    return {"name": name, "data": data, "references": references, "test": test, "form": form, "split": split}
+    values = {"name": name, "data": data, "references": references, "test": test, "form": form, "split": split}
+    return {**values, "columns": references_columns(columns)}
+
+
+def references_columns(texts: list[str] | None) -> dict[str, str]:
+    """What `--references-columns` says."""
+    from paydirt.data.columns import parse_columns
+
+    return parse_columns(texts or [], "--references-columns")
 
 
 def model_values(path: str | None, dtype: str = "auto", device: str = "auto") -> dict[str, Any] | None:

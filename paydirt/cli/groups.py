@@ -22,6 +22,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "From and to others": ("export", "import-scores", "import-gradients"),
 }
 OTHERS = "More"
+SENTENCE = 300  # characters: a help text's first sentence is wrapped and not cut
 # Llama 2 7B; about the length that instructions and answers have
 MODEL = Architecture(
     layers=32, hidden=4096, intermediate=11008, heads=32, kv_heads=32, head_dim=128, vocab=32000, name="llama-2-7b"
@@ -47,7 +48,7 @@ class Pipeline(TyperGroup):
         for heading, names in self.sections().items():
             shown = [(name, self.commands[name]) for name in names if not self.commands[name].hidden]
             with formatter.section(heading):
-                rows = [(f"{n:{width}}", c.get_short_help_str(formatter.width - 6 - width)) for n, c in shown]
+                rows = [(f"{n:{width}}", c.get_short_help_str(SENTENCE)) for n, c in shown]
                 formatter.write_dl(rows)
 
 

@@ -140,7 +140,7 @@ def show_plan(found: Plan) -> None:
             "nothing has been measured here yet: `paydirt plan` with the same words does, --hardware names one"
         )
     if found.unforeseen:
-        remarks.append(f"not in the sums, since prompts are made when they run: {', '.join(found.unforeseen)}")
+        remarks.append(f"not in the sums, since it cannot be told before: {', '.join(found.unforeseen)}")
     for line in remarks:
         console.print(line, markup=False, soft_wrap=True)
     console.print(f"time is that of {found.machine}; nothing was run", markup=False, soft_wrap=True)

@@ -21,6 +21,7 @@ from paydirt.cli.flags import (
     Out,
     Precision,
     References,
+    ReferencesColumns,
     ReferencesSplit,
     Seed,
     Set,
@@ -60,6 +61,7 @@ def register(app: typer.Typer) -> None:
             data: Data = None,
             references: References = None,
             references_split: ReferencesSplit = "train",
+            references_columns: ReferencesColumns = None,
             target_form: TargetForm = None,
             model: Model = None,
             template: Template = "tulu",
@@ -84,7 +86,7 @@ def register(app: typer.Typer) -> None:
                 ScoreStage,
                 {
                     "pool": pool_values(pool, reading),
-                    "target": _target(target, data, references, target_form, references_split),
+                    "target": _target(target, data, references, target_form, references_split, references_columns),
                     "method": {"name": name, **with_settings(options, settings)},
                     "model": model_values(model, dtype, model_device),
                     "encoding": {"template": template, "max_length": max_length, "newline_label": newline_label},
@@ -101,14 +103,19 @@ def register(app: typer.Typer) -> None:
 
 
 def _target(
-    name: str | None, data: str | None, references: str | None, form: str | None, split: str
+    name: str | None,
+    data: str | None,
+    references: str | None,
+    form: str | None,
+    split: str,
+    columns: list[str] | None,
 ) -> dict[str, Any] | None:
     """None where no target is meant; one of references alone is called so."""
     if name is None and references is None:
         if data is not None or form is not None:
             raise ValueError("--data and --target-form are of a target; name it with --target")
         return None
-    return target_values(name or "references", data, references, None, form, split)
+    return target_values(name or "references", data, references, None, form, split, columns)
 
 
 def _hide(function: Any, name: str) -> None:

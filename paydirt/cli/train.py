@@ -17,6 +17,8 @@ from paydirt.cli.flags import (
     NewlineLabel,
     Out,
     Precision,
+    ReferencesColumns,
+    ReferencesSplit,
     Seed,
     Set,
     Template,
@@ -24,10 +26,12 @@ from paydirt.cli.flags import (
     model_values,
     workspace,
 )
+from paydirt.cli.flags import references_columns as named
 from paydirt.cli.options import options_of, with_options, with_settings
 from paydirt.cli.plan import plannable
 from paydirt.cli.pool import pool_values, reads_pool
 from paydirt.cli.shown import say_artifact
+from paydirt.core.artifacts import open_artifact
 from paydirt.core.config import parse
 from paydirt.core.progress import say
 
@@ -41,7 +45,9 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    data: Annotated[list[str], typer.Option("--data", help="file to train on, such as a selection.jsonl; repeat")],
+    data: Annotated[
+        list[str], typer.Option("--data", help="file to train on, such as a selection.jsonl, or a selection; repeat")
+    ],
     model: Annotated[str, typer.Option(help="model directory or hub id")],
     out: Out,
     reading: dict[str, Any],
@@ -49,6 +55,8 @@ def train(
         str | None,
         typer.Option(help="file of examples whose loss is measured while training (--watch-every, --early-stop)"),
     ] = None,
+    references_split: ReferencesSplit = "train",
+    references_columns: ReferencesColumns = None,
     template: Template = "tulu",
     max_length: MaxLength = 2048,
     newline_label: NewlineLabel = False,
@@ -67,20 +75,46 @@ def train(
     from paydirt.stages import TrainStage
     from paydirt.stages import train as run
 
+    selection = _selection(data)
     stage = parse(
         TrainStage,
         {
-            "pool": pool_values(data, reading, "--data"),
+            "pool": open_artifact(selection).config["pool"] if selection else pool_values(data, reading, "--data"),
+            "selection": str(selection) if selection else None,
             "model": model_values(model, dtype, device),
             "encoding": {"template": template, "max_length": max_length, "newline_label": newline_label},
             "training": with_settings(options, settings),
-            "fraction": _chosen_as(data),
+            "fraction": None if selection else _chosen_as(data),
             "references": references,
+            "references_split": references_split,
+            "references_columns": named(references_columns),
             "seed": seed,
         },
         where="train",
     )
     say_artifact(run(stage, out, workspace(cache, force, workers, None, execution, address)))
+
+
+def _selection(data: list[str]) -> Path | None:
+    """The selection that is to be trained on as such: given as a directory, or by its file where examples come more than
+    once, which the file cannot say. ValueError where it is one of several files.
+    """
+    from paydirt.selection.select import selection_of
+
+    for text in data:
+        place = Path(text.split("=", 1)[-1])
+        chosen = selection_of(place)
+        if chosen is None or (place.is_file() and "taken" not in chosen.notes):
+            continue
+        if len(data) > 1:
+            raise ValueError(
+                f"--data {text}: a selection whose examples come more than once, or as a directory, is trained on alone; "
+                "give its selection.jsonl where each comes once, or `paydirt export` it and give that file"
+            )
+        times = f", taken {chosen.notes['taken']} times in all" if "taken" in chosen.notes else ""
+        say(f"{chosen.path}: a selection of {chosen.notes['examples']} examples{times}")
+        return chosen.path
+    return None
 
 
 def _chosen_as(data: list[str]) -> float | None:

@@ -10,7 +10,7 @@ import numpy as np
 from paydirt.columns.spec import Block, PoolRef, Spec
 from paydirt.core.progress import advance
 from paydirt.cost.measure import count_flops
-from paydirt.data.batches import fixed_shapes
+from paydirt.data.batches import fixed_shapes, width_of
 from paydirt.data.fitting import Keep, fit_each
 from paydirt.models.identity import fetched, pinned
 from paydirt.models.load import resolve_device
@@ -73,15 +73,19 @@ class TextEncoder:
         lengths = token_lengths(self.model, texts)
         flops = np.zeros(len(texts), dtype=np.int64)
         vectors: list[Any] = [None] * len(texts)
-        for shape in fixed_shapes(lengths, self.token_budget, int(self.model.max_seq_length)):
-            unpadded = lengths[shape.rows] == shape.width
-            for rows in (shape.rows[unpadded], shape.rows[~unpadded]):  # attention may go another way without padding
-                if len(rows):
-                    found = self._forward([texts[i] for i in np.resize(rows, shape.size)], shape.width)
-                    for row, vector in zip(rows, found):
-                        vectors[row] = vector
-                    advance(len(rows))
-                    flops[rows] = self._row_flops(texts[rows[0]], shape.width) * lengths[rows] // shape.width
+        most = int(self.model.max_seq_length)
+        unpadded = np.asarray([width_of(int(length), most) == length for length in lengths], dtype=bool)
+        for alike in (
+            np.flatnonzero(unpadded),
+            np.flatnonzero(~unpadded),
+        ):  # attention may go another way without padding
+            for shape in fixed_shapes(lengths[alike], self.token_budget, most):
+                rows = alike[shape.rows]
+                found = self._forward([texts[i] for i in alike[shape.filled]], shape.width)
+                for row, vector in zip(rows, found):
+                    vectors[row] = vector
+                advance(len(rows))
+                flops[rows] = self._row_flops(texts[rows[0]], shape.width) * lengths[rows] // shape.width
         return np.stack(vectors), flops, lengths
 
     def _forward(self, texts: list[str], width: int) -> np.ndarray:

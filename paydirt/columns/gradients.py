@@ -174,17 +174,10 @@ class Collector:
         """
         import torch
 
-        from paydirt.gradients.batches import IGNORED
-        from paydirt.gradients.batches import Encoded as Item
-
         usable = [i for i, e in enumerate(encoded) if e.n_supervised]
-        items = []
-        for i in usable:
-            labels = np.where(encoded[i].supervised, encoded[i].ids, IGNORED)
-            items.append(Item(ids[i], encoded[i].ids.tolist(), labels.tolist()))
         out = torch.zeros(len(encoded), self.projection.k)
-        if items:
-            out[usable] = self.features(items, alone)[0]
+        if usable:
+            out[usable] = self.features([encoded[i] for i in usable], alone, [ids[i] for i in usable])[0]
         return out
 
     def of_pool(self, rows: np.ndarray, alone: bool = False) -> Any:

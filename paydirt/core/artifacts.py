@@ -233,8 +233,7 @@ def build(
         notes = make(part) or {}
         if not claim.holds():
             raise ValueError(
-                f"{out}: was taken over by another machine after this process had been silent for {SILENT:.0f} s; run it "
-                "again to have what that one makes"
+                f"{out}: another machine took over after {SILENT:.0f} s of silence; run it again for its work"
             )
         _promote(part, out, stage, key, config, inputs, notes, started)
     return Artifact(out, fresh=True)

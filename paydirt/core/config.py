@@ -43,13 +43,13 @@ def absolute(path: str) -> str:
     return os.path.abspath(path) if path and os.path.exists(known) else path
 
 
-def _text_of_path(value: Any) -> Any:
+def text_of_path(value: Any) -> Any:
     """Paths of Python are taken as their text."""
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 PLACE = Aside("a place; what lies there enters the key as an input")
-PathText = Annotated[str, PLACE, BeforeValidator(_text_of_path), AfterValidator(absolute)]
+PathText = Annotated[str, PLACE, BeforeValidator(text_of_path), AfterValidator(absolute)]
 """A path, a pattern of paths, or the name of something that is not here."""
 DeviceText = Annotated[str, Aside("where it runs; results do not depend on it but for the last bits of floats")]
 
@@ -142,7 +142,8 @@ def _explain(cls: type[BaseModel], fault: Any, where: str) -> str:
         key = str(fault["loc"][-1])
         return f"{where}: unknown key {place!r}; {did_you_mean(key, _fields_at(cls, fault['loc'][:-1]))}"
     if fault["type"] == "missing":
-        return f"{where}: missing key {place!r}"
+        what = _described(cls, fault["loc"])
+        return f"{where}: missing key {place!r}{f': {what}' if what else ''}"
     message = fault["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(fault.get("input"), dict | list) else f" (got {_short(fault.get('input'))})"
     return f"{where}: {place + ': ' if place else ''}{message}{shown}"
@@ -156,12 +157,18 @@ def _short(value: Any) -> str:
     return text if len(text) <= 200 else text[:200] + "..."
 
 
-def _fields_at(cls: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
-    """Field names of the model that `path` leads to, through optional fields and lists (whose parts are numbers)."""
+def _fields_at(cls: type[BaseModel], path: tuple[Any, ...]) -> dict[str, Any]:
+    """Fields of the model that `path` leads to, through optional fields and lists (whose parts are numbers)."""
     for part in path:
         field = cls.model_fields.get(str(part))
         cls = next(_models_in(field.annotation), cls) if field else cls
-    return list(cls.model_fields)
+    return cls.model_fields
+
+
+def _described(cls: type[BaseModel], path: tuple[Any, ...]) -> str:
+    """What the field at `path` is, in its own words; "" where there are none."""
+    field = _fields_at(cls, path[:-1]).get(str(path[-1]))
+    return (field.description or "") if field else ""
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

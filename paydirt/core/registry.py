@@ -96,8 +96,16 @@ class Registry(Generic[T]):
         """The class called `name`; ValueError with a suggestion if there is none."""
         self._load()
         if name not in self._classes:
-            raise ValueError(f"unknown {self.kind} {name!r}; {did_you_mean(name, self._classes)}")
+            raise ValueError(
+                f"unknown {self.kind} {name!r}; {self._elsewhere(name) or did_you_mean(name, self._classes)}"
+            )
         return self._classes[name]
+
+    def _elsewhere(self, name: str) -> str:
+        """How what others call `name` is asked for here, by what a class says in its `known_as`; "" where none does."""
+        folded = "".join(letter for letter in name.casefold() if letter.isalnum())
+        told = (getattr(cls, "known_as", {}).get(folded) for cls in self._classes.values())
+        return next((f"here it is {ours}" for ours in told if ours), "")
 
     def names(self) -> list[str]:
         self._load()

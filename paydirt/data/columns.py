@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from paydirt.core.registry import did_you_mean
-from paydirt.data.lines import BadRecord
+from paydirt.data.lines import META, BadRecord
 
 # Our name: the key under which a form reads it.
 FIELDS = {
@@ -25,17 +25,20 @@ FIELDS = {
     "subset": "subset",
 }
 TURNS = ("prompt", "answer", "input", "messages")
-KEPT = ("id", "idx", "uuid", "source", "dataset", "subset", "subtask")
 
 
-def check_columns(columns: Mapping[str, str], form: str) -> None:
-    """ValueError for names that are none of ours, half a mapping, or a form beside one."""
+def check_columns(columns: Mapping[str, str], form: str = "auto", answers: bool = True) -> None:
+    """ValueError for names that are none of ours, half a mapping, or a form beside one.
+
+    Without `answers` a prompt may stand alone.
+    """
     for name, column in columns.items():
         if name not in FIELDS:
             raise ValueError(f"columns: unknown name {name!r}; {did_you_mean(name, list(FIELDS))}")
         if not column:
             raise ValueError(f"columns: {name} names no column; give {name}=COLUMN")
-    if ("prompt" in columns) != ("answer" in columns) or {"messages", "prompt"} <= columns.keys():
+    both = answers or "answer" in columns
+    if (both and ("prompt" in columns) != ("answer" in columns)) or {"messages", "prompt"} <= columns.keys():
         raise ValueError(f"columns: give prompt and answer, or messages; got {', '.join(columns)}")
     if "input" in columns and "prompt" not in columns:
         raise ValueError("columns: input follows a prompt; give prompt and answer too")
@@ -43,15 +46,15 @@ def check_columns(columns: Mapping[str, str], form: str) -> None:
         raise ValueError(f"columns name the turns, so the form is theirs; leave out form {form!r}")
 
 
-def parse_columns(texts: list[str]) -> dict[str, str]:
+def parse_columns(texts: list[str], option: str = "--columns") -> dict[str, str]:
     """`["prompt=question,answer=reply", ...]` as a mapping; ValueError for what is no NAME=COLUMN."""
     found: dict[str, str] = {}
     for entry in (entry for text in texts for entry in text.split(",")):
         name, equals, column = (part.strip() for part in entry.partition("="))
         if not equals or not name:
-            raise ValueError(f"--columns {entry!r}: expected NAME=COLUMN, such as prompt=question,answer=answer")
+            raise ValueError(f"{option} {entry!r}: expected NAME=COLUMN, such as prompt=question,answer=answer")
         if name in found:
-            raise ValueError(f"--columns {entry!r}: {name} is named twice")
+            raise ValueError(f"{option} {entry!r}: {name} is named twice")
         found[name] = column
     return found
 
@@ -66,7 +69,7 @@ def mapped(record: dict[str, Any], columns: Mapping[str, str]) -> tuple[dict[str
     if not columns:
         return record, set()
     turns = names_turns(columns)
-    out = {key: value for key, value in record.items() if not turns or key in KEPT}
+    out = {key: value for key, value in record.items() if not turns or key in META}
     used: set[str] = set()
     for name, column in columns.items():
         first, value = _reach(record, column, name)

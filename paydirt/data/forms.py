@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
-from paydirt.data.lines import BadRecord, LeftOut, parse_json
+from paydirt.data.lines import META, BadRecord, LeftOut, parse_json
 from paydirt.data.turns import ROLES_OF, SPEAKERS, Conversation, Turn, text_of, turn_of
 
 FormName = Literal["auto", "messages", "alpaca", "sharegpt", "prompt_completion", "question_answer"]
@@ -43,7 +43,8 @@ def detect(keys: Iterable[str], answers: bool = True) -> str:
 
     Without `answers` a prompt alone is a form too.
     """
-    found = set(keys)
+    named = list(keys)
+    found = set(named)
     if "messages" in found:
         return "messages"
     if found & set(CONVERSATION_KEYS):
@@ -61,14 +62,17 @@ def detect(keys: Iterable[str], answers: bool = True) -> str:
         "unknown form",
         f"unknown form: the record has the keys {shown[:300]}; known forms: messages (messages), sharegpt (conversations), "
         "prompt_completion (prompt + completion or response), alpaca (instruction + output), question_answer (question + "
-        f"answer, query + response, ...); {_way_out(found)}",
+        f"answer, query + response, ...); {_way_out(named)}",
     )
 
 
-def _way_out(keys: set[str]) -> str:
-    if {"chosen", "rejected"} <= keys:
-        return "preference pairs hold a bad answer too: name the good one with columns, such as prompt=prompt,answer=chosen"
-    return "or name the columns: prompt=NAME,answer=NAME, or messages=NAME"
+def _way_out(keys: list[str]) -> str:
+    """Columns to name, in the record's own words where it has a handful."""
+    if {"chosen", "rejected"} <= set(keys):
+        return "preference pairs hold a bad answer too: name the good one with --columns prompt=prompt,answer=chosen"
+    texts = [str(key) for key in keys if key not in META and "," not in str(key)]
+    example = f"prompt={texts[0]},answer={texts[1]}" if 2 <= len(texts) <= 4 else "prompt=NAME,answer=NAME"
+    return f"or name the columns, such as --columns {example} (messages=NAME for lists of turns; `columns` in a recipe)"
 
 
 def read(record: dict[str, Any], form: str, answers: bool = True) -> Conversation:

@@ -75,7 +75,7 @@ def parse_file(
     by_name = names_turns(columns)
     known = None if form == "auto" else form
     if by_name:
-        known = "sharegpt" if "messages" in columns else "columns"
+        known = "sharegpt" if "messages" in columns else "columns" if "answer" in columns else "prompt"
     place = file.path + unit(file.path)
     tally.unread.update({f"{file.path}: {name}": 1 for name in unread_splits(file.path, split)})
     for row in read_rows(file.path, split):

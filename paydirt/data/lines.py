@@ -15,6 +15,9 @@ from typing import Any, BinaryIO, NamedTuple
 GZIP_MAGIC = b"\x1f\x8b"
 
 
+META = ("id", "idx", "uuid", "source", "dataset", "subset", "subtask")  # fields of a record that are read beside turns
+
+
 class BadRecord(ValueError):
     """A record that cannot become an example. `reason` is the same for the same kind of fault, so it can be counted."""
 

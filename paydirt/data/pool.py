@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -227,16 +227,18 @@ def examples_from_file(
     on_bad: Literal["raise", "skip"] = "raise",
     answers: bool = True,
     split: str = "train",
+    columns: Mapping[str, str] | None = None,
 ) -> list[tuple[Example, dict[str, Any]]]:
     """All examples of a small file with their original records; the same forms and errors as a pool.
 
     Content ids of repeated content get "-2", "-3" here too; repeated own ids are an error naming both lines. Without
-    `answers` prompts alone are examples too; `split` is that of a `datasets` directory.
+    `answers` prompts alone are examples too; `split` is that of a `datasets` directory, and
+    `columns` says what the records call things.
     """
     file, tally = SourceFile(str(path), stem(str(path)), False), Tally(on_bad, remedy="")
     seen: dict[str, int] = {}
     out: list[tuple[Example, dict[str, Any]]] = []
-    for row in parse_file(file, form, tally, split, answers=answers):
+    for row in parse_file(file, form, tally, split, columns, answers=answers):
         out.append((_example(_fresh_id(row, seen, file.path), row.turns, row.source, row.subset), json.loads(row.raw)))
     if not out:
         raise ValueError(f"{path}: no examples in it; give at least one")

@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from paydirt.data.lines import BadRecord, LeftOut
+from paydirt.data.lines import META, BadRecord, LeftOut
 from paydirt.data.turns import Conversation
 
 FIRST_PLACES = 5
 MOST_COLUMNS = 50  # names of unused columns to remember: hostile records may bring a new one each
 ON_BAD = " (or set on_bad: skip, `--on-bad skip` on the command line, to leave such records out, counted)"
 
-META = {"id", "idx", "uuid", "source", "dataset", "subset", "subtask"}  # read beside the turns
+OF_ALL = ("unknown form", "missing column")  # faults that one record has as all others do
 
 opened: dict[str, dict[str, Any]] = {}
 
@@ -55,7 +55,8 @@ class Tally:
         elif self.on_bad == "skip":
             _count(self.skipped, fault.reason, text)
         else:
-            raise ValueError(text + self.remedy)
+            whole = fault.reason in OF_ALL and not self.forms  # of the first record, as it will be of the others
+            raise ValueError(text if whole else text + self.remedy)
 
     def met(self, place: str, found: Conversation, record: dict[str, Any], seen: set[str]) -> None:
         """Count what a good record held that its turns do not show; `seen` are the columns that were read."""

@@ -1,8 +1,7 @@
-"""Encoded examples in, right-padded batches out: length-bucketed, under a token budget.
+"""What gradients are taken of: a padded batch whose labels are shifted, and what the host must know of it beforehand.
 
-An example's batch is decided by its shard alone (`plan_batches` looks at nothing but the lengths it is given), so a
-shard that is computed again is computed in the same batches and gives the same bytes. Padding stands on the right:
-under a causal mask no real token sees it, so it needs no attention mask and receives no gradient.
+Padding stands on the right: under a causal mask no real token sees it, so it needs no attention mask and receives no
+gradient.
 """
 
 from __future__ import annotations
@@ -13,22 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from paydirt.data.batches import sent
-
-IGNORED = -100
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """One tokenised example: `input_ids` [T] and `labels` [T], -100 where the loss does not look."""
-
-    id: str
-    input_ids: Sequence[int]
-    labels: Sequence[int]
+from paydirt.data.batches import IGNORED, collate, sent
+from paydirt.data.encoding import Encoded
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class GradientBatch:
     """`input_ids`, `labels` [B, T] and `supervised` [B], the number of scored tokens of each example (all above 0).
 
     `labels[:, t]` is already shifted: it is the token that position t must predict. `counts` are the numbers in
@@ -43,7 +32,7 @@ class Batch:
     places: Tensor
 
     @classmethod
-    def of(cls, input_ids: Tensor, labels: Tensor, device: torch.device | str = "cpu") -> Batch:
+    def of(cls, input_ids: Tensor, labels: Tensor, device: torch.device | str = "cpu") -> GradientBatch:
         """A batch of tensors that lie on the host, sent to `device`."""
         scored = labels != IGNORED
         supervised, places = scored.sum(1), scored.flatten().nonzero()[:, 0]
@@ -60,43 +49,21 @@ class Batch:
         return self.input_ids.shape[1]
 
 
-def plan_batches(lengths: Sequence[int], token_budget: int, max_examples: int = 512) -> list[list[int]]:
-    """Row numbers grouped into batches of similar length, longest first, each at most `token_budget` padded tokens.
-
-    Longest first, so that a budget that does not fit memory fails at once. An example longer than the budget gets a
-    batch of its own.
-    """
-    order = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
-    batches: list[list[int]] = []
-    for row in order:
-        longest = lengths[batches[-1][0]] if batches else 0
-        if batches and len(batches[-1]) < max_examples and longest * (len(batches[-1]) + 1) <= token_budget:
-            batches[-1].append(row)
-        else:
-            batches.append([row])
-    return batches
-
-
-def collate(examples: Sequence[Encoded], device: torch.device | str = "cpu", pad_id: int = 0, width: int = 0) -> Batch:
+def gradient_batch(
+    examples: Sequence[Encoded], device: torch.device | str = "cpu", pad_id: int = 0, width: int = 0
+) -> GradientBatch:
     """Pad `examples` on the right to the longest or to `width`, labels shifted one step to the left.
 
-    Raises ValueError for an example whose ids and labels differ in length or that has no token to predict: its loss
-    is undefined, and a silent 0 / 0 would make its score a lottery.
+    Raises ValueError for an example that has no token to predict: its loss is undefined, and a silent 0 / 0 would make
+    its score a lottery.
     """
-    length = max(width, max((len(example.input_ids) for example in examples), default=0))
-    input_ids = torch.full((len(examples), length), pad_id, dtype=torch.long)
-    labels = torch.full((len(examples), length), IGNORED, dtype=torch.long)
-    for row, example in enumerate(examples):
-        n = len(example.input_ids)
-        if len(example.labels) != n:
-            raise ValueError(f"example {example.id!r}: {n} input ids but {len(example.labels)} labels")
-        input_ids[row, :n] = torch.as_tensor(example.input_ids, dtype=torch.long)
-        labels[row, : max(n - 1, 0)] = torch.as_tensor(example.labels, dtype=torch.long)[1:]
-    batch = Batch.of(input_ids, labels, device)
+    padded = collate(examples, pad_id, width)
+    labels = torch.full_like(padded.labels, IGNORED)
+    labels[:, :-1] = padded.labels[:, 1:]
+    batch = GradientBatch.of(padded.input_ids, labels, device)
     if 0 in batch.counts:
-        empty = examples[batch.counts.index(0)]
         raise ValueError(
-            f"example {empty.id!r} has no supervised token after the first; "
+            f"example {batch.counts.index(0)} of a batch has no supervised token after the first; "
             "drop it, or raise the length limit that cut its answer off"
         )
     return batch

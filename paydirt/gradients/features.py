@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from paydirt.core.progress import advance
 from paydirt.data.batches import Shape, fixed_shapes, sent
-from paydirt.gradients.batches import Batch, Encoded, collate
+from paydirt.data.encoding import Encoded
+from paydirt.gradients.batches import GradientBatch, gradient_batch
 from paydirt.gradients.directions import NEEDS_MOMENTS, AdamSettings, find_direction
 from paydirt.gradients.moments import Moments
 from paydirt.gradients.per_example import POSITIONS, Consume, PerExample, UsedTwice, clean_name, trainable
@@ -96,14 +97,17 @@ class Features:
         self._stack.close()
         self.runner = None
 
-    def __call__(self, examples: Sequence[Encoded], alone: bool = False) -> list[Tensor]:
+    def __call__(
+        self, examples: Sequence[Encoded], alone: bool = False, names: Sequence[str] | None = None
+    ) -> list[Tensor]:
         """Features [n, k] float32 on the CPU, one tensor per projection, rows in the order of `examples`.
 
         A row's bytes depend on its example alone, since that decides the shape of its batch (`fixed_shapes`). With
-        `alone`, examples come one by one and nothing is padded, which is what their FLOPs are counted on.
+        `alone`, examples come one by one and nothing is padded, which is what their FLOPs are counted on. `names` are
+        what warnings call them by.
         """
         found = [torch.zeros(len(examples), projection.k, device=self.device) for projection in self.projections]
-        lengths = [len(example.input_ids) for example in examples]
+        lengths = [len(example.ids) for example in examples]
         most = getattr(getattr(self.model, "config", None), "max_position_embeddings", None)
         shapes = fixed_shapes(lengths, self.token_budget, most)
         if alone:
@@ -111,19 +115,19 @@ class Features:
         if self.runner is not None:
             self.runner.positions = 0 if alone else POSITIONS
         for shape in shapes:
-            batch = collate([examples[row] for row in shape.filled], self.device, width=shape.width)
+            batch = gradient_batch([examples[row] for row in shape.filled], self.device, width=shape.width)
             rows = sent(torch.from_numpy(shape.rows), self.device)
             for features, part in zip(found, self._batch(batch, len(shape.rows)), strict=True):
                 features.index_copy_(0, rows, part[: len(shape.rows)])
             advance(len(shape.rows))
         out = [features.cpu() for features in found]  # the only wait for the device
         for row in torch.stack([~features.isfinite().all(1) for features in out]).any(0).nonzero()[:, 0].tolist():
-            log.warning("example %r has a non-finite gradient; its features are set to 0", examples[row].id)
+            log.warning("example %r has a non-finite gradient; its features are set to 0", names[row] if names else row)
             for features in out:
                 features[row] = 0
         return out
 
-    def _batch(self, batch: Batch, wanted: int) -> list[Tensor]:
+    def _batch(self, batch: GradientBatch, wanted: int) -> list[Tensor]:
         """Features [B, k] of a batch, of whose rows `wanted` count."""
         while self.runner is not None:
             sums, full = self._begin(batch.size), ""
@@ -145,7 +149,7 @@ class Features:
                 self._add(sums, name, row, row + 1, gradient.reshape(1, -1))
         return self._finish(sums)
 
-    def _recompute_activations(self, batch: Batch, full: str) -> None:
+    def _recompute_activations(self, batch: GradientBatch, full: str) -> None:
         """From here on the backward pass makes activations anew instead of keeping them: less memory, the same bytes.
 
         A smaller batch would change the last bits of its rows. ValueError where even this does not fit, or the model

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from paydirt.gradients.batches import Batch
+from paydirt.gradients.batches import GradientBatch
 from paydirt.gradients.taps import GradientOf, Layout, LoraTap, Tap, Unsupported, lora_adapter, make_tap
 from paydirt.models.waits import no_packed_rows
 
@@ -76,7 +76,7 @@ class PerExample:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
-    def run(self, batch: Batch, consume: Consume) -> Tensor:
+    def run(self, batch: GradientBatch, consume: Consume) -> Tensor:
         """Feed every parameter's gradients to `consume`; returns the losses [B] in nats (float32).
 
         `consume` may be called again from the start of the batch, should a parameter turn out to be used twice in one
@@ -94,7 +94,7 @@ class PerExample:
         self._check()
         return losses.detach()
 
-    def _losses(self, batch: Batch) -> Tensor:
+    def _losses(self, batch: GradientBatch) -> Tensor:
         """Mean cross-entropy of each example, [B]; logits exist only at supervised positions where a head is known."""
         logits = self.model(input_ids=batch.input_ids, use_cache=False).logits
         packed = logits[0] if self.head is not None else self._scored(logits)

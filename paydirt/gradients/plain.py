@@ -15,12 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from paydirt.gradients.batches import IGNORED, Batch
+from paydirt.data.batches import IGNORED
+from paydirt.gradients.batches import GradientBatch
 from paydirt.gradients.per_example import PerExample, UsedTwice, clean_name, frozen_behaviour, trainable
 from paydirt.gradients.taps import Unsupported
 
 
-def example_loss(model: nn.Module, batch: Batch, row: int) -> Tensor:
+def example_loss(model: nn.Module, batch: GradientBatch, row: int) -> Tensor:
     """Mean cross-entropy (nats) over the supervised tokens of one example, run alone and without its padding."""
     labels = batch.labels[row]
     length = int((labels != IGNORED).nonzero()[-1]) + 1
@@ -28,7 +29,7 @@ def example_loss(model: nn.Module, batch: Batch, row: int) -> Tensor:
     return F.cross_entropy(logits[0].float(), labels[:length], ignore_index=IGNORED)
 
 
-def example_gradients(model: nn.Module, batch: Batch, row: int) -> dict[str, Tensor]:
+def example_gradients(model: nn.Module, batch: GradientBatch, row: int) -> dict[str, Tensor]:
     """Gradient of that loss by (clean) parameter name; a parameter that was not used gets zeros."""
     parameters = trainable(model)
     with frozen_behaviour(model):
@@ -65,7 +66,7 @@ class ModelCheck:
         return f"batched and looped gradients {verdict} ({where}): worst relative error {self.worst:.1e} at {name}"
 
 
-def batched_gradients(runner: PerExample, batch: Batch) -> dict[str, Tensor]:
+def batched_gradients(runner: PerExample, batch: GradientBatch) -> dict[str, Tensor]:
     """All per-example gradients of one batch at once, [B, numel] by name: for checks on small models only."""
     out: dict[str, Tensor] = {}
     shapes = {clean_name(name): p for name, p in trainable(runner.model).items()}
@@ -83,7 +84,7 @@ def batched_gradients(runner: PerExample, batch: Batch) -> dict[str, Tensor]:
 
 
 def check_attention(
-    model: Any, batches: Sequence[Batch], backends: Sequence[str] = ("eager", "sdpa")
+    model: Any, batches: Sequence[GradientBatch], backends: Sequence[str] = ("eager", "sdpa")
 ) -> list[ModelCheck]:
     """`check_model` under each attention backend, so that `paydirt doctor` can name the one that breaks gradients.
 
@@ -101,7 +102,7 @@ def check_attention(
     return checks
 
 
-def check_model(model: nn.Module, batches: Iterable[Batch], merge: bool = True) -> ModelCheck:
+def check_model(model: nn.Module, batches: Iterable[GradientBatch], merge: bool = True) -> ModelCheck:
     """Compare batched with looped gradients on `batches` of the user's own model; never raises for the model's sake."""
     errors: dict[str, float] = {}
     examples = 0

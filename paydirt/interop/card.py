@@ -217,8 +217,9 @@ def _use() -> str:
         "## Use it\n\n"
         "In this folder: `trl sft --config trl.yaml --model_name_or_path MODEL --output_dir OUT`; `axolotl train` with the "
         "keys of `axolotl.yaml` in your config; `llamafactory-cli train` with those of `llama_factory.yaml`; "
-        "open-instruct's `--dataset_mixer_list` from `open_instruct.yaml`. `chat_template.jinja` is the chat form that the "
-        "masks above are of, with the marks that TRL's `assistant_only_loss` needs.\n"
+        "open-instruct's `--dataset_mixer_list` from `open_instruct.yaml`. Rows in a curriculum's order stay in it, but "
+        "for open-instruct, which shuffles. `chat_template.jinja` is the chat form that the masks above are of, with the "
+        "marks that TRL's `assistant_only_loss` needs.\n"
     )
 
 

@@ -45,10 +45,12 @@ from paydirt.interop.gain import study_of
 from paydirt.interop.naming import SEEDED, data_name, method_name
 from paydirt.interop.order import Turns, in_order
 from paydirt.interop.receipt import encoder_of, pool_of, receipt
+from paydirt.scoring.base import scorer_of
+from paydirt.selection.policies.base import make_policy
 from paydirt.selection.select import requested_fraction, taken_ids
 from paydirt.stages import Workspace
 
-VERSION = 2
+VERSION = 3
 RECEIPT = "receipt.json"
 BLOCK = 2048
 
@@ -153,7 +155,8 @@ def run_export(config: ExportStage, out: Path, workspace: Workspace) -> Artifact
                 shutil.copyfile(out / f"{name}.jsonl", part / f"{name}.jsonl")
                 receipts[name], fractions[name] = read_json(out, RECEIPT)[name], shares.get(name)
             counts[name] = receipts[name]["rows"]
-        _entries(part, counts, config.weights, template)
+        ordered = any(told["origin"].get("curriculum") for told in receipts.values())
+        _entries(part, counts, config.weights, template, ordered)
         taken = trainers.shares(counts, config.weights)
         write_atomic(part / RECEIPT, json.dumps(receipts, indent=1, ensure_ascii=False, default=str))
         write_atomic(part / "README.md", card(receipts, counts, taken, config.weights))
@@ -177,14 +180,14 @@ def run_export(config: ExportStage, out: Path, workspace: Workspace) -> Artifact
     return build(out, "export", config.to_dict(), inputs, make, identity, version=VERSION, replace=replace)
 
 
-def _entries(part: Path, counts: dict[str, int], weights: dict[str, float], template: str) -> None:
+def _entries(part: Path, counts: dict[str, int], weights: dict[str, float], template: str, ordered: bool) -> None:
     """The files that tell trainers of the data, and the mixture for those that cannot weigh."""
     names = list(counts)
     write_atomic(part / "dataset_info.json", json.dumps(trainers.dataset_info(names), indent=2))
     mixtures = {
-        "llama_factory": trainers.llama_factory(names, weights),
-        "axolotl": trainers.axolotl(names, weights),
-        "trl": trainers.trl(names, weights, bool(template)),
+        "llama_factory": trainers.llama_factory(names, weights, ordered),
+        "axolotl": trainers.axolotl(names, weights, ordered),
+        "trl": trainers.trl(names, weights, bool(template), ordered),
         "open_instruct": trainers.open_instruct(counts, weights),
     }
     for name, values in mixtures.items():
@@ -245,6 +248,7 @@ def rows_of(chosen: Artifact, pool: Pool, how: Turns) -> tuple[list[ExportedRow]
         raise damaged(chosen.path, "selection.json and scores.parquet do not name the same examples")
     places = pool.rows_of(columns["id"])
     turns: dict[str, dict[str, Any]] = {}
+    often = sum(columns["times"]) / len(places)  # rows are written so often: a weight is of one of them, mean 1
     out: list[ExportedRow] = []
     for start in range(0, len(places), BLOCK):
         for number, example in enumerate(pool.take(places[start : start + BLOCK]), start):
@@ -266,7 +270,7 @@ def rows_of(chosen: Artifact, pool: Pool, how: Turns) -> tuple[list[ExportedRow]
                 "source": example.source,
                 "score": _finite(columns["score"][number]),
                 "rank": int(columns["rank"][number]),
-                "weight": float(columns["weight"][number]),
+                "weight": float(columns["weight"][number]) * often / columns["times"][number],
             }
             out.append(ExportedRow(data, int(columns["times"][number])))
     return out, turns
@@ -286,19 +290,22 @@ def _template(told: dict[str, Any], chosen: Artifact, workspace: Workspace) -> s
 
 
 def name_of(chosen: Artifact) -> str:
-    """The seeds' name of a selection, from the configs that made it."""
+    """The seeds' name of a selection, from the configs that made it; several targets or methods are joined by "+"."""
     with reading(chosen.path, MANIFEST):
         config = chosen.config
-        scores, policy = Path(config["scores"]), str(config["selection"]["policy"]["name"])
+        places = [config["scores"], *(other["scores"] for other in config.get("others", []))]
+        policy = make_policy(config["selection"]["policy"])
         fraction, drawn = config["budget"].get("fraction"), config["seed"]
-    found = open_artifact(scores, "score")
-    with reading(found.path, MANIFEST):
-        scored = found.config
-        scorer, target, seed = (
-            str(scored["method"]["name"]),
-            str((scored["target"] or {}).get("name", "any")),
-            scored["seed"] or drawn,
-        )
+    names: dict[str, list[str]] = {"target": [], "method": []}
+    seed = drawn if policy.draws else None
+    for found in (open_artifact(Path(place), "score") for place in places):
+        with reading(found.path, MANIFEST):
+            scored, scorer = found.config, scorer_of(found.config)
+            names["target"].append(str((scored["target"] or {}).get("name", "any")))
+            names["method"].append(method_name(scorer, policy.name))
+            if scorer in SEEDED and scored["method"]["name"] == scorer:  # of imported scores no seed is known
+                seed = seed or scored["seed"]
     if fraction is None:
         raise ValueError(f"{chosen.path}: was cut by another budget than a fraction, so give the export a --name")
-    return data_name(target, float(fraction), method_name(scorer, policy), seed if scorer in SEEDED else None)
+    target, method = ("+".join(dict.fromkeys(several)) for several in names.values())
+    return data_name(target, float(fraction), method, seed)

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import fnmatch
 import glob
+import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,15 @@ def score_files(folder: Path, sources: Sequence[str], kind: str | None = None, t
     return {source: paths[0] for source, paths in by_source.items()}
 
 
+KINDS = {"influence": "gradient", "bm25": "bm25", "ppl": "ppl", "embedding": "embed"}  # in names of files: ours
+
+
+def kind_of(files: Iterable[Path]) -> str | None:
+    """The method of ours whose scores the files hold by their names (`mmlu_ppl_score_epoch25.pt`); None where it is open."""
+    found = {KINDS.get(match[1]) for path in files if (match := re.search(r"([a-z0-9]+)_scores?(_|\.pt$)", path.name))}
+    return found.pop() if len(found) == 1 else None
+
+
 def _literal(name: str | None) -> str:
     """A name in a pattern that matches only itself; any, where none is given."""
     return glob.escape(name) if name is not None else "*"
@@ -157,7 +167,11 @@ def import_scores(
     config = {
         "pool": pool_config.to_dict(),
         "target": {"name": target.name},
-        "method": {"name": "published", "files": {source: str(path) for source, path in files.items()}},
+        "method": {
+            "name": "published",
+            "of": kind_of(files.values()),
+            "files": {source: str(path) for source, path in files.items()},
+        },
         "seed": 0,
     }
 

@@ -99,6 +99,7 @@ def origin(chosen: Artifact, scored: Sequence[Artifact | None]) -> dict[str, Any
         "versions": chosen.manifest.get("versions", {}),
         "methods": methods,
         "policy": (config["selection"]["policy"] or {}).get("name"),
+        "curriculum": config["selection"].get("curriculum"),
         "budget": {k: v for k, v in config["budget"].items() if v is not None},
         "replay": {
             "select": {"stage": "select", **config},

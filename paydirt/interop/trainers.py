@@ -5,6 +5,7 @@ tests hand to the trainers' own parsers. All paths are relative to the folder of
 run the trainer there. Sources: TRL 1.16 DatasetMixtureConfig; axolotl 0.19 `utils/schemas/datasets.py`; LLaMA-Factory
 0.9.5 `data/parser.py` and `hparams/data_args.py`; open-instruct `dataset_transformation.py`.
 
+Where rows stand in the order of a curriculum (`ordered`), trainers are told not to shuffle; open-instruct has no such key.
 A mixture of weights w takes the largest total of which every file can give its share w / sum(w), best first, as TRL does.
 """
 
@@ -33,9 +34,10 @@ def dataset_info(names: list[str]) -> dict[str, Any]:
     return {n: {"file_name": f"{n}.jsonl", "formatting": "sharegpt", "columns": columns, "tags": tags} for n in names}
 
 
-def llama_factory(names: list[str], weights: Mapping[str, float] | None) -> dict[str, Any]:
+def llama_factory(names: list[str], weights: Mapping[str, float] | None, ordered: bool = False) -> dict[str, Any]:
     """Keys for LLaMA-Factory's training YAML; weights become probabilities of interleaving."""
     said: dict[str, Any] = {"stage": "sft", "do_train": True, "dataset_dir": ".", "dataset": ",".join(names)}
+    said |= {"disable_shuffling": True} if ordered else {}
     if weights and len(names) > 1:
         whole = sum(weights[name] for name in names)
         said |= {
@@ -45,10 +47,11 @@ def llama_factory(names: list[str], weights: Mapping[str, float] | None) -> dict
     return said
 
 
-def axolotl(names: list[str], weights: Mapping[str, float] | None) -> dict[str, Any]:
+def axolotl(names: list[str], weights: Mapping[str, float] | None, ordered: bool = False) -> dict[str, Any]:
     """axolotl's `datasets:`. It has neither weights nor interleaving, so a weighted mixture is a file of its own."""
     files = [MIXTURE] if weights and len(names) > 1 else [f"{name}.jsonl" for name in names]
-    return {"datasets": [_axolotl_entry(file) for file in files], "shuffle_merged_datasets": True}
+    order = {"shuffle_merged_datasets": not ordered} | ({"curriculum_sampling": True} if ordered else {})
+    return {"datasets": [_axolotl_entry(file) for file in files], **order}
 
 
 def _axolotl_entry(path: str) -> dict[str, Any]:
@@ -63,7 +66,7 @@ def _axolotl_entry(path: str) -> dict[str, Any]:
     }
 
 
-def trl(names: list[str], weights: Mapping[str, float] | None, template: bool) -> dict[str, Any]:
+def trl(names: list[str], weights: Mapping[str, float] | None, template: bool, ordered: bool = False) -> dict[str, Any]:
     """TRL's dataset mixture, for `trl sft --config trl.yaml`; with our chat form the loss is on answers alone."""
     entries: list[dict[str, Any]] = []
     for name in names:
@@ -72,7 +75,8 @@ def trl(names: list[str], weights: Mapping[str, float] | None, template: bool) -
             entry["fraction"] = float(weights[name])
         entries.append(entry)
     ours = {"assistant_only_loss": True, "chat_template_path": "chat_template.jinja"}
-    return {"datasets": entries, **(ours if template else {})}
+    order = {"train_sampling_strategy": "sequential"} if ordered else {}
+    return {"datasets": entries, **(ours if template else {}), **order}
 
 
 def open_instruct(rows: Mapping[str, int], weights: Mapping[str, float] | None) -> dict[str, Any]:

@@ -134,7 +134,12 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
 
 
 def architecture_of(config: ModelConfig) -> Architecture:
-    """Architectural facts of the model, of an adapter those of its base; from the files that are loaded, and no others.
+    """Architectural facts of the model, of an adapter those of its base; ValueError as `transformers_config`."""
+    return Architecture.from_config(transformers_config(config))
+
+
+def transformers_config(config: ModelConfig) -> Any:
+    """What transformers says of the model, of an adapter of its base; from the files that are loaded, and no others.
 
     Raises ValueError where there is no config, or none of a language model.
     """
@@ -145,10 +150,9 @@ def architecture_of(config: ModelConfig) -> Architecture:
         path, revision = base_of(path), adapter_config(path).get("revision")
     try:
         options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code, **pinned(path, revision, CONFIG)}
-        found = AutoConfig.from_pretrained(path, **options)
+        return AutoConfig.from_pretrained(path, **options)
     except Exception as error:  # as above
         raise ValueError(f"{path}: no model's config could be read ({_first_line(error)})") from error
-    return Architecture.from_config(found)
 
 
 def load_model(config: ModelConfig, train_adapter: bool = False) -> PreTrainedModel:
@@ -273,8 +277,29 @@ def attach_lora(model: Any, spec: LoraSpec, seed: int) -> Any:
     if isinstance(model, PeftModel):
         from paydirt.models.stack import stack
 
-        return stack(model, config)
-    return get_peft_model(model, config)
+        return asks_nobody(stack(model, config))
+    return asks_nobody(get_peft_model(model, config))
+
+
+def asks_nobody(model: Any) -> Any:
+    """`model`, a PeftModel, whose adapters are saved without a question to the hub."""
+    from functools import partial
+
+    model.save_pretrained = partial(model.save_pretrained, save_embedding_layers=saves_embeddings(model))
+    return model
+
+
+def saves_embeddings(model: Any) -> bool | Literal["auto"]:
+    """Whether embeddings are saved with an adapter: where they are adapted, and peft shall see where names are patterns.
+
+    By itself peft also compares the vocabulary with that of the base's config on the hub; nothing here changes one.
+    """
+    from peft.utils.constants import EMBEDDING_LAYER_NAMES
+
+    wanted = [config.target_modules or () for config in model.peft_config.values()]
+    if any(isinstance(names, str) for names in wanted):
+        return "auto"
+    return any(name in EMBEDDING_LAYER_NAMES for names in wanted for name in names)
 
 
 def model_identity(config: ModelConfig) -> dict[str, Any]:

@@ -15,7 +15,10 @@ from paydirt.cost.hardware import Hardware, hardware, hours
 
 @dataclass(frozen=True)
 class Work:
-    """`seconds` are those of one worker on this machine, `workers` of which share the work. Bytes are of one process."""
+    """`seconds` are those of one worker on this machine, `workers` of which share the work. Bytes are of one process.
+
+    `models` says whether the process loads what models need.
+    """
 
     what: str
     made: int = 1
@@ -27,6 +30,7 @@ class Work:
     disk_bytes: float = 0.0
     workers: int = 1
     parts: dict[str, float] = field(default_factory=dict)
+    models: bool = True
 
     @property
     def wall(self) -> float | None:

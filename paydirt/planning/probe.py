@@ -7,29 +7,23 @@ code that the work itself will run, on random tokens, for seconds; all that one 
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paydirt.core.artifacts import fingerprint, library_versions, write_atomic
-from paydirt.core.progress import say
 from paydirt.cost.facts import Lengths
 from paydirt.data.batches import MOST_ROWS, fixed_shapes, width_of
 from paydirt.data.encoding import Encoded, Encoder
 from paydirt.models.load import ModelConfig, model_identity, resolve_device
+from paydirt.planning.machine import remembered
 from paydirt.scoring.base import Job, Scorer
 from paydirt.scoring.inputs import target_fingerprint
 from paydirt.training.config import TrainConfig
@@ -37,62 +31,10 @@ from paydirt.training.config import TrainConfig
 if TYPE_CHECKING:
     from paydirt.scorers.gradient import Gradient
 
-VERSION = 1  # raise when a measurement means something else
 PATIENCE = 2.0  # seconds for one number
 LEAST_STEPS, MORE_STEPS = 3, 12  # of the short training, and how many more the long one has at most
 MOST_WIDTHS = 3
 SAMPLE = 512  # rows that a method without a model is timed on
-LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "accelerate", "sentence-transformers")
-
-
-@lru_cache
-def machine() -> dict[str, Any]:
-    """Who this machine is: name, processor, cores."""
-    model = platform.processor()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
-    except OSError:
-        pass
-    return {"name": platform.node(), "processor": model, "cores": os.cpu_count()}
-
-
-def remembered(
-    cache: Path, kind: str, settings: dict[str, Any], work: Callable[[], dict[str, Any]], measure: bool
-) -> dict[str, Any] | None:
-    """Numbers that `work` measured on this machine, now or before; None where it has not, and may not now."""
-    who = {"machine": machine(), "libraries": library_versions(LIBRARIES), "version": VERSION, **settings}
-    place = cache / "probes" / f"{kind}-{fingerprint([kind, who])}.json"
-    try:
-        found = json.loads(place.read_text(encoding="utf-8"))["numbers"]
-        if isinstance(found, dict):
-            return found
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    if not measure:
-        return None
-    say(f"measuring {kind} on this machine")
-    numbers = work()
-    place.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(place, json.dumps({"kind": kind, **who, "numbers": numbers}, indent=1, default=str))
-    return numbers
-
-
-def starting(cache: Path, measure: bool) -> dict[str, Any] | None:
-    """Seconds and bytes of a process that has imported what every stage needs, before any model."""
-
-    def work() -> dict[str, Any]:
-        code = (
-            "import paydirt.stages, paydirt.training.train, peft, resource\n"
-            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-        )
-        began = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        unit = 1 if sys.platform == "darwin" else 1024
-        size = int(done.stdout.split()[-1]) * unit if done.returncode == 0 else 0
-        return {"seconds": time.perf_counter() - began, "bytes": size}
-
-    return remembered(cache, "start", {}, work, measure)
 
 
 def scoring(method: Scorer, job: Job, cache: Path, measure: bool) -> float | None:
@@ -120,6 +62,8 @@ class Probe:
     cache: Path
     measure: bool = True
     threads: int | None = None
+    once: float = 0.0
+    """Seconds that a process spends on its first training, of those that were asked for, beside what each takes."""
 
     @cached_property
     def device(self) -> str:
@@ -142,14 +86,17 @@ class Probe:
             return remembered(self.cache, kind, {**self._who, **settings}, work, self.measure)
 
     # ---- reading --------------------------------------------------------------------------------------------------
-    def reading(self, lengths: Lengths, answers: float, budget: int) -> float | None:
-        """Seconds of one forward pass over texts of `lengths`, logits of `answers` tokens, batches of `budget` tokens."""
+    def reading(self, lengths: Lengths, answers: float, budget: int, loaded: bool = False) -> float | None:
+        """Seconds of one forward pass over texts of `lengths`, logits of `answers` tokens, batches of `budget` tokens.
+
+        The model is loaded for it, unless it is there (`loaded`).
+        """
         widths = _widths(lengths, self._most)
         found = self.known("reading", {"widths": widths, "budget": budget}, lambda: self._read(widths, budget))
         if found is None:
             return None
         passes = _seconds(lengths, budget, found["tokens"], self._most)
-        return found["load"] + passes + answers * found["logits"]
+        return found["load"] * (not loaded) + passes + answers * found["logits"]
 
     def _read(self, widths: Sequence[int], budget: int) -> dict[str, Any]:
         import torch
@@ -183,6 +130,7 @@ class Probe:
         found = self.known("training", {**shape, "width": wide}, lambda: self._train(config, wide))
         if found is None:
             return None
+        self.once = max(self.once, found["once"])
         full, last = divmod(round(lengths.count), config.batch_size)
         steps = (full + last / config.batch_size) * config.epochs
         steps += (
@@ -196,7 +144,8 @@ class Probe:
         rows = np.random.default_rng(0).integers(3, self._vocabulary, (8, width)).astype(np.int32)
         mask = np.arange(width) >= width // 2
         examples = [Encoded(row, mask) for row in rows]
-        plain = config.model_copy(update={"epochs": 1, "save": "no", "keep_checkpoints": False})
+        unwatched = {"report_to": [], "early_stop": 0}
+        plain = config.model_copy(update={"epochs": 1, "save": "no", "keep_checkpoints": False, **unwatched})
 
         def seconds(steps: int) -> float:
             data = [examples[i % len(examples)] for i in range(steps * config.batch_size)]
@@ -207,11 +156,11 @@ class Probe:
 
         first = seconds(LEAST_STEPS)
         if first > 5 * PATIENCE:  # a large model: what surrounds its steps does not count
-            return {"fixed": 0.0, "step": first / LEAST_STEPS}
+            return {"once": 0.0, "fixed": 0.0, "step": first / LEAST_STEPS}
         short = seconds(LEAST_STEPS)  # the first one of a process warms up
         more = int(np.clip(PATIENCE / max(short / LEAST_STEPS, 1e-3), 4, MORE_STEPS))
         step = max(0.0, seconds(LEAST_STEPS + more) - short) / more
-        return {"fixed": max(0.0, short - LEAST_STEPS * step), "step": step}
+        return {"once": max(0.0, first - short), "fixed": max(0.0, short - LEAST_STEPS * step), "step": step}
 
     # ---- gradients ------------------------------------------------------------------------------------------------
     def gradients(self, scorer: Gradient, lengths: Lengths) -> float | None:
@@ -228,7 +177,6 @@ class Probe:
         import torch
 
         from paydirt.columns.gradients import freeze_below
-        from paydirt.gradients.batches import Encoded as Item
         from paydirt.gradients.directions import AdamSettings
         from paydirt.gradients.features import Features
         from paydirt.gradients.per_example import clean_name, trainable
@@ -251,22 +199,24 @@ class Probe:
         with Features(model, projection, scorer.direction, moments, scorer.token_budget) as features:  # type: ignore[arg-type]
             for width in widths:
                 rows = rng.integers(3, self._vocabulary, (_rows(scorer.token_budget, width), width))
-                labels = np.where(np.arange(width) >= width // 2, rows, -100)
-                items = [Item(str(i), a.tolist(), b.tolist()) for i, (a, b) in enumerate(zip(rows, labels))]
+                items = [Encoded(row, np.arange(width) >= width // 2) for row in rows]
                 tokens[width] = _median(partial(features, items), features.device) / rows.size
         return {"load": load, "tokens": tokens}
 
     # ---- writing --------------------------------------------------------------------------------------------------
-    def writing(self, prompts: Sequence[int], longest: int, budget: int) -> float | None:
-        """Seconds to read prompts of these lengths and write `longest` tokens to each, batch by batch."""
+    def writing(
+        self, prompts: Sequence[int], longest: int, budget: int, rows: int = 0, loaded: bool = False
+    ) -> float | None:
+        """Seconds to read prompts of these lengths and write `longest` tokens to each, `rows` a batch or `budget` tokens."""
         width = width_of(max(prompts), self._most)
-        rows = int(np.clip(budget // width, 1, 256))
+        most = rows or max(1, budget // max(prompts))
+        rows = int(np.clip(rows or budget // width, 1, 256))
         rows = min(rows, 1 << max(0, (len(prompts) - 1).bit_length()))
         found = self.known("writing", {"width": width, "rows": rows}, lambda: self._write(width, rows))
         if found is None:
             return None
-        batches = -(-len(prompts) // max(1, budget // max(prompts)))
-        return found["load"] + batches * (found["prompt"] + longest * found["step"]) * min(1.0, len(prompts) / rows)
+        steps = -(-len(prompts) // most) * longest * found["step"] * min(1.0, len(prompts) / rows)
+        return found["load"] * (not loaded) + found["prompt"] * sum(prompts) / (rows * width) + steps
 
     def _write(self, width: int, rows: int) -> dict[str, Any]:
         import torch

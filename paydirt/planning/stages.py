@@ -7,28 +7,26 @@ encoded for it, since lengths decide everything: the work that follows finds the
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from paydirt.columns.embeddings import resolve_encoder
-from paydirt.core.artifacts import cache_root, open_artifact
-from paydirt.core.config import Config
+from paydirt.core.artifacts import open_artifact
 from paydirt.cost.architecture import Architecture
 from paydirt.cost.facts import Facts, Lengths
 from paydirt.cost.forms import forward_flops
 from paydirt.cost.memory import SLAB, gradient_memory, scoring_memory, training_memory
-from paydirt.models.load import ModelConfig, architecture_of
+from paydirt.models.load import ModelConfig, architecture_of, transformers_config
+from paydirt.planning.clock import SETTLING, Clock, pool_bytes
 from paydirt.planning.plan import Work
-from paydirt.planning.probe import Probe, scoring, starting
+from paydirt.planning.probe import Probe, scoring
 from paydirt.scorers.gradient import Gradient
 from paydirt.scoring.base import BATCH_TOKENS, Job, Scorer
 from paydirt.scoring.inputs import nested
 from paydirt.selection.select import taken_ids
-from paydirt.stages import EvaluateStage, ScoreStage, SelectStage, TrainStage, Workspace, job_of
+from paydirt.stages import EvaluateStage, ScoreStage, SelectStage, TrainStage, job_of, watched_examples
 from paydirt.tasks.spending import Expected
 from paydirt.training.config import TrainConfig, predict_training_cost
 
@@ -37,46 +35,8 @@ BY_GRADIENTS = {"gradients", "references", "budget", "projection", "reference pr
 FREE = {"projection", "reference projection"}  # within a pass of gradients, which is timed with them
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "bf16": 2, "fp16": 2}  # a number
 CPU_SLAB = 1 << 19  # gradient entries that are projected at a time on a CPU
-SETTLING = 0.05  # seconds that an artifact's digests and manifest take
+ITEM = 1500  # bytes of an item that lm-eval graded: its answer and verdicts
 SCORES = 8 + 60  # bytes of a row: its score, and id, source and lengths
-
-
-@dataclass
-class Clock:
-    """Who is asked for seconds: a probe for each model; none where nothing shall be measured or remembered."""
-
-    space: Workspace
-    measure: bool = False
-    threads: int | None = None
-
-    def __post_init__(self) -> None:
-        self.probes: dict[str, Probe] = {}
-
-    def of(self, model: ModelConfig, encoder: Any) -> Probe:
-        key = f"{model.path} {model.dtype} {model.device} {model.quantization}"
-        if key not in self.probes:
-            self.probes[key] = Probe(model, encoder, self.cache, self.measure, self.threads)
-        return self.probes[key]
-
-    def of_method(self, method: Scorer, model: ModelConfig | None, job: Job) -> Probe | None:
-        """Of the selector, or of a sentence encoder that needs none; None where nothing is run that takes FLOPs."""
-        if model is not None:
-            return self.of(model, job.encoder)
-        if method.name == "embed":
-            return self.of(ModelConfig(path=str(resolve_encoder(method.encoder)), device=method.device), None)  # type: ignore[attr-defined]
-        return None
-
-    @property
-    def cache(self) -> Path:
-        """The person's cache: what is measured belongs to the machine, not to a study."""
-        return cache_root()
-
-    def start(self) -> dict[str, Any] | None:
-        """What a process takes before its work begins."""
-        return starting(self.cache, self.measure)
-
-    def with_threads(self, threads: int | None) -> Clock:
-        return Clock(self.space, self.measure, threads)
 
 
 # ---- scoring --------------------------------------------------------------------------------------------------------
@@ -99,7 +59,8 @@ def score_work(config: ScoreStage, clock: Clock, what: str = "") -> Work:
         disk += sum(inner.kept_bytes(job.facts) for _, inner in nested(method))
     peak = _scoring_bytes(method, job, base) if uses and config.model is not None else (base or {}).get("bytes")
     label = what or f"score {method.label}" + (f" for {config.target.name}" if config.target else "")
-    return Work(label, 1, 0, cost.flops, cost.tokens, seconds, peak, disk, parts=dict(cost.parts))
+    parts, models = dict(cost.parts), config.model is not None or bool(cost.flops)
+    return Work(label, 1, 0, cost.flops, cost.tokens, seconds, peak, disk, parts=parts, models=models)
 
 
 def _scoring_seconds(method: Scorer, facts: Facts, parts: dict[str, float], probe: Probe) -> float | None:
@@ -230,6 +191,13 @@ def train_work(config: TrainStage, clock: Clock, lengths: Lengths | None = None,
     peak += base["bytes"] if base and not _accelerated(config.model) else 0.0
     disk = model_disk(config.training, arch, config.model.dtype)
     seconds = probe.training(config.training, lengths)
+    if seconds is not None and (watched := watched_examples(config, encoder)):
+        from paydirt.training.watch import PASS
+
+        shown = Lengths.of([len(one.ids) for one in watched])
+        looks = 1 + lengths.count * config.training.epochs // (config.training.batch_size * config.training.watch_every)
+        look = probe.reading(shown, shown.total, round(PASS * shown.mean), loaded=True)
+        seconds = None if look is None else seconds + looks * look
     return Work(what or "train", 1, 0, cost.flops, cost.tokens, seconds, peak, disk)
 
 
@@ -261,14 +229,8 @@ def select_work(config: SelectStage, clock: Clock, what: str = "") -> Work:
     """Cut a ranking: no accelerator; the chosen records and a table of scores."""
     pool = clock.space.pool(config.pool)
     share = config.budget.fraction or min(1.0, (config.budget.count or len(pool)) / len(pool))
-    return Work(
-        what or "select", seconds=SETTLING + 2e-5 * len(pool), disk_bytes=pool_bytes(pool) * share + 60.0 * len(pool)
-    )
-
-
-def pool_bytes(pool: Any) -> float:
-    """Of the pool's records as they were read, about: the imported file holds turns and records."""
-    return float((Path(pool.path) / "pool.arrow").stat().st_size) / 2
+    seconds, disk = SETTLING + 2e-5 * len(pool), pool_bytes(pool) * share + 60.0 * len(pool)
+    return Work(what or "select", seconds=seconds, disk_bytes=disk, models=False)
 
 
 def evaluate_work(config: EvaluateStage, clock: Clock, what: str = "") -> Work:
@@ -277,47 +239,41 @@ def evaluate_work(config: EvaluateStage, clock: Clock, what: str = "") -> Work:
     target = space.target(config.target) if config.target else None
     encoder = space.encoder(config.model, config.encoding)
     benchmark = config.benchmark.resolved(config.target)
-    arch = architecture_of(config.model)
-    expected = Expected(arch)
+    known = transformers_config(config.model)
+    arch = Architecture.from_config(known)
+    expected = Expected(arch, known)
     label = what or f"evaluate on {target.name if target else benchmark.name}"
     if not benchmark.expect(expected, encoder, target):
         return Work(label, flops=None, seconds=None, disk_bytes=1e5)
     probe = clock.of(config.model, encoder)
     base = clock.start()
     seconds = _evaluation_seconds(probe, expected)
-    peak = scoring_memory(arch, expected.token_budget, BYTES[config.model.dtype]).total
+    peak = scoring_memory(arch, _padded(expected), BYTES[config.model.dtype]).total
     peak += base["bytes"] if base and not _accelerated(config.model) else 0.0
-    return Work(label, 1, 0, expected.predicted, expected.foreseen, seconds, peak, 1e4)
+    items = len(expected.written) if expected.rows else 0  # whose answers and verdicts are kept
+    return Work(label, 1, 0, expected.predicted, expected.foreseen, seconds, peak, 1e4 + ITEM * items)
+
+
+def _padded(expected: Expected) -> int:
+    """Padded tokens of the largest batch."""
+    longest = max([0, *(n for lengths in expected.read for n in lengths), *(max(p) + n for p, n in expected.written)])
+    return expected.rows * longest if expected.rows else max(expected.token_budget, longest)
 
 
 def _evaluation_seconds(probe: Probe, expected: Expected) -> float | None:
-    total = 0.0
+    """Answers are taken to run to their greatest length."""
+    total, loaded = expected.seconds, False
+    written: dict[int, list[int]] = {}
     for prompts, longest in expected.written:
-        if (found := probe.writing(prompts, longest, expected.token_budget)) is None:
+        written.setdefault(longest, []).extend(prompts)
+    for longest, prompts in written.items():
+        if (found := probe.writing(prompts, longest, expected.token_budget, expected.rows, loaded)) is None:
             return None
-        total += found
-    for lengths in expected.read:
-        if (found := probe.reading(Lengths.of(lengths), 0.5 * sum(lengths), 4096)) is None:
+        total, loaded = total + found, True
+    for lengths in filter(None, expected.read):
+        logits = sum(lengths) if expected.rows else 0.5 * sum(lengths)  # lm-eval takes those of every token
+        budget = expected.rows * max(lengths) if expected.rows else 4096
+        if (found := probe.reading(Lengths.of(lengths), logits, budget, loaded)) is None:
             return None
-        total += found
+        total, loaded = total + found, True
     return total
-
-
-WORKS: dict[str, Callable[..., Work]] = {
-    "score": score_work,
-    "select": select_work,
-    "train": train_work,
-    "evaluate": evaluate_work,
-}
-
-
-def stage_work(stage: str, config: Config | dict[str, Any], clock: Clock) -> Work:
-    """The work of any stage by its name; of those that use no model, one artifact of a size that only running tells."""
-    from paydirt.core.config import parse
-    from paydirt.replay import STAGES
-
-    if stage not in WORKS:
-        return Work(stage, seconds=None)
-    if isinstance(config, dict):
-        config = parse(STAGES[stage][0], config, where=stage)
-    return WORKS[stage](config, clock)

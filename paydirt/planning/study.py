@@ -16,15 +16,19 @@ from typing import Any
 import numpy as np
 
 from paydirt.core.artifacts import Artifact
+from paydirt.core.config import parse
 from paydirt.core.looking import Unmade, looking
 from paydirt.cost.facts import Lengths
 from paydirt.execution import Local
 from paydirt.models.load import ModelConfig
+from paydirt.planning.clock import Clock
 from paydirt.planning.plan import Plan, Work
-from paydirt.planning.stages import Clock, evaluate_work, score_work, select_work, train_work
+from paydirt.planning.stages import evaluate_work, score_work, select_work, train_work
+from paydirt.planning.trials import plain_work
 from paydirt.selection.budget import Budget
 from paydirt.selection.select import taken_ids
 from paydirt.stages import Workspace, evaluate, score, select, train
+from paydirt.stages_data import DecontaminateStage
 from paydirt.study import run as studies
 from paydirt.study import steps
 from paydirt.study.leaks import without_leaks
@@ -56,9 +60,9 @@ def study_plan(study: Study, out: Path, measure: bool = False) -> Plan:
     space = Workspace(out / "shared", replace="same stage")
     works: list[Work] = []
     remarks: list[str] = []
-    study, cleaning = _cleaned(study, out, space, remarks)
-    works += cleaning
     clock = Clock(space, measure)
+    study, cleaning = _cleaned(study, out, clock, remarks)
+    works += cleaning
     models = _Models()
     scoring: list[Work] = []
     selecting: dict[Path, Work] = {}
@@ -83,10 +87,11 @@ def study_plan(study: Study, out: Path, measure: bool = False) -> Plan:
     works += _together(list(selecting.values()), "select")
     workers = _workers(study)
     threads = None if workers == 1 else max(1, _cores() // workers)
-    works += _training(study, models, clock.with_threads(threads), space, workers)
-    works += _evaluating(study, models, clock.with_threads(threads), space, out, workers)
-    known = clock.start()
-    start = None if known is None else float(known["seconds"])
+    shared = clock.with_threads(threads)
+    works += _training(study, models, shared, space, workers)
+    works += _evaluating(study, models, shared, space, out, workers)
+    start = clock.started(works)
+    start = None if start is None else start + shared.once
     if start is not None and workers > 1 and any(w.made for w in works[-2:]):
         start *= 2  # the workers import once more, all at once
     rows = len(space.pool(study.pool))
@@ -94,15 +99,14 @@ def study_plan(study: Study, out: Path, measure: bool = False) -> Plan:
     return Plan(title, tuple(w for w in works if w.made or w.found), here(clock), start, remarks=tuple(remarks))
 
 
-def _cleaned(study: Study, out: Path, space: Workspace, remarks: list[str]) -> tuple[Study, list[Work]]:
+def _cleaned(study: Study, out: Path, clock: Clock, remarks: list[str]) -> tuple[Study, list[Work]]:
     try:
         with looking():
-            study, made = without_leaks(study, out, space)
+            study, made = without_leaks(study, out, clock.space)
         return study, [Work("decontaminate", 0, 1)] if made else []
-    except Unmade:
+    except Unmade as unmade:
         remarks.append("the pool is counted as it is before benchmark items are left out of it")
-        rows = len(space.pool(study.pool))
-        return study, [Work("decontaminate", seconds=5e-4 * rows)]
+        return study, [plain_work("decontaminate", parse(DecontaminateStage, unmade.config), clock)]
 
 
 def _there(make: Any) -> Artifact | None:
@@ -223,7 +227,7 @@ def _cores() -> int:
 
 def here(clock: Clock) -> str:
     """What hours are of, where no hardware is named."""
-    from paydirt.planning.probe import machine
+    from paydirt.planning.machine import machine
 
     known = machine()
     device = next((probe.device for probe in clock.probes.values()), "cpu")

@@ -19,6 +19,10 @@
   const picked = new Set();
   const drawn = [...document.querySelectorAll("[data-method]")].filter((node) => !node.matches("button"));
   const buttons = [...document.querySelectorAll("#legend button[data-method]")];
+  const legend = document.querySelector("#legend"); // it stays in sight, in as many lines as it takes: headings keep clear
+  const clear = () => legend && document.documentElement.style.setProperty("--legend", `${legend.offsetHeight}px`);
+  clear();
+  addEventListener("resize", clear);
   const show = () => {
     for (const node of drawn) node.classList.toggle("dim", picked.size > 0 && !picked.has(node.dataset.method));
     for (const button of buttons) button.setAttribute("aria-pressed", String(picked.has(button.dataset.method)));

@@ -41,6 +41,8 @@ class BM25(Scorer):
     libraries: ClassVar = ("numpy", "scipy")
     pairwise: ClassVar[bool] = True
     cost_note: ClassVar[str] = "0 (CPU seconds)"
+    source: ClassVar[str] = "Robertson and Zaragoza 2009; as in CCDS (arXiv 2410.16208)"
+    known_as: ClassVar = {"lexicon": "bm25", "okapi": "bm25"}
     use_when: ClassVar[str] = "first; targets whose wording is in the pool, small budgets"
     reduction: ClassVar[Reduction] = Reduction(within="mean", across="mean")
 

@@ -71,6 +71,7 @@ class Cascade(Scorer):
     name: ClassVar[str] = "cascade"
     needs_model: ClassVar[bool] = True
     cost_note: ClassVar[str] = "what you give it: a tenth of gradient's by default"
+    source: ClassVar[str] = "ours, on arXiv 2402.04333 and 2605.09404"
     use_when: ClassVar[str] = "gradient quality under a budget; one task, or a pool seen once"
 
     stages: list[StageField] = Field(

@@ -31,6 +31,7 @@ class Consensus(Scorer):
     libraries: ClassVar = ("numpy", "scipy")
     needs_model: ClassVar[bool] = True
     cost_note: ClassVar[str] = "the method's, for each seed; what no seed changes is paid once"
+    source: ClassVar[str] = "ours"
     use_when: ClassVar[str] = "as a yardstick, or a truth to predict: what remains when tuning and warm-up vary"
 
     method: Method = Field(default_factory=Drop, description="any method that depends on a seed, with its options")

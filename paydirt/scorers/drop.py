@@ -47,6 +47,8 @@ class Drop(Scorer):
     name: ClassVar[str] = "drop"
     needs_model: ClassVar[bool] = True
     cost_note: ClassVar[str] = "4 P T, one half shared by all targets; + tuning on the references"
+    source: ClassVar[str] = "TACS (arXiv 2605.09404)"
+    known_as: ClassVar = {"tacs": "drop", "lossdrop": "drop"}
     use_when: ClassVar[str] = "targets that words do not give away, at a fraction of gradient's cost; many targets"
     seedless: ClassVar[frozenset[str]] = frozenset({"base"})  # parts of the price that no seed changes
 

@@ -31,6 +31,7 @@ class DSIR(Scorer):
     name: ClassVar[str] = "dsir"
     libraries: ClassVar = ("numpy", "scipy", "scikit-learn")
     cost_note: ClassVar[str] = "0 (CPU seconds)"
+    source: ClassVar[str] = "DSIR (arXiv 2302.03169)"
     use_when: ClassVar[str] = "no accelerator; many references, in the words of what is wanted"
 
     buckets: int = Field(10_000, ge=2, description="that unigrams and bigrams are hashed into")

@@ -34,6 +34,13 @@ class Embed(Scorer):
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "torch", "transformers", "tokenizers", "sentence-transformers")
     pairwise: ClassVar[bool] = True
     cost_note: ClassVar[str] = "2 P_embed T"
+    source: ClassVar[str] = "CCDS (arXiv 2410.16208)"
+    known_as: ClassVar = {
+        "embedding": "embed",
+        "embeddings": "embed",
+        "gtr": "embed",
+        "gtrt5base": "embed with the encoder sentence-transformers/gtr-t5-base",
+    }
     use_when: ClassVar[str] = "paraphrased targets; one cheap pass over the pool"
     reduction: ClassVar[Reduction] = Reduction(within="mean", across="pooled")
 

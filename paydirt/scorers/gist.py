@@ -35,6 +35,7 @@ class Gist(Scorer):
     pairwise: ClassVar[bool] = True
     spread: ClassVar[bool] = True
     cost_note: ClassVar[str] = "warm-up + 4 P T (LoRA), one checkpoint; nothing where a plain-gradient store is there"
+    source: ClassVar[str] = "GIST (arXiv 2602.18584)"
     use_when: ClassVar[str] = "plain gradients (direction sgd) are stored already"
     reduction: ClassVar[Reduction] = Reduction(within="mean", across="max")
 

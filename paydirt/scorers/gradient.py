@@ -43,6 +43,8 @@ class Gradient(Scorer):
     pairwise: ClassVar[bool] = True
     spread: ClassVar[bool] = True
     cost_note: ClassVar[str] = "warm-up + checkpoints x 4 P T (LoRA)"
+    source: ClassVar[str] = "LESS (arXiv 2402.04333)"
+    known_as: ClassVar = {"less": "gradient", "gradients": "gradient", "influence": "gradient"}
     use_when: ClassVar[str] = "targets that words do not give away; several targets share one store"
     reduction: ClassVar[Reduction] = Reduction(within="mean", across="max")
 

@@ -25,6 +25,7 @@ class IFD(Scorer):
     needs_model: ClassVar[bool] = True
     uses_target: ClassVar[bool] = False
     cost_note: ClassVar[str] = "2 P (T + answers)"
+    source: ClassVar[str] = "arXiv 2308.12032"
     use_when: ClassVar[str] = "no target at hand: general instruction following"
 
     keep_misleading: bool = Field(False, description="rank ratios above 1 by their value instead of last")

@@ -58,6 +58,12 @@ class Learned(Scorer):
     libraries: ClassVar = ("numpy", "scipy", "scikit-learn")
     needs_model: ClassVar[bool] = True
     cost_note: ClassVar[str] = "the truth's, for the points alone; features from 0 to 2 P T"
+    source: ClassVar[str] = "a pipeline on LESS's code; landmark: arXiv 2505.19051"
+    known_as: ClassVar = {
+        "influencedistillation": "learned with the learner landmark and the features [jvp]",
+        "classification": "learned with mode classify",
+        "regression": "learned with mode regress",
+    }
     use_when: ClassVar[str] = "the truth's quality over a pool that is too large for it"
 
     mode: Literal["regress", "classify"] = Field("regress", description="predict the score, or its level of three")

@@ -16,6 +16,7 @@ class Length(Scorer):
     name: ClassVar[str] = "length"
     uses_target: ClassVar[bool] = False
     cost_note: ClassVar[str] = "0"
+    source: ClassVar[str] = "arXiv 2402.04833"
     use_when: ClassVar[str] = "as a baseline; general chat data"
 
     part: Literal["all", "supervised"] = Field("all", description="count all tokens or the supervised ones")

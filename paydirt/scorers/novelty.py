@@ -29,6 +29,7 @@ class Novelty(Embed):
     pairwise: ClassVar[bool] = False
     uses_target: ClassVar[bool] = False
     cost_note: ClassVar[str] = "2 P_embed T; CPU seconds as the policy k_centre over the whole pool"
+    source: ClassVar[str] = "Gonzalez 1985"
     use_when: ClassVar[str] = "no target at hand: a pool of many near-copies"
     reduction: ClassVar[Reduction] = Reduction()
 

@@ -22,6 +22,7 @@ class Oracle(Scorer):
 
     name: ClassVar[str] = "oracle"
     cost_note: ClassVar[str] = "not available outside benchmarks"
+    source: ClassVar[str] = "nobody: the ceiling"
     use_when: ClassVar[str] = "to see the ceiling in the built-in world"
 
     labels: PathText = Field(description="JSONL of {id, score}; may hold {target} for the target's name")

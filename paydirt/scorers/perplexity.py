@@ -36,6 +36,14 @@ class Perplexity(Scorer):
     name: ClassVar[str] = "ppl"
     needs_model: ClassVar[bool] = True
     cost_note: ClassVar[str] = "2 P T + tuning on the references"
+    source: ClassVar[str] = "CCDS (arXiv 2410.16208)"
+    known_as: ClassVar = {
+        "perplexity": "ppl",
+        "topppl": "ppl with the policy top (the published script: low)",
+        "ppltop": "ppl with the policy top (the published script: low)",
+        "midppl": "ppl with the policy mid",
+        "pplmid": "ppl with the policy mid",
+    }
     use_when: ClassVar[str] = (
         "train model at least 5x the selector; mid and top are policies too; tune_epochs 0: no target at hand"
     )

@@ -17,6 +17,7 @@ class Random(Scorer):
     stochastic: ClassVar[bool] = True
     uses_target: ClassVar[bool] = False
     cost_note: ClassVar[str] = "0"
+    source: ClassVar[str] = "nobody: the baseline"
     use_when: ClassVar[str] = "always, as the baseline; large budgets"
 
     def score_rows(self, job: Job, state: Any, rows: np.ndarray) -> np.ndarray:

@@ -29,6 +29,8 @@ class RDS(Scorer):
     needs_model: ClassVar[bool] = True
     pairwise: ClassVar[bool] = True
     cost_note: ClassVar[str] = "2 P T"
+    source: ClassVar[str] = "RDS+ (arXiv 2503.01807)"
+    known_as: ClassVar = {"rdsplus": "rds"}
     use_when: ClassVar[str] = "large pools; policy round_robin over references, as published"
     reduction: ClassVar[Reduction] = Reduction(within="mean", across="mean")
 

@@ -35,6 +35,7 @@ class ToV(Scorer):
     cost_note: ClassVar[str] = (
         "warm-up + checkpoints x 4 P T, one half shared by all targets; + tuning on the references"
     )
+    source: ClassVar[str] = "train on validation (arXiv 2510.00386)"
     use_when: ClassVar[str] = "gradient's warm-up is there already, and losses are cheaper than gradients"
 
     gradient: Gradient = Field(default_factory=Gradient, description="whose warm-up and checkpoints are taken")

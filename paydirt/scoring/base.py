@@ -27,7 +27,17 @@ from paydirt.scoring.column import ScoreColumn, Scored, ScoreWorker
 from paydirt.scoring.job import Job
 from paydirt.selection.scores import ROWS, Column, Reduction, reduced, write_columns
 
-__all__ = ["MODEL_LIBRARIES", "OWN", "SCORERS", "Job", "Method", "Scorer", "default_policy", "make_scorer"]
+__all__ = [
+    "MODEL_LIBRARIES",
+    "OWN",
+    "SCORERS",
+    "Job",
+    "Method",
+    "Scorer",
+    "default_policy",
+    "make_scorer",
+    "scorer_of",
+]
 
 NONE = np.zeros(0, dtype=np.int64)  # no rows
 OWN = "own"  # place of FLOPs that no artifact or column is charged with
@@ -52,7 +62,11 @@ class Scorer(Named):
     pairwise: ClassVar[bool] = False
     uses_target: ClassVar[bool] = True
     cost_note: ClassVar[str] = ""
+    source: ClassVar[str] = ""
+    """Who published the method."""
     use_when: ClassVar[str] = ""
+    known_as: ClassVar[Mapping[str, str]] = {}
+    """What others call it, in small letters and digits alone, and how it is asked for here."""
     default_policy: ClassVar[str] = "top"
     reduction: ClassVar[Reduction] = Reduction()
     spread: ClassVar[bool] = False
@@ -221,6 +235,12 @@ def make_scorer(values: Any) -> Any:
 Method = Annotated[SerializeAsAny[Scorer], BeforeValidator(make_scorer)]
 
 
+def scorer_of(scored: Mapping[str, Any]) -> str:
+    """The method of finished scores by their config; of imported ones, the method of ours that they are of, where known."""
+    method = scored.get("method") or {}
+    return str(method.get("of") or method.get("name"))
+
+
 def default_policy(method: str) -> str:
-    """The policy that a method's scores are selected by unless another is named; `top` for imported scores."""
+    """The policy that a method's scores are selected by unless another is named; `top` for what is no method of ours."""
     return SCORERS.get(method).default_policy if method in SCORERS.names() else Scorer.default_policy

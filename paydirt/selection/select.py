@@ -285,6 +285,14 @@ def requested_fraction(selection: Path) -> float:
     return float(noted)
 
 
+def selection_of(place: Path) -> Artifact | None:
+    """The finished selection that `place` is the directory or the JSONL of; None for anything else."""
+    folder = place.absolute() if place.is_dir() else place.absolute().parent
+    if (place.is_file() and place.name != "selection.jsonl") or not (folder / MANIFEST).is_file():
+        return None
+    return open_artifact(folder, "select") if Artifact(folder).manifest.get("stage") == "select" else None
+
+
 def fraction_beside(file: Path) -> float | None:
     """The requested fraction where `file` is the JSONL of a selection (or of its export); None for any other file."""
     folder = Path(file).absolute().parent

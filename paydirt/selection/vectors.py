@@ -1,9 +1,10 @@
 """Vectors of a pool for rules that compare candidates with each other, wherever they lie.
 
 What enters: a place. A folder of a column (embeddings, hidden states), a gradient store, the directory of finished scores
-that left one of these, a parquet file of your own with the columns `id` and `vector`, or the word `similarities`: each
-example as its similarities to the references, less their means. What leaves: a file of unit rows float32 [n, d] in the order
-asked for, mapped, so that memory does not grow with n x d. Everything is found by example id.
+that left one of these, a parquet file of your own with the columns `id` and `vector`, or a word: `own`, what the scores that
+are selected from left, or `similarities`, each example as its similarities to the references, less their means. What leaves:
+a file of unit rows float32 [n, d] in the order asked for, mapped, so that memory does not grow with n x d. Everything is
+found by example id.
 """
 
 from __future__ import annotations
@@ -15,17 +16,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+from pydantic import AfterValidator, BeforeValidator
 
 from paydirt.core.artifacts import Artifact, fingerprint, open_artifact, reading
+from paydirt.core.config import PLACE, absolute, text_of_path
 from paydirt.core.files import file_digest
 
 if TYPE_CHECKING:
     from paydirt.columns import Block, Spec
 
-SIMILARITIES = "similarities"
+OWN, SIMILARITIES = "own", "similarities"
+WORDS = (OWN, SIMILARITIES)
+VectorsText = Annotated[
+    str,
+    PLACE,
+    BeforeValidator(text_of_path),
+    AfterValidator(lambda place: place if place in WORDS else absolute(place)),
+]
+"""A place of vectors, or one of the words; a folder of such a name is given as `./own`."""
 ROWS = 8192  # rows read at a time
 Blocks = Iterator[tuple[Sequence[str], np.ndarray]]
 
@@ -94,12 +105,15 @@ def open_vectors(place: str, shared: Path | None = None) -> Vectors:
         return _of_scores(open_artifact(path), shared)
     raise ValueError(
         f"no vectors at {place}: give finished scores of embed, rds or gradient, the folder of their column or store, a "
-        f"parquet file with the columns id and vector, or {SIMILARITIES!r}"
+        f"parquet file with the columns id and vector, {OWN!r} or {SIMILARITIES!r}"
     )
 
 
 def _of_scores(scored: Artifact, shared: Path | None) -> Vectors:
-    """The store that finished scores left in the shared place; ValueError for none, or for several to choose from."""
+    """The store that finished scores left in the shared place; ValueError for none, or for several to choose from.
+
+    Gradients at several checkpoints are one vector, side by side: its cosines are the means of the checkpoints' cosines.
+    """
     found = []
     for charge in scored.notes.get("charges", {}):
         place = (shared or scored.path) / charge
@@ -109,11 +123,24 @@ def _of_scores(scored: Artifact, shared: Path | None) -> Vectors:
         return open_vectors(str(found[0]))
     if not found:
         raise ValueError(
-            f"{scored.path}: these scores left no vectors in {shared}; give scores of embed, rds or gradient (with its "
-            f"store), or the --cache that they were made with, or {SIMILARITIES!r}"
+            f"{scored.path}: these scores left no vectors in {shared}; as vectors (--vectors) give finished scores of "
+            "embed, rds or gradient (with its store) of the same pool, a parquet file with the columns id and vector, or "
+            f"{SIMILARITIES!r}; or give the --cache that these were made with"
         )
-    shown = ", ".join(map(str, sorted(found)))
-    raise ValueError(f"{scored.path}: these scores left several stores of vectors, one a checkpoint; give one: {shown}")
+    parts = [open_vectors(str(place)) for place in sorted(found)]
+    if len({place.parent for place in found}) > 1:
+        shown = ", ".join(part.place for part in parts)
+        raise ValueError(f"{scored.path}: these scores left vectors of several kinds; give one: {shown}")
+    key = fingerprint([part.fingerprint for part in parts])
+    return Vectors(str(scored.path), key, partial(_side_by_side, parts))
+
+
+def _side_by_side(parts: Sequence[Vectors]) -> Blocks:
+    for blocks in zip(*(part.blocks() for part in parts), strict=True):
+        ids = [list(names) for names, _ in blocks]
+        assert all(names == ids[0] for names in ids), "columns of one pool are cut alike"
+        rows = [_unit(np.asarray(rows), ids[0], part.place) for (_, rows), part in zip(blocks, parts)]
+        yield ids[0], np.concatenate(rows, axis=1)
 
 
 def _of_table(path: Path) -> Blocks:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from paydirt.core.types import Item
 from paydirt.data.curate.decontaminate import reference_items
@@ -10,8 +10,14 @@ from paydirt.tasks.benchmark import make_benchmark
 from paydirt.tasks.references import TARGETS, TargetConfig, load_target
 
 
-def items_against(names: Sequence[str], data: str | None, files: Sequence[str] = ()) -> list[Item]:
-    """Evaluation items and references of the benchmarks `names`, and the examples of `files`.
+def items_against(
+    names: Sequence[str],
+    data: str | None,
+    files: Sequence[str] = (),
+    split: str = "train",
+    columns: Mapping[str, str] | None = None,
+) -> list[Item]:
+    """Evaluation items and references of the benchmarks `names`, and the examples of `files`, read as a target's are.
 
     ValueError for an unknown benchmark, or one whose files `data` does not hold.
     """
@@ -22,6 +28,6 @@ def items_against(names: Sequence[str], data: str | None, files: Sequence[str] =
         if name in TARGETS.names():
             found += reference_items(load_target(TargetConfig(name=name, data=data)))
     for number, path in enumerate(files):
-        target = load_target(TargetConfig(name=f"file{number + 1}", references=path))
-        found += reference_items(target)
+        config = TargetConfig(name=f"file{number + 1}", references=path, split=split, columns=dict(columns or {}))
+        found += reference_items(load_target(config))
     return found

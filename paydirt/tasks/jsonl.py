@@ -22,7 +22,7 @@ class JsonlTarget(TargetLoader):
     def references(self, config: TargetConfig) -> list[Reference]:
         if config.references is None:
             raise ValueError(f"target {config.name!r}: give `references`, a file of examples in a pool form")
-        found = examples_with_form(config.references, False, config.split)
+        found = examples_with_form(config.references, False, config.split, config.columns)
         if all(record.get("subtask") in (None, "") for _, record in found):
             return [(example, config.name) for example, _ in found]
         return [(example, _subtask(config, example, record)) for example, record in found]

@@ -16,16 +16,18 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from paydirt.core.config import Config, PathText
 from paydirt.core.progress import say_once
 from paydirt.core.registry import Registry, did_you_mean
 from paydirt.core.types import Example, Message, Target
+from paydirt.data.columns import check_columns
 from paydirt.data.pool import examples_from_file
 
 TARGETS: Registry[TargetLoader] = Registry("target", "paydirt.tasks", "paydirt.targets")
@@ -48,10 +50,19 @@ class TargetConfig(Config):
     split: str = Field(
         "train", description="split of references and test that are datasets directories; all: every one"
     )
+    columns: dict[str, str] = Field(
+        {},
+        description="what references and test call things, such as {prompt: question, answer: reply}, or prompt alone",
+    )
     limit_per_subtask: int | None = Field(None, ge=1, description="use only the first so many references of a subtask")
     form: str | None = Field(
         None, description="mmlu, bbh, tydiqa: wording and supervision, published (default) or turn"
     )
+
+    @model_validator(mode="after")
+    def _mapping(self) -> TargetConfig:
+        check_columns(self.columns, answers=False)
+        return self
 
 
 class TargetLoader(ABC):
@@ -85,19 +96,21 @@ def load_target(config: TargetConfig) -> Target:
     pairs = loader.references(config)
     if config.limit_per_subtask is not None:
         pairs = _limited(pairs, config.limit_per_subtask)
-    test = examples_with_form(config.test, split=config.split) if config.test else []
+    test = examples_with_form(config.test, True, config.split, config.columns) if config.test else []
     tested = tuple(example for example, _ in test)
     _check_disjoint(config, pairs, tested)
     return Target(config.name, tuple(e for e, _ in pairs), tuple(s for _, s in pairs), tested)
 
 
-def examples_with_form(path: str, answers: bool = True, split: str = "train") -> list[tuple[Example, dict[str, Any]]]:
+def examples_with_form(
+    path: str, answers: bool = True, split: str = "train", columns: Mapping[str, str] | None = None
+) -> list[tuple[Example, dict[str, Any]]]:
     """Examples of a file in a pool form, with their records, whose `opening` and `end` say how the answer is supervised.
 
     Without `answers`, prompts alone are examples too. ValueError names the one whose `opening` does not begin its answer.
     """
     found = []
-    for example, record in examples_from_file(path, answers=answers, split=split):
+    for example, record in examples_from_file(path, answers=answers, split=split, columns=columns):
         opening, end = record.get("opening") or "", record.get("end", True)
         if not isinstance(opening, str) or not isinstance(end, bool):
             raise ValueError(f"{path}: example {example.id!r}: `opening` is a text and `end` true or false")

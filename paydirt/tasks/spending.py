@@ -24,11 +24,13 @@ CONVENTION = DEFAULT_CONVENTION
 class Expected:
     """What a model will read and write: texts by their lengths, prompts with the tokens of an answer; FLOPs predicted of it.
 
-    `token_budget` bounds the padded tokens of a batch of prompts.
+    `token_budget` bounds the padded tokens of a batch of prompts, or `rows` are in one. `config` is what transformers says
+    of the model. `seconds` is what making the prompts took.
     """
 
-    def __init__(self, architecture: Architecture | None, token_budget: int = 8192) -> None:
-        self.architecture, self.token_budget = architecture, token_budget
+    def __init__(self, architecture: Architecture | None, config: Any = None) -> None:
+        self.architecture, self.config = architecture, config
+        self.token_budget, self.rows, self.seconds = 8192, 0, 0.0
         self.predicted = 0.0
         self.read: list[list[int]] = []
         self.written: list[tuple[list[int], int]] = []
@@ -56,7 +58,7 @@ class Spending(Expected):
     """Predicted and measured FLOPs of one evaluation; `prompts_cut` counts prompts that did not fit."""
 
     def __init__(self, model: Any) -> None:
-        super().__init__(None)
+        super().__init__(None, model.config)
         try:
             self.architecture = Architecture.from_config(model.config)
         except ValueError as error:  # an unusual model can be tested though its cost cannot be told beforehand

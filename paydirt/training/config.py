@@ -17,7 +17,7 @@ from paydirt.cost.architecture import Architecture
 from paydirt.cost.forms import training_flops
 from paydirt.models.load import LoraSpec
 
-VERSION = 4  # raise when the same config, examples and seed train another model: tuned models are then stale
+VERSION = 5  # raise when the same config, examples and seed train another model: tuned models are then stale
 
 MOST_EPOCHS = 10_000  # a training of more would never end, and nobody means it
 
@@ -83,7 +83,10 @@ class TrainConfig(Config):
     )
     watch_every: int = Field(20, ge=1, description="optimizer steps between two looks at the references' loss")
     early_stop: int = Field(
-        0, ge=0, description="looks without a better loss of the references after which training ends; 0: never"
+        0,
+        ge=0,
+        description="looks without a better loss of the references after which training ends; 0: never. The weights of the "
+        "best look are saved",
     )
 
     @model_validator(mode="before")

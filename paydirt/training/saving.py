@@ -18,7 +18,7 @@ from transformers import Trainer
 from paydirt.core.artifacts import write_atomic
 from paydirt.data.encoding import Encoder
 from paydirt.data.jinja import jinja_of
-from paydirt.models.load import is_adapter
+from paydirt.models.load import is_adapter, saves_embeddings
 from paydirt.training.watch import LOSS
 
 Shapes = dict[str, tuple[int, ...]]
@@ -68,7 +68,8 @@ def adapter_shapes(model: Any) -> Shapes | None:
 
     if not isinstance(model, PeftModel):
         return None
-    return {name: tuple(value.shape) for name, value in get_peft_model_state_dict(model).items()}
+    saved = get_peft_model_state_dict(model, save_embedding_layers=saves_embeddings(model))
+    return {name: tuple(value.shape) for name, value in saved.items()}
 
 
 def prove_whole(model: Path, adapter: Shapes | None = None) -> None:

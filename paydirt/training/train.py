@@ -21,7 +21,7 @@ from transformers import TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback
 
-from paydirt.core.progress import showing
+from paydirt.core.progress import say, showing
 from paydirt.cost.architecture import Architecture
 from paydirt.cost.forms import CONVENTIONS, forward_flops
 from paydirt.cost.ledger import Ledger
@@ -30,6 +30,7 @@ from paydirt.data.encoding import Encoded, Encoder
 from paydirt.gradients.per_example import trainable
 from paydirt.models.load import ModelConfig, attach_lora, is_adapter, load_model, resolve_device
 from paydirt.models.stack import fold
+from paydirt.training.best import Best
 from paydirt.training.config import TrainConfig, predict_training_cost
 from paydirt.training.devices import OneDevice
 from paydirt.training.launcher import rank, world_size
@@ -112,9 +113,10 @@ def train_model(
             weighting=config.weighting,
         )
     trainer.remove_callback(PrinterCallback)  # train.json keeps the history
+    kept = Best(trainer, part) if config.early_stop else None
     if references:
         trainer.add_callback(Patience())
-        trainer.add_callback(Watch(trainer, references, encoder.pad_id, config.watch_every, config.early_stop))
+        trainer.add_callback(Watch(trainer, references, encoder.pad_id, config.watch_every, config.early_stop, kept))
     last = _last_whole_checkpoint(part / "checkpoints")
     # Each rank of a distributed run writes a line of what it did itself; the prediction is for all of them.
     with Ledger(part).record("train", config.method, predicted if rank() == 0 else None, device) as entry:
@@ -122,7 +124,7 @@ def train_model(
             trainer.add_callback(TellSteps(bar))
             trainer.train(resume_from_checkpoint=last)
         entry.measured_flops, entry.tokens = trainer.work.measured_flops, trainer.work.seen
-    watched = _watched(trainer, references, architecture, convention)
+    watched = _watched(trainer, references, architecture, convention, kept)
     measured = trainer.accelerator.reduce(torch.tensor(entry.measured_flops or 0.0, device=trainer.args.device), "sum")
     if stacked:
         adapter = adapter_shapes(fold(model))
@@ -145,16 +147,31 @@ def train_model(
 
 
 def _watched(
-    trainer: CountingTrainer, references: Sequence[Encoded], architecture: Architecture, convention: str
+    trainer: CountingTrainer,
+    references: Sequence[Encoded],
+    architecture: Architecture,
+    convention: str,
+    kept: Best | None,
 ) -> dict[str, Any]:
-    """What watching saw and took: FLOPs by closed form; nothing where nobody watched."""
+    """What watching saw and took: FLOPs by closed form; nothing where nobody watched. The model becomes the `kept` one."""
     if not references:
         return {}
     told = next(c for c in trainer.callback_handler.callbacks if isinstance(c, Patience))
+    if kept is not None:
+        kept.restore(told.best_step)
     tokens = sum(len(e.ids) for e in references)
     flops = told.measured * forward_flops(architecture, tokens, tokens / len(references), convention)
     stopped = trainer.state.global_step < trainer.state.max_steps
-    return {"reference_loss": told.best, "looks": told.measured, "watching_flops": flops, "stopped_early": stopped}
+    saved = (kept is not None and told.best_step) or trainer.state.global_step
+    if saved < trainer.state.global_step and rank() == 0:
+        say(f"the references' loss was best at step {saved} ({told.best:.3g} nats): its weights are saved")
+    return {
+        "reference_loss": told.best,
+        "looks": told.measured,
+        "watching_flops": flops,
+        "stopped_early": stopped,
+        "saved_step": saved,
+    }
 
 
 def resumes_nothing(config: TrainConfig) -> TrainConfig:

@@ -1,9 +1,9 @@
 """What a person sees of a training while it runs: reports to other tools, the references' loss, and an end by it.
 
 What enters: names of tools that transformers reports to, encoded references. What leaves: their loss in the history and
-the reports, measured every so many optimizer steps, and, where patience is given, an early end. Measuring draws nothing and
-changes no weight, so a watched training has the bytes of one that nobody watched; what decides an early end is kept in every
-checkpoint, so that a kill forgets nothing.
+the reports, measured every so many optimizer steps, and, where patience is given, an early end and the weights of the best
+look (`training.best`). Measuring draws nothing and changes no weight: a training that is only watched has the bytes of one
+that nobody watched. What decides an early end is kept in every checkpoint, so that a kill forgets nothing.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from transformers.trainer_callback import ExportableState
 from paydirt.core.registry import did_you_mean
 from paydirt.data.batches import IGNORED, collate
 from paydirt.data.encoding import Encoded
+from paydirt.training.best import Best
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -71,26 +72,32 @@ def logs_of(part: Path) -> Path:
 
 
 class Patience(TrainerCallback, ExportableState):
-    """The best loss so far, and how many measurements have passed since; kept in every checkpoint."""
+    """The best loss so far and its step, and how many measurements have passed since; kept in every checkpoint."""
 
     def __init__(self) -> None:
-        self.best, self.since, self.measured = float("inf"), 0, 0
+        self.best, self.best_step, self.since, self.measured = float("inf"), 0, 0, 0
 
     def state(self) -> dict[str, Any]:
         return {"args": {}, "attributes": dict(vars(self))}
 
-    def saw(self, loss: float) -> None:
+    def saw(self, loss: float, step: int) -> None:
         """Note one measurement."""
-        self.measured += 1
-        self.best, self.since = (loss, 0) if loss < self.best else (self.best, self.since + 1)
+        self.measured, self.since = self.measured + 1, self.since + 1
+        if loss < self.best:
+            self.best, self.best_step, self.since = loss, step, 0
 
 
 class Watch(TrainerCallback):
-    """Measures the loss of `references` every `every` steps; ends after `patience` looks without a better (0: never)."""
+    """Measures the loss of `references` every `every` steps; ends after `patience` looks without a better (0: never).
 
-    def __init__(self, trainer: Trainer, references: Sequence[Encoded], pad_id: int, every: int, patience: int) -> None:
+    `kept`, where there is one, holds the weights of the best look.
+    """
+
+    def __init__(
+        self, trainer: Trainer, references: Sequence[Encoded], pad_id: int, every: int, patience: int, kept: Best | None
+    ) -> None:
         self.trainer, self.references, self.pad_id = trainer, references, pad_id
-        self.every, self.patience = every, patience
+        self.every, self.patience, self.kept = every, patience, kept
 
     @property
     def told(self) -> Patience:
@@ -103,9 +110,18 @@ class Watch(TrainerCallback):
         loss = mean_loss(self.trainer.model, self.references, self.pad_id)
         self.trainer.log({LOSS: loss})
         told = self.told
-        told.saw(loss)
+        told.saw(loss, state.global_step)
+        if self.kept is not None and told.best_step == state.global_step:
+            self.kept.keep(state.global_step)
         if self.patience and told.since >= self.patience:
             control.should_training_stop = True
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.on_save(args, state, control)  # of a run that continues: its checkpoint may ask for that step
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.kept is not None:
+            self.kept.held = self.told.best_step
 
 
 def mean_loss(model: Any, examples: Sequence[Encoded], pad_id: int) -> float:

@@ -29,6 +29,11 @@ def test_verbs_stand_in_the_order_of_the_pipeline() -> None:
     assert at == sorted(at)
 
 
+def test_no_verb_s_help_is_cut() -> None:
+    _, *lines = help_of().splitlines()  # the first tells the usage: ARGS...
+    assert [line for line in lines if line.endswith("...")] == []
+
+
 def test_methods_stand_cheap_to_dear() -> None:
     names = verbs(help_of("score"))
     known = [n for n in names if n in ("random", "bm25", "embed", "rds", "ifd", "gradient", "oracle")]

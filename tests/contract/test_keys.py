@@ -39,7 +39,7 @@ EXEMPT = {
     r"pool\.(form|on_bad|split|columns)(\..*)?": "how the pool is read; its content enters",
     r"(training|.*\.training)\.report_to": "where people watch; it decides no number",
     r"pool\.prefix_ids": "changes the ids, which enter with the content",
-    r"target\.split": "how references are read; they enter by content",
+    r"(target\.|references_)(split|columns)(\..*)?": "how references are read; they enter by content",
     r"target\.form": "which form of the references; they enter by content, masks included",
     r"target\.(data|references|test)": "places; references and tests enter by content",
     r"(.*\.)?labels": "a place; the labels enter by content",
@@ -114,6 +114,8 @@ def others(value: Any) -> list[Any]:
         return [value + 1, value * 2, max(1, value - 1), 16]
     if isinstance(value, float):
         return [value / 2, value * 2, 0.5, 0.25, 3.0]
+    if isinstance(value, dict):
+        return [{"messages": "messages"}]
     if isinstance(value, list):
         return [value[:-1], value[::-1], [0.5], ["q_proj"], [[2, 0]]]
     return [3, 0.5, True, 16, "chat", "seeds", {}, ["length"]]

@@ -107,6 +107,7 @@ def test_a_scorer_says_what_it_is(name: str) -> None:
     assert cls.__doc__ != base.Scorer.__doc__
     assert cls.cost_note
     assert cls.use_when
+    assert cls.source
     undocumented = [f for f, field in cls.model_fields.items() if not field.description and f not in PLAIN_FIELDS]
     assert not undocumented, f"fields without a description, so flags without help: {undocumented}"
 

@@ -18,7 +18,7 @@ from paydirt.cost.memory import (
     scoring_memory,
     training_memory,
 )
-from paydirt.gradients.batches import Batch
+from paydirt.gradients.batches import GradientBatch
 from paydirt.gradients.per_example import PerExample
 from paydirt.models.load import LoraSpec, attach_lora
 
@@ -70,9 +70,9 @@ def llama(layers: int, dtype: torch.dtype) -> Any:
     return tf.LlamaForCausalLM(config).to(dtype)
 
 
-def batch() -> Batch:
+def batch() -> GradientBatch:
     ids = torch.randint(0, 64, (4, 96))
-    return Batch.of(ids, ids.clone())
+    return GradientBatch.of(ids, ids.clone())
 
 
 def kept_a_layer(dtype: torch.dtype, lora: bool) -> tuple[float, Architecture]:

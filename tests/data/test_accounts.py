@@ -91,7 +91,12 @@ def test_columns_by_name_on_the_command_line_and_in_the_config(paydirt: Any, tin
     code, _, said = paydirt(*words, "--out", out)
     assert code == 2
     assert "faq.csv:2: unknown form" in said
-    assert "name the columns: prompt=NAME,answer=NAME" in said
+    assert "name the columns, such as --columns prompt=Frage,answer=Antwort" in said
+    assert "--on-bad" not in said, "which would leave out every record"
+    code, _, said = paydirt(*words, "--out", out, "--columns", "prompt=Fragen,answer=Antwort")
+    assert code == 2
+    assert "no column 'Fragen' for prompt" in said
+    assert "--on-bad" not in said
     code, _, said = paydirt(*words, "--out", out, "--columns", "prompt=Frage,answer=Antwort", "--columns", "id=Nr")
     assert code == 0, said
     config = json.loads((out / "manifest.json").read_text())["config"]["pool"]

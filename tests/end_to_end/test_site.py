@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from support.browser import PROGRAM, browser
 from support.command import ROOT, environment
 from support.data import pool_records, write_jsonl
 from support.stages import TRAINING, Tiny
@@ -183,7 +184,9 @@ def test_every_method_command_and_public_name_has_its_place(site: Path) -> None:
     for room, registry in (("methods", SCORERS), ("policies", POLICIES)):
         for name in registry.names():
             if registry.origin(name) == "":
-                assert "Options" in "".join(read(site / room / f"{name}.html").text), name
+                told = "".join(read(site / room / f"{name}.html").text)
+                assert "Options" in told, name
+                assert registry.get(name).source in told, name
     evidence = "".join(read(site / "methods" / "gradient.html").text)
     assert "2410.16208" in evidence
     assert "Built-in world" in evidence
@@ -209,6 +212,23 @@ def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
     for path in site.rglob("*.html"):
         outside = [link for link in read(path).fetched if re.match(r"(https?:)?//", link)]
         assert outside == [], path
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="no Chromium here; apt-get install chromium to run this test")
+@pytest.mark.parametrize("start", ["index.html", "reference/commands/score.html"])
+def test_the_search_works_from_a_folder(site: Path, tmp_path: Path, start: str) -> None:
+    """Typed into the box of a page that no server gave; a click on a hit leads to the page it names."""
+    with browser(tmp_path) as page:
+        page.open(site / start)
+        page.wait("document.querySelector('.md-search-result__meta').textContent.includes('Type to start')")
+        page.type("input.md-search__input", "loss drop")
+        page.call("Input.dispatchKeyEvent", type="keyUp", key="p")  # text that is put in whole ends with no key
+        page.wait("document.querySelectorAll('.md-search-result__item a').length > 0")
+        page.wait("document.querySelector('.md-search-result__meta').textContent.includes('matching')")
+        hits = page.js("[...document.querySelectorAll('.md-search-result__link')].map(a => a.href)")
+        assert any("methods/drop.html" in hit for hit in hits), hits
+        assert [url for url in page.asked if not url.startswith(("file:", "data:"))] == []
+        assert page.errors == []
 
 
 def test_generated_pages_are_not_committed() -> None:

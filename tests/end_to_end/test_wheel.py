@@ -68,8 +68,10 @@ def clean(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clean") / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     (site,) = folder.glob("lib/python*/site-packages")
+    pip = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install", "--no-deps", "--no-index"]
+    done = subprocess.run([*pip, "--quiet", wheel], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(site)
         (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         needs = message_from_bytes(archive.read(name)).get_all("Requires-Dist") or []
     for needed in required(needs).values():
@@ -80,10 +82,12 @@ def clean(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(clean: Path, work: Path, *arguments: str | Path) -> str:
-    """stdout of `python ARGUMENTS` in the clean environment, from `work`."""
+    """stdout of `python ARGUMENTS`, or of the command `paydirt`, in the clean environment, from `work`."""
     own = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
+    program = ("python",) if str(arguments[0]).startswith("-") else ()
+    words = [*program, *map(str, arguments)]
     done = subprocess.run(
-        [clean / "bin" / "python", *map(str, arguments)], cwd=work, capture_output=True, text=True, check=False,
+        [clean / "bin" / words[0], *words[1:]], cwd=work, capture_output=True, text=True, check=False,
         env={**own, "PAYDIRT_CACHE": str(work / "cache"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
@@ -111,6 +115,7 @@ def test_it_works_without_the_repository(clean: Path, tmp_path: Path) -> None:
     absent = "import importlib.util as i; print([n for n in ('pytest', 'bm25s', 'lm_eval', 'mypy') if i.find_spec(n)])"
     assert run(clean, tmp_path, "-c", absent).strip() == "[]"
     assert run(clean, tmp_path, "-m", "paydirt", "--version").split() == ["paydirt", paydirt.__version__]
+    assert run(clean, tmp_path, "paydirt", "--version").split() == ["paydirt", paydirt.__version__]
     assert "| `gradient` |" in run(clean, tmp_path, "-m", "paydirt", "methods")
     assert "lambda" in run(clean, tmp_path, "-m", "paydirt", "fit", "published", "--variant", "published")
     data.write_jsonl(tmp_path / "pool.jsonl", data.pool_records())
@@ -119,6 +124,12 @@ def test_it_works_without_the_repository(clean: Path, tmp_path: Path) -> None:
     run(clean, tmp_path, "-m", "paydirt", "score", "bm25", "--pool", "pool.jsonl", *target, "--out", "scores")
     run(clean, tmp_path, "-m", "paydirt", "select", "scores", "--count", "6", "--out", "chosen")
     assert len((tmp_path / "chosen" / "selection.jsonl").read_text().splitlines()) == 6
+    run(clean, tmp_path, "paydirt", "tiny", "--pool", "pool.jsonl", "--out", "tiny")
+    tuning = ("--model", "tiny/model", "--max-length", "128", "--set", "lora.r=2")
+    run(clean, tmp_path, "paydirt", "train", "--data", "chosen/selection.jsonl", *tuning, "--out", "tuned")
+    assert (tmp_path / "tuned" / "model" / "adapter_model.safetensors").is_file()
+    run(clean, tmp_path, "paydirt", "export", "chosen", "--out", "exported")
+    assert "receipt" in (tmp_path / "exported" / "README.md").read_text()
 
 
 def test_every_module_imports_without_extras(clean: Path, tmp_path: Path) -> None:

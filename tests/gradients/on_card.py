@@ -16,8 +16,6 @@ from support.card import Card
 from torch import Tensor
 
 from paydirt.data.batches import fixed_shapes
-from paydirt.data.encoding import Encoded
-from paydirt.gradients import batches
 from paydirt.gradients.directions import DIRECTIONS, NEEDS_MOMENTS, AdamSettings
 from paydirt.gradients.features import Features
 from paydirt.gradients.moments import Moments
@@ -35,15 +33,6 @@ FAMILIES = [
     ("gpt_neox", True),
     ("gpt2", True),
 ]
-
-
-def texts(n: int) -> list[Encoded]:
-    """The random examples as forward passes read them."""
-    found = []
-    for example in random_examples(n):
-        mask = np.asarray(example.labels) != batches.IGNORED
-        found.append(Encoded(np.asarray(example.input_ids, dtype=np.int32), mask))
-    return found
 
 
 def on_card(model: Any) -> Any:
@@ -107,7 +96,7 @@ def test_gradients_directions_and_projections_stay_on_the_card(family: str, lora
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
 def test_forward_passes_stay_on_the_card(family: str) -> None:
     """The same losses and states; after the widths are counted, the host waits only to read what came out."""
-    model, examples = tiny_model(family, lora=False).eval(), texts(40)
+    model, examples = tiny_model(family, lora=False).eval(), random_examples(40)
     passes = [HiddenMeans(model, 0, 256), TokenLosses(model, 0, 256, 20)]
     expected = [each(examples) for each in passes]
     with Card() as card:

@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from support.command import ROOT, environment
 
 
-def test_nothing_meets_another_device_or_waits_for_it() -> None:
+@pytest.mark.parametrize("cases", ["refuses or llama", "not refuses and not llama"])
+def test_nothing_meets_another_device_or_waits_for_it(cases: str) -> None:
     file = Path(__file__).with_name("on_card.py")
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(file)]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", cases, str(file)]
     done = subprocess.run(
         command, cwd=ROOT, env=environment(), text=True, capture_output=True, check=False, timeout=300
     )

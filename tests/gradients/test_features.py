@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from paydirt.gradients.batches import collate
+from paydirt.gradients.batches import gradient_batch
 from paydirt.gradients.directions import AdamSettings, find_direction
 from paydirt.gradients.features import Features
 from paydirt.gradients.influence import similarity_of
@@ -32,7 +32,7 @@ def random_moments(model) -> Moments:
 def exact_direction(model, example, direction, moments) -> torch.Tensor:
     """The direction [d] of one example, float64, all parameters in order, from the plain loop."""
     parts = []
-    for name, g in example_gradients(model, collate([example]), 0).items():
+    for name, g in example_gradients(model, gradient_batch([example]), 0).items():
         m, v = moments.first[name].double().flatten(), moments.second[name].double().flatten()
         parts.append(find_direction(direction)(g.double().flatten()[None], m, v, moments.settings)[0])
     return torch.cat(parts)
@@ -126,7 +126,7 @@ def test_adapters_without_a_tap_are_looped_over_to_the_same_features(caplog, opt
     assert "SLOW PATH" in caplog.text
     for row, example in enumerate(examples):
         sums = projection.begin(1)
-        for name, g in example_gradients(model, collate([example]), 0).items():
+        for name, g in example_gradients(model, gradient_batch([example]), 0).items():
             projection.add(sums, g.reshape(1, -1).float(), name, 0, g.numel())
         torch.testing.assert_close(rows[row : row + 1], projection.finish(sums), rtol=1e-4, atol=1e-5)
 
@@ -134,9 +134,9 @@ def test_adapters_without_a_tap_are_looped_over_to_the_same_features(caplog, opt
 def test_a_non_finite_gradient_is_named_and_zeroed(caplog):
     model, examples = tiny_model("llama"), random_examples(3)
     with torch.no_grad():
-        model.get_input_embeddings().weight[examples[1].input_ids[0]] = float("nan")
+        model.get_input_embeddings().weight[int(examples[1].ids[0])] = float("nan")
     with caplog.at_level(logging.WARNING), Features(model, Projection(64)) as features:
-        (rows,) = features(examples)
+        (rows,) = features(examples, names=["ex-0", "ex-1", "ex-2"])
     assert "'ex-1' has a non-finite gradient" in caplog.text
     assert bool(rows.isfinite().all())
     assert float(rows[1].norm()) == 0

@@ -72,7 +72,7 @@ real_store(sys.argv[1], die_after=int(sys.argv[2]))
 
 def real_store(path, die_after=None) -> Path:
     """Features of a tiny model, written in shards of 4; kills its own process half-way through a shard if asked."""
-    model, examples = tiny_model("llama"), {e.id: e for e in random_examples(12)}
+    model, examples = tiny_model("llama"), {str(i): e for i, e in enumerate(random_examples(12))}
     done = 0
     with Features(model, Projection(64), token_budget=64) as features:
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import transformers as tf
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from paydirt.gradients.batches import Encoded
+from paydirt.data.encoding import Encoded
 
 VOCAB = 97
 _COMMON = {"vocab_size": VOCAB, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
@@ -48,9 +49,9 @@ def tiny_model(
 def random_examples(n: int, shortest: int = 3, longest: int = 24, seed: int = 0) -> list[Encoded]:
     generator = torch.Generator().manual_seed(seed)
     examples = []
-    for row in range(n):
+    for _ in range(n):
         length = int(torch.randint(shortest, longest + 1, (1,), generator=generator))
         ids = torch.randint(0, VOCAB, (length,), generator=generator).tolist()
         prompt = int(torch.randint(1, length, (1,), generator=generator))
-        examples.append(Encoded(f"ex-{row}", ids, [-100] * prompt + ids[prompt:]))
+        examples.append(Encoded(np.asarray(ids, np.int32), np.arange(length) >= prompt))
     return examples

@@ -157,6 +157,41 @@ def test_axolotl_s_schema_takes_the_entries(export: Path) -> None:
     assert "train_on_eos" in stanza
 
 
+def test_the_order_of_a_curriculum_reaches_trainers(
+    tiny: Tiny, tmp_path: Path, paydirt: Any, monkeypatch: pytest.MonkeyPatch, llama_factory: None
+) -> None:
+    """Rows in its order, best last; each trainer's config knows the key, and TRL's trainer reads them one by one."""
+    space = Workspace(tmp_path / "shared")
+    scores = tiny.score("bm25", tmp_path / "scores", space)
+    selection = {"policy": "top", "curriculum": "best_last"}
+    chosen = tiny.select(scores, tmp_path / "s", space, {"count": 8}, selection=selection)
+    out = tmp_path / "e"
+    code, _, said = paydirt("export", chosen.path, "--name", "n", "--out", out, "--cache", space.shared)
+    assert code == 0, said
+    assert [r["rank"] for r in rows(out / "n.jsonl")] == [*range(8, 0, -1)]
+    assert entry(out, "llama_factory")["disable_shuffling"] is True
+    arguments = pytest.importorskip("llamafactory.hparams.finetuning_args")
+    assert "disable_shuffling" in arguments.FinetuningArguments.__dataclass_fields__
+    told = entry(out, "axolotl")
+    assert (told["shuffle_merged_datasets"], told["curriculum_sampling"]) == (False, True)
+    pytest.importorskip("trl")
+    from trl import DatasetMixtureConfig, SFTConfig, SFTTrainer, get_dataset
+
+    monkeypatch.chdir(out)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "hf"))
+    told = entry(out, "trl")
+    mixture = get_dataset(DatasetMixtureConfig(datasets=told["datasets"]))["train"]
+    strategy = {"train_sampling_strategy": told["train_sampling_strategy"]}
+    config = SFTConfig(output_dir=str(tmp_path / "out"), report_to=[], use_cpu=True, bf16=False, **strategy)
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny.model)
+    tokenizer.chat_template = Path(told["chat_template_path"]).read_text(encoding="utf-8")
+    model = AutoModelForCausalLM.from_pretrained(tiny.model)
+    trainer = SFTTrainer(model=model, args=config, train_dataset=mixture, processing_class=tokenizer)
+    assert [*trainer._get_train_sampler()] == [*range(8)]
+
+
 def test_open_instruct_s_mixer(export: Path) -> None:
     """Pairs of file and count, as its loader reads them: a count without a point is so many rows."""
     said = entry(export, "open_instruct")

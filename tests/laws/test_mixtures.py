@@ -15,7 +15,10 @@ from support.data import reference_records, write_jsonl
 from support.stages import Tiny
 
 from paydirt.core.artifacts import Artifact
+from paydirt.selection.policies.base import POLICIES
+from paydirt.selection.scores import Scores
 from paydirt.selection.select import selected_ids, taken_ids
+from paydirt.selection.vectors import open_vectors
 from paydirt.stages import Workspace
 
 COUNT = {"count": 12}
@@ -119,6 +122,8 @@ def test_several_targets_take_turns_by_weight_or_sum_their_ranks(tiny: Tiny, her
     row = table(ranks.path)[selected_ids(ranks.path)[0]]
     assert {"score[sums]", "score[capitals]"} <= set(row)
     assert row["score"] == -(total[row["id"]] / 2 + 1)
+    with pytest.raises(ValueError, match="sums: given twice; a target counts for more by its weight"):
+        tiny.select(targets["sums"], tmp_path / "x", here, COUNT, others=[{"scores": str(targets["sums"].path)}])
     with pytest.raises(ValueError, match="weight and combine are of several targets"):
         tiny.select(targets["sums"], tmp_path / "x", here, COUNT, weight=3)
 
@@ -171,8 +176,6 @@ def test_vectors_from_wherever_they_lie(tiny: Tiny, here: Workspace, tmp_path: P
     rds = tiny.score("rds", tmp_path / "rds", here)
     bm25 = tiny.score("bm25", tmp_path / "bm25", here)
     (column,) = (here.shared / "hidden").iterdir()
-    from paydirt.selection.vectors import open_vectors
-
     ids, blocks = zip(*open_vectors(str(column)).blocks())
     flat = {"id": [id for some in ids for id in some], "vector": np.concatenate(blocks).tolist()}
     pq.write_table(pa.table(flat), tmp_path / "own.parquet")
@@ -195,12 +198,94 @@ def test_vectors_from_wherever_they_lie(tiny: Tiny, here: Workspace, tmp_path: P
 
 
 def test_gradients_are_vectors_too(tiny: Tiny, here: Workspace, tmp_path: Path) -> None:
-    method = {"name": "gradient", "k": 64, "warmup_epochs": 1, "warmup_learning_rate": 1e-3, "lora": {"r": 2}}
+    """Of two checkpoints side by side: cosines are the means of theirs. `own` is what the scores left, and the default."""
+    method = {"name": "gradient", "k": 64, "warmup_epochs": 2, "warmup_learning_rate": 1e-3, "lora": {"r": 2}}
     made = tiny.score(method, tmp_path / "gradient", here)
-    policy = {"name": "tsds", "vectors": str(made.path), "nearest": 30}
-    chosen = tiny.select(made, tmp_path / "s", here, COUNT, policy)
-    assert len(selected_ids(chosen.path)) == 12
-    assert chosen.notes["with_mass"] > 0
+    parts = [open_vectors(str(place)) for place in sorted((here.shared / "gradients").iterdir())]
+    assert len(parts) == 2
+    ids = Scores(made.path).ids.tolist()
+    with open_vectors(str(made.path), here.shared).unit(ids) as both, parts[0].unit(ids) as a, parts[1].unit(ids) as b:
+        np.testing.assert_allclose(both @ both.T, (a @ a.T + b @ b.T) / 2, atol=1e-5)
+        own = {"id": ids, "vector": np.asarray(both).tolist()}
+    pq.write_table(pa.table(own), tmp_path / "own.parquet")
+    chosen = []
+    for place in ({}, {"vectors": "own"}, {"vectors": str(made.path)}, {"vectors": str(tmp_path / "own.parquet")}):
+        policy = {"name": "tsds", "nearest": 30, **place}
+        done = tiny.select(made, tmp_path / f"s{len(chosen)}", here, COUNT, policy)
+        assert done.notes["with_mass"] > 0
+        chosen.append(selected_ids(done.path))
+    assert chosen == [chosen[0]] * 4
+
+
+@pytest.mark.parametrize("name", [n for n in POLICIES.names() if "vectors" in POLICIES.get(n).model_fields])
+@pytest.mark.parametrize("vectors", ["own", "similarities"])
+def test_without_vectors_the_remedy_is_named(
+    name: str, vectors: str, tiny: Tiny, scored: Artifact, here: Workspace, tmp_path: Path
+) -> None:
+    """BM25 leaves no vectors (and no cosines, for tsds); length, one number an example, has no similarities either."""
+    scores = scored if vectors == "own" else tiny.score("length", tmp_path / "length", here)
+    remedy = r"as vectors \(--vectors\) give finished scores of embed|no cosines.* use scores of embed, rds or gradient"
+    with pytest.raises(ValueError, match=remedy):
+        tiny.select(scores, tmp_path / "x", here, COUNT, {"name": name, "vectors": vectors})
+
+
+def test_words_for_vectors_are_no_folders(tiny: Tiny, here: Workspace, tmp_path: Path, monkeypatch: Any) -> None:
+    """A folder called as a word is reached by `./`; another word is another selection, made anew."""
+    (tmp_path / "own").mkdir()
+    monkeypatch.chdir(tmp_path)
+    rds = tiny.score("rds", tmp_path / "rds", here)
+    for word in ("own", "similarities"):
+        made = tiny.select(
+            rds, tmp_path / "s", Workspace(here.shared, replace="anything"), COUNT, {"name": "mmr", "vectors": word}
+        )
+        assert made.config["selection"]["policy"]["vectors"] == word
+        assert made.fresh
+    again = tiny.select(rds, tmp_path / "s", here, COUNT, {"name": "mmr", "vectors": word})
+    assert not again.fresh
+    with pytest.raises(ValueError, match=f"no vectors at {tmp_path / 'own'}"):
+        tiny.select(rds, tmp_path / "x", here, COUNT, {"name": "mmr", "vectors": "./own"})
+
+
+def test_repeats_reach_training_and_exports(
+    paydirt: Any, tiny: Tiny, scored: Artifact, here: Workspace, tmp_path: Path
+) -> None:
+    """Trained on by the command as in a study, by its file or its directory; exported weights do not count them again."""
+    quota = {"name": "quota", "by": "subtask", "repeat": 3, "shares": {"sums": 1, "capitals": 9}}
+    made = tiny.select(scored, tmp_path / "s", here, {"count": 60}, quota)
+    once = tiny.select(scored, tmp_path / "once", here, COUNT)
+    model = ["--model", tiny.model, "--max-length", 128, "--method", "full", "--cache", here.shared]
+    for number, (data, examples) in enumerate(
+        ((made.path / "selection.jsonl", 60), (made.path, 60), (once.path, 12), (once.path / "selection.jsonl", 12))
+    ):
+        out = tmp_path / f"m{number}"
+        code, _, said = paydirt("train", "--data", data, *model, "--epochs", 1, "--out", out)
+        assert code == 0, said
+        assert Artifact(out).notes["examples"] == examples
+    assert "taken 60 times in all" in paydirt("train", "--data", made.path, *model, "--epochs", 1, "--out", out)[2]
+    code, _, said = paydirt(
+        "train", "--data", made.path, "--data", tiny.root / "test.jsonl", *model, "--out", tmp_path / "x"
+    )
+    assert code == 2
+    assert "is trained on alone" in said
+    assert paydirt("export", made.path, "--name", "n", "--out", tmp_path / "e")[0] == 0
+    rows = [json.loads(line) for line in (tmp_path / "e" / "n.jsonl").read_text().splitlines()]
+    assert Counter(row["id"] for row in rows) == Counter(taken_ids(made.path))
+    np.testing.assert_allclose([row["weight"] for row in rows], 1)
+
+
+def test_an_export_is_named_after_all_its_targets(paydirt: Any, tiny: Tiny, here: Workspace, tmp_path: Path) -> None:
+    for name in ("sums", "capitals"):
+        own = [r for r in reference_records() if r["subtask"] == name]
+        target = {"name": name, "references": str(write_jsonl(tmp_path / f"{name}.jsonl", own))}
+        tiny.score("bm25", tmp_path / name, here, target=target)
+    cache = ["--cache", here.shared]
+    for policy, ending in (("top", ""), ("random", "-random-seed5")):
+        out = tmp_path / f"s-{policy}"
+        flags = ["--policy", policy, "--fraction", 0.1, "--seed", 5, "--out", out, *cache]
+        assert paydirt("select", tmp_path / "sums", tmp_path / "capitals", *flags)[0] == 0
+        code, _, said = paydirt("export", out, "--out", tmp_path / "e", *cache)
+        assert code == 0, said
+        assert (tmp_path / "e" / f"sums+capitals-train-p0.10-bm25{ending}.jsonl").is_file()
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,11 @@ def test_watching_changes_no_byte_of_the_model(watched: Path, tiny: Tiny, tmp_pa
 def test_the_loss_is_that_of_a_plain_loop_over_the_references(watched: Path, tiny: Tiny) -> None:
     told = json.loads((watched / "train.json").read_text())
     assert [look["step"] for look in told["reference_loss"]] == [2, 4, 6, 8]
-    model = load_model(ModelConfig(path=str(watched / "model"), device="cpu"))
+    assert told["reference_loss"][-1]["reference_loss"] == pytest.approx(plain_loss(watched / "model", tiny), rel=1e-4)
+
+
+def plain_loss(path: Path, tiny: Tiny) -> float:
+    model = load_model(ModelConfig(path=str(path), device="cpu"))
     encoder = Encoder(AutoTokenizer.from_pretrained(tiny.model), EncodingConfig(**ENCODING))
     total, count = 0.0, 0
     for record in reference_records():
@@ -57,7 +61,7 @@ def test_the_loss_is_that_of_a_plain_loop_over_the_references(watched: Path, tin
             logits = model(input_ids=torch.tensor(one.ids[None].astype(np.int64))).logits[0].log_softmax(-1)
         for place in np.flatnonzero(one.supervised[1:]):
             total, count = total - float(logits[place, int(one.ids[place + 1])]), count + 1
-    assert told["reference_loss"][-1]["reference_loss"] == pytest.approx(total / count, rel=1e-4)
+    return total / count
 
 
 def test_tensorboard_reads_what_was_reported(watched: Path) -> None:
@@ -92,6 +96,70 @@ def test_training_ends_early_by_the_references(tiny: Tiny, tmp_path: Path, refer
     assert made.notes["steps"] == 2 * len(looks) < 32
     with pytest.raises(ValueError, match="early_stop goes by the loss of references"):
         tiny.train(tmp_path / "none", Workspace(tmp_path / "shared"), ruinous)
+
+
+def told_and_found(made: Any, tiny: Tiny) -> tuple[list[float], float]:
+    """What the looks at the references saw, and the loss of the model that was saved, by a plain loop."""
+    told = json.loads((made.path / "train.json").read_text())
+    return [look["reference_loss"] for look in told["reference_loss"]], plain_loss(made.path / "model", tiny)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_an_early_end_saves_the_weights_of_the_best_look(
+    tiny: Tiny, tmp_path: Path, references: str, method: str
+) -> None:
+    """The best look lies before the last, at a rate that ruins the model; its step is in the notes, nothing is left over."""
+    training = LORA | {"method": method, "learning_rate": {"lora": 0.1, "full": 0.03}[method], "epochs": 4}
+    training |= {"early_stop": 2, "watch_every": 1, "schedule": "constant"}
+    made = tiny.train(tmp_path / "tuned", Workspace(tmp_path / "shared"), training, references=references)
+    looks, found = told_and_found(made, tiny)
+    assert made.notes["saved_step"] == 1 + int(np.argmin(looks)) == made.notes["steps"] - 2
+    assert found == pytest.approx(min(looks), rel=1e-4)
+    assert found < looks[-1] - 1e-3, "the last weights are worse, or this shows nothing"
+    assert sorted(p.name for p in made.path.iterdir() if p.is_dir()) == ["model"]
+
+
+def test_beside_an_adapter_the_best_look_is_saved_too(
+    tiny: Tiny, tmp_path: Path, references: str, watched: Path
+) -> None:
+    training = LORA | {"learning_rate": 0.1, "epochs": 4, "early_stop": 2, "watch_every": 1, "schedule": "constant"}
+    base = {"path": str(watched / "model"), "device": "cpu"}
+    made = tiny.train(tmp_path / "tuned", Workspace(tmp_path / "shared"), training, references=references, model=base)
+    looks, found = told_and_found(made, tiny)
+    assert made.notes["saved_step"] < made.notes["steps"]
+    assert found == pytest.approx(min(looks), rel=1e-4)
+    assert found < looks[-1] - 1e-3
+
+
+def test_a_killed_run_ends_with_the_best_weights_all_the_same(
+    tiny: Tiny, tmp_path: Path, references: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ended after a look whose checkpoint names an older best: the run that continues saves the bytes of a whole one."""
+    from paydirt.training.watch import Watch
+
+    training = LORA | {"learning_rate": 0.1, "epochs": 4, "early_stop": 4, "watch_every": 1, "schedule": "constant"}
+    training |= {"save": "steps", "save_steps": 2}
+    space = Workspace(tmp_path / "shared")
+    whole = tiny.train(tmp_path / "whole", space, training, references=references)
+    end = Watch.on_step_end
+    last = whole.notes["saved_step"] + 3  # a checkpoint or two after the best look
+
+    def dies(self: Watch, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        end(self, args, state, control, **kwargs)
+        if state.global_step == last:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Watch, "on_step_end", dies)
+    with pytest.raises(KeyboardInterrupt):
+        tiny.train(tmp_path / "killed", space, training, references=references)
+    kept = {p.name for p in (tmp_path / "killed.part" / "best").iterdir()}
+    assert str(whole.notes["saved_step"]) in kept
+    assert len(kept) <= 2
+    monkeypatch.setattr(Watch, "on_step_end", end)
+    again = tiny.train(tmp_path / "killed", space, training, references=references)
+    assert again.notes["resumed_from"] is not None
+    assert again.notes["saved_step"] == whole.notes["saved_step"]
+    assert files_of(again.path / "model") == files_of(whole.path / "model")
 
 
 def test_the_tuned_tokenizer_carries_the_form_it_was_tuned_in(watched: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from support.stages import Tiny
 
+from paydirt.columns.embeddings import TextEncoder
 from paydirt.data.fitting import fit
 from paydirt.selection.scores import Scores
 from paydirt.stages import Workspace
@@ -39,6 +40,20 @@ def test_similarities_equal_cosines_one_by_one(tiny: Tiny, tmp_path: Path, text:
     assert [c.id for c in scores.columns] == [r.id for r in target.references]
     for row in range(0, 60, 7):
         np.testing.assert_allclose(scores.row(row), references @ of(pool.example(row)), atol=2e-6)
+
+
+def test_batches_are_filled_up_once_a_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 100 texts that fill their width and 100 that do not: two batches each, not four; the same bytes as alone."""
+    encoder = TextEncoder("minilm", "cpu", 256, 64)
+    texts = [f"{'one ' * (14 - number % 2)}" for number in range(200)]  # and two marks: 16 and 15 tokens
+    plain = np.concatenate([encoder([text])[0] for text in texts[:2]])
+    sizes: list[int] = []
+    forward = encoder._forward
+    monkeypatch.setattr(encoder, "_forward", lambda texts, width: (sizes.append(len(texts)), forward(texts, width))[1])
+    found, _, lengths = encoder(texts)
+    assert sorted(set(lengths.tolist())) == [15, 16]
+    assert sizes == [64] * 4
+    np.testing.assert_array_equal(found[:2], plain)
 
 
 def test_targets_share_the_embeddings_of_a_pool(tiny: Tiny, tmp_path: Path) -> None:

@@ -73,6 +73,20 @@ def test_what_to_do_is_on_the_first_screen(open_page: Browser) -> None:
         assert open_page.js("document.querySelector('.action').getBoundingClientRect().bottom < innerHeight")
 
 
+def test_a_heading_that_a_link_leads_to_is_not_behind_the_legend(open_page: Browser) -> None:
+    """However many lines the legend takes: here it is made as narrow as many methods would make it."""
+    for room in ("none", "200px"):
+        open_page.js(
+            f"document.querySelector('#legend').style.maxWidth = '{room}'; dispatchEvent(new Event('resize'));"
+        )
+        lines = open_page.js("document.querySelector('#legend').offsetHeight")
+        assert room == "none" or lines > 70
+        for link in open_page.js("[...document.querySelectorAll('nav a')].map(a => a.getAttribute('href'))"):
+            open_page.js(f"document.querySelector('{link}').scrollIntoView({{behavior: 'instant'}})")
+            top = open_page.js(f"document.querySelector('{link} h2').getBoundingClientRect().top")
+            assert top >= open_page.js("document.querySelector('#legend').getBoundingClientRect().bottom"), link
+
+
 def test_the_legend_shows_one_method_alone_in_every_picture(open_page: Browser) -> None:
     dim = "[...new Set([...document.querySelectorAll('.dim')].map(e => e.dataset.method))].sort()"
     assert open_page.js(dim) == []

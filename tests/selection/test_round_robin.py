@@ -9,6 +9,7 @@ import pytest
 from support.policies import ids_in_order, one_column, policy, scores_on_disk, some_rows, turns_by_hand
 
 from paydirt.selection.budget import Budget
+from paydirt.selection.policies import base, round_robin
 from paydirt.selection.scores import Column, Reduction
 from paydirt.selection.select import SelectionConfig, choose
 
@@ -24,6 +25,30 @@ def test_round_robin_equals_a_plain_loop(tmp_path: Path, over: str, ties: bool) 
         values = {id: [float(v[0]), float(np.mean(v[1:], dtype=np.float64))] for id, _, v in rows}
     expected = turns_by_hand(values, 3 if over == "reference" else 2)
     assert ids_in_order(policy("round_robin", over=over), scores) == expected
+
+
+@pytest.mark.parametrize("over", ["reference", "subtask"])
+@pytest.mark.parametrize("least", [1, 3])
+def test_queues_that_end_are_made_anew_of_what_is_left(
+    tmp_path: Path, over: str, least: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """References that want the same: queues end long before the budget is met, and the order stays that of the loop."""
+    monkeypatch.setattr(round_robin, "LEAST", least)
+    monkeypatch.setattr(base, "BLOCK", 50)
+    passes: list[int] = []
+    made = round_robin.highest
+    monkeypatch.setattr(round_robin, "highest", lambda blocks, k: (passes.append(k), made(blocks, k))[1])
+    for ties in (True, False):
+        rows = [(id, source, values[0] + values / 100) for id, source, values in some_rows(120, ties=ties)]
+        scores = scores_on_disk(tmp_path / f"{ties}", rows)
+        if over == "reference":
+            values = {id: v.tolist() for id, _, v in rows}
+        else:
+            values = {id: [float(v[0]), float(np.mean(v[1:], dtype=np.float64))] for id, _, v in rows}
+        expected = turns_by_hand(values, 3 if over == "reference" else 2)
+        for limit in (5, 60, 120):
+            assert ids_in_order(policy("round_robin", over=over), scores, limit) == expected[:limit]
+    assert len(passes) > 6, "this test needs queues that end"
 
 
 @pytest.mark.parametrize("within", ["mean", "max", "min"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +41,28 @@ every_variant = pytest.mark.parametrize(
 )
 
 
-def some_rows(n: int = 50, seed: int = 0, ties: bool = True) -> list[tuple[str, str, np.ndarray]]:
-    """(id, source, similarities [3]) of n examples; coarse values, so that many are equal; all may be cosines."""
-    draw = np.random.default_rng(seed)
-    values = draw.integers(0, 5, size=(n, 3)) / 4 if ties else draw.uniform(-1, 1, size=(n, 3))
+def some_rows(n: int = 50, seed: int = 0, ties: bool = True, other: int = 0) -> list[tuple[str, str, np.ndarray]]:
+    """(id, source, similarities [3]) of n examples; coarse values, so that many are equal; all may be cosines.
+
+    Ids are those of `seed`; the values are others with each `other`.
+    """
+    draw, drawn = np.random.default_rng(seed), np.random.default_rng([seed, other])
+    values = drawn.integers(0, 5, size=(n, 3)) / 4 if ties else drawn.uniform(-1, 1, size=(n, 3))
     return [(f"id-{draw.integers(1 << 30):09d}-{i}", "abc"[i % 3], values[i].astype(np.float32)) for i in range(n)]
 
 
-def scores_on_disk(root: Path, rows: list[tuple[str, str, np.ndarray]]) -> Scores:
+COLUMNS = (Column("r0", "one"), Column("r1", "two"), Column("r2", "two"))
+
+
+def scores_on_disk(
+    root: Path,
+    rows: list[tuple[str, str, np.ndarray]],
+    columns: Sequence[Column] = COLUMNS,
+    reduction: Reduction | None = None,
+) -> Scores:
+    """Scores of `rows`, whose similarities have a number for each of `columns`."""
     (root / "values").mkdir(parents=True)
-    columns = [Column("r0", "one"), Column("r1", "two"), Column("r2", "two")]
-    write_columns(root, columns, True, SHARD, Reduction())
+    write_columns(root, columns, True, SHARD, reduction or Reduction())
     ids, sources, values = zip(*rows)
     tokens = [5 + zlib.crc32(id.encode()) % 4 for id in ids]
     table = {"id": ids, "source": sources, "tokens": tokens, "supervised": [2] * len(rows)}

@@ -7,7 +7,7 @@ rows in order of their ids, so that the pool's row order decides no bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from dataclasses import field as default
@@ -22,7 +22,7 @@ from paydirt.core.named import Named, make
 from paydirt.core.registry import Registry
 from paydirt.core.source import code_digest
 from paydirt.selection.scores import Reduction, Scores
-from paydirt.selection.vectors import ROWS, SIMILARITIES, Blocks, Vectors, open_vectors
+from paydirt.selection.vectors import OWN, ROWS, SIMILARITIES, Blocks, Vectors, open_vectors
 
 BLOCK = 1 << 22  # similarities held at a time, in numbers
 
@@ -79,13 +79,15 @@ class Ranking:
     def unit_vectors(self, place: str, rows: np.ndarray) -> Iterator[np.ndarray]:
         """Unit vectors [n, d] of `rows` from `place` (see `selection.vectors`), mapped."""
         if place != SIMILARITIES:
+            place = str(self.scores.path) if place == OWN else place
             with open_vectors(place, self.shared).unit(self.ids[rows].tolist()) as vectors:
                 yield vectors
             return
         if len(self.scores.columns) < 2:
             raise ValueError(
-                f"vectors: {SIMILARITIES} needs scores with several columns, and these have one; give scores of embed, rds "
-                "or gradient as the place of vectors"
+                f"vectors: {SIMILARITIES} needs scores with several columns, and these have one; as vectors (--vectors) "
+                "give finished scores of embed, rds or gradient (with its store) of the same pool, or a parquet file with "
+                "the columns id and vector"
             )
         mean = sum((block.sum(axis=0, dtype=np.float64) for _, block in self.similarities()), np.zeros(1)) / len(
             self.rows
@@ -124,6 +126,8 @@ class Policy(Named):
     source: ClassVar[str] = ""
     """Who published the rule."""
     use_when: ClassVar[str] = ""
+    known_as: ClassVar[Mapping[str, str]] = {}
+    """What others call it, in small letters and digits alone, and how it is asked for here."""
     libraries: ClassVar[tuple[str, ...]] = ()
     """Distributions beside numpy whose numbers enter the order."""
 
@@ -145,6 +149,8 @@ class Policy(Named):
     def inputs(self, shared: Path | None) -> dict[str, str]:
         """Fingerprints of what the order depends on beside the scores."""
         place = getattr(self, "vectors", SIMILARITIES)
+        if place == OWN:  # which the scores decide, an input themselves
+            return {"vectors": OWN}
         return {} if place == SIMILARITIES else {"vectors": open_vectors(place, shared).fingerprint}
 
     def order(self, ranking: Ranking, limit: int, seed: int) -> np.ndarray:

@@ -18,11 +18,10 @@ from pydantic import Field
 from scipy.sparse import csr_matrix
 from scipy.stats import rankdata
 
-from paydirt.core.config import PathText
 from paydirt.selection.policies.base import Policy, Ranking
 from paydirt.selection.policies.lazily import away_from_chosen, covering
 from paydirt.selection.policies.neighbours import nearest_neighbours
-from paydirt.selection.vectors import SIMILARITIES
+from paydirt.selection.vectors import SIMILARITIES, VectorsText
 
 
 class _Diverse(Policy):
@@ -31,7 +30,9 @@ class _Diverse(Policy):
     weight: float = Field(
         0.5, ge=0, lt=1, description="of quality against diversity; at 1 this would be the policy top"
     )
-    vectors: PathText = Field(SIMILARITIES, description="vectors of the pool (see docs/selection.md)")
+    vectors: VectorsText = Field(
+        SIMILARITIES, description="of the pool: a place, own, or similarities (see docs/selection.md)"
+    )
 
     def order(self, ranking: Ranking, limit: int, seed: int) -> np.ndarray:
         rows = ranking.by_id
@@ -52,6 +53,7 @@ class MMR(_Diverse):
     cost_note: ClassVar[str] = "lazily: a few searches among the chosen for each of N"
     libraries: ClassVar[tuple[str, ...]] = ("faiss-cpu",)
     source: ClassVar[str] = "Carbonell and Goldstein 1998"
+    known_as: ClassVar = {"maximalmarginalrelevance": "mmr"}
     use_when: ClassVar[str] = "the best examples of a score repeat each other"
 
     def choose(self, vectors: np.ndarray, quality: np.ndarray, limit: int) -> np.ndarray:
@@ -68,6 +70,7 @@ class KCentre(_Diverse):
     cost_note: ClassVar[str] = "lazily: a few searches among the chosen for each of N"
     libraries: ClassVar[tuple[str, ...]] = ("faiss-cpu",)
     source: ClassVar[str] = "Gonzalez 1985; Sener and Savarese (arXiv 1708.00489)"
+    known_as: ClassVar = {"kcenter": "k_centre", "coreset": "k_centre"}
     use_when: ClassVar[str] = "no part of the pool may be left out, outliers included"
 
     def choose(self, vectors: np.ndarray, quality: np.ndarray, limit: int) -> np.ndarray:
@@ -84,10 +87,11 @@ class Facility(_Diverse):
     name: ClassVar[str] = "facility"
     cost_note: ClassVar[str] = "neighbours of N vectors, then about N x `neighbours`"
     source: ClassVar[str] = "Wei, Iyer and Bilmes 2015 (ICML)"
+    known_as: ClassVar = {"facilitylocation": "facility"}
     use_when: ClassVar[str] = "a small selection must stand for the whole pool, outliers aside"
     libraries: ClassVar[tuple[str, ...]] = ("faiss-cpu", "scipy")
 
-    neighbours: int = Field(50, ge=1, description="nearest examples by which each may be stood for, itself included")
+    neighbours: int = Field(50, ge=2, description="nearest examples by which each may be stood for, itself included")
 
     @property
     def reads(self) -> frozenset[str]:

@@ -19,6 +19,7 @@ class DoublyGreedy(Policy):
     name: ClassVar[str] = "doubly_greedy"
     cost_note: ClassVar[str] = "one reading of N x R, sorting"
     source: ClassVar[str] = "arXiv 2602.14696, after LESS (arXiv 2402.04333)"
+    known_as: ClassVar = {"dg": "doubly_greedy", "max": "doubly_greedy"}
     use_when: ClassVar[str] = "small budgets, references that have little in common"
 
     @property
@@ -31,9 +32,9 @@ class DoublyGreedy(Policy):
                 "doubly_greedy: these scores have one column, whose maximum is itself; use the policy top, or a method "
                 "that compares with single references"
             )
-        if ranking.reduction.within == "max" and ranking.reduction.across in ("max", "pooled"):
-            raise ValueError("doubly_greedy: this method's score is the maximum already; use the policy top")
         best = np.empty(len(ranking.by_id))
         for part, block in ranking.similarities():
             best[part] = block.max(axis=1)
+        if (best == ranking.score[ranking.by_id]).all():  # max all the way, or over subtasks of one reference each
+            raise ValueError("doubly_greedy: the score of each example is that maximum already; use the policy top")
         return ranking.best_first(best, ranking.by_id)

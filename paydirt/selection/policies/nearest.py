@@ -16,10 +16,12 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from paydirt.core.config import PathText
+from paydirt.core.progress import say
 from paydirt.selection.policies.base import Ranking
+from paydirt.selection.policies.highest import highest
 from paydirt.selection.policies.mass import MassPolicy
 from paydirt.selection.policies.neighbours import densities
+from paydirt.selection.vectors import OWN, VectorsText
 
 
 class KNN(MassPolicy):
@@ -28,6 +30,7 @@ class KNN(MassPolicy):
     name: ClassVar[str] = "knn"
     cost_note: ClassVar[str] = "two readings of N x R"
     source: ClassVar[str] = "KNN-uniform of TSDS (arXiv 2410.11303)"
+    known_as: ClassVar = {"knnunif": "knn", "knnuniform": "knn", "unif": "knn"}
     use_when: ClassVar[str] = "every reference counts alike, and the pool holds few copies"
 
     alpha: float = Field(0.5, gt=0, lt=1, description="weight of nearness against spread")
@@ -41,7 +44,11 @@ class KNN(MassPolicy):
     def spread(self, ranking: Ranking, places: np.ndarray, distance: np.ndarray, rho: np.ndarray) -> np.ndarray:
         """Mass [n] from the lists [M, K] of candidates, their distances and densities."""
         shares, bound = spread(distance, rho, self.alpha, self.c)
-        ranking.remarks["bound_by_nearest"] = bound and places.shape[1] < len(ranking.by_id)
+        if cut := bound and places.shape[1] < len(ranking.by_id):
+            say(
+                f"{self.name}: the rule would go on where the lists of nearest={self.nearest} candidates end; raise nearest"
+            )
+        ranking.remarks["bound_by_nearest"] = cut
         mass = np.zeros(len(ranking.by_id))
         np.add.at(mass, places.ravel(), shares.ravel())
         return mass
@@ -53,13 +60,16 @@ class TSDS(KNN):
     name: ClassVar[str] = "tsds"
     cost_note: ClassVar[str] = "two readings of N x R; neighbours of up to R x `nearest` vectors"
     source: ClassVar[str] = "TSDS (arXiv 2410.11303)"
+    known_as: ClassVar = {"knnkde": "tsds", "kde": "tsds"}
     use_when: ClassVar[str] = "pools with many near-copies, targets with several sides; `draw` as published"
     libraries: ClassVar[tuple[str, ...]] = ("faiss-cpu",)
     serves_one: ClassVar[bool] = True
 
-    vectors: PathText = Field(description="vectors of the pool, for density (see docs/selection.md)")
+    vectors: VectorsText = Field(
+        OWN, description="of the pool, for density: a place, own (what the scores left), or similarities"
+    )
     sigma: float = Field(0.75, gt=0, description="width of the kernel, on unit vectors")
-    neighbours: int = Field(1000, ge=1, description="nearest candidates that a density is summed over, itself included")
+    neighbours: int = Field(1000, ge=2, description="nearest candidates that a density is summed over, itself included")
 
     def mass(self, ranking: Ranking) -> np.ndarray:
         places, distance = nearest_candidates(ranking, self.nearest)
@@ -74,28 +84,9 @@ def nearest_candidates(ranking: Ranking, k: int) -> tuple[np.ndarray, np.ndarray
 
     K is `k`, or all candidates where there are fewer; equally near ones come in order of their ids.
     """
-    n, columns = len(ranking.by_id), len(ranking.scores.columns)
-    k = min(k, n)
-    least = np.full(columns, -np.inf, dtype=np.float32)  # what a candidate must be above, once a list is full
-    column, place, value = np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.float32)
-    waiting: list[tuple[np.ndarray, ...]] = []
-    held = 0
-    for part, block in ranking.similarities():
-        at, col = np.nonzero(block > least)  # equals come later in the order of ids, so they lose
-        waiting.append((col.astype(np.int32), at + part.start, block[at, col]))
-        held += len(at)
-        if held < k * columns and part.stop < n:
-            continue
-        column, place, value = (np.concatenate([a, *w]) for a, w in zip((column, place, value), zip(*waiting)))
-        order = np.lexsort((place, -value, column))
-        starts = np.searchsorted(column[order], np.arange(columns))
-        rank = np.arange(len(order)) - starts[column[order]]
-        keep = order[rank < k]
-        full = np.bincount(column, minlength=columns) >= k
-        least[full] = value[order[starts[full] + k - 1]]
-        column, place, value = column[keep], place[keep], value[keep]
-        waiting, held = [], 0
-    return place.reshape(columns, k), np.sqrt(np.maximum(2 - 2 * value.astype(np.float64), 0)).reshape(columns, k)
+    blocks = ((np.arange(part.start, part.stop), block) for part, block in ranking.similarities())
+    places, values = highest(blocks, k)
+    return places, np.sqrt(np.maximum(2 - 2 * values.astype(np.float64), 0))
 
 
 def spread(distance: np.ndarray, rho: np.ndarray, alpha: float, c: float) -> tuple[np.ndarray, bool]:

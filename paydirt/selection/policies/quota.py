@@ -70,7 +70,7 @@ class Quota(Policy):
         heapq.heapify(due)
         taken, held = dict.fromkeys(shares, 0), dict.fromkeys(shares, 0.0)
         out: list[int] = []
-        while due:
+        while due and len(out) < limit:
             _, group = heapq.heappop(due)
             own = places[group]
             place = own[taken[group] % len(own)]

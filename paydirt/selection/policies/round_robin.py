@@ -1,25 +1,31 @@
 """Round robin: each reference (or subtask) in turn takes its best example that nobody has taken yet.
 
-Keeps a broad target from being served by its easiest part alone (RDS+, arXiv 2503.01807, selects so).
+Keeps a broad target from being served by its easiest part alone (RDS+, arXiv 2503.01807, selects so). Nobody's whole order
+is sorted: each begins with a few times its share, and with as much again of what is left where that was not enough.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from paydirt.selection.policies.base import Policy, Ranking
-from paydirt.selection.scores import apply_statistic
+from paydirt.selection.policies.highest import highest
+from paydirt.selection.scores import by_subtask
+
+LEAST = 64  # of a queue; where one ends too soon, all are made anew of what is left
 
 
 class RoundRobin(Policy):
     """References or subtasks take turns."""
 
     name: ClassVar[str] = "round_robin"
-    cost_note: ClassVar[str] = "sorting, once for each who takes turns"
+    cost_note: ClassVar[str] = "one reading of N x R, or a few"
     source: ClassVar[str] = "RDS+ (arXiv 2503.01807)"
+    known_as: ClassVar = {"rr": "round_robin"}
     use_when: ClassVar[str] = "targets with several distinct subtasks"
     over: Literal["subtask", "reference"] = Field("subtask", description="who takes turns")
 
@@ -28,23 +34,24 @@ class RoundRobin(Policy):
         return frozenset({"within"} if self.over == "subtask" else ())
 
     def order(self, ranking: Ranking, limit: int, seed: int) -> np.ndarray:
-        limit = min(limit, len(ranking.rows))
-        queues = [ranking.best_first(values, ranking.rows)[:limit] for values in self._columns(ranking)]
-        taken = np.zeros(len(ranking.score), dtype=bool)
-        at = [0] * len(queues)
-        out: list[int] = []
+        turns, limit = self._turns(ranking), min(limit, len(ranking.rows))
+        taken, out, turn = np.zeros(len(ranking.rows), dtype=bool), list[int](), 0
         while len(out) < limit:
-            for turn, queue in enumerate(queues):
-                while at[turn] < len(queue) and taken[queue[at[turn]]]:
-                    at[turn] += 1
-                if at[turn] < len(queue) and len(out) < limit:
-                    row = int(queue[at[turn]])
-                    taken[row] = True
-                    out.append(row)
-        return np.asarray(out)
+            depth = max(LEAST, 4 * -(-(limit - len(out)) // turns))
+            turn = take_turns(highest(self._values(ranking, taken), depth)[0], turn, taken, out, limit)
+        return ranking.by_id[out]
 
-    def _columns(self, ranking: Ranking) -> list[np.ndarray]:
-        """Similarity [len(rows)] of every eligible row, for each who takes turns; ValueError where only one could."""
+    def _values(self, ranking: Ranking, taken: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Places in `by_id` that nobody has taken, and what each who takes turns finds of them [n, turns], in blocks."""
+        for part, block in ranking.similarities():
+            left = ~taken[part]
+            found = block[left]
+            if self.over == "subtask":
+                found = by_subtask(found, ranking.scores.columns, ranking.reduction.within)
+            yield np.flatnonzero(left) + part.start, found
+
+    def _turns(self, ranking: Ranking) -> int:
+        """How many take turns; ValueError where only one could."""
         scores = ranking.scores
         turns = len(scores.columns) if self.over == "reference" else len(scores.subtasks)
         if turns < 2:
@@ -58,11 +65,22 @@ class RoundRobin(Policy):
                 "round_robin over reference: these scores hold one column a subtask, so references cannot take turns; "
                 "use `over: subtask`, or a method that compares with single references"
             )
-        if self.over == "reference":
-            return [scores.column(i)[ranking.rows].astype(np.float64) for i in range(len(scores.columns))]
-        out = []
-        for name in scores.subtasks:
-            group = [i for i, c in enumerate(scores.columns) if c.subtask == name]
-            parts = [apply_statistic(ranking.reduction.within, np.asarray(b[:, group])) for _, b in scores.blocks()]
-            out.append(np.concatenate(parts)[ranking.rows])
-        return out
+        return turns
+
+
+def take_turns(queues: np.ndarray, turn: int, taken: np.ndarray, out: list[int], limit: int) -> int:
+    """From `turn` on each of `queues` [turns, depth] takes its first place that nobody has, into `taken` and `out`.
+
+    Until there are `limit`, or until a queue ends; returns whose turn is next.
+    """
+    at = [0] * len(queues)
+    while len(out) < limit:
+        queue = queues[turn]
+        while at[turn] < len(queue) and taken[queue[at[turn]]]:
+            at[turn] += 1
+        if at[turn] == len(queue):
+            break
+        taken[queue[at[turn]]] = True
+        out.append(int(queue[at[turn]]))
+        turn = (turn + 1) % len(queues)
+    return turn

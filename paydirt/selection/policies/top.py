@@ -47,6 +47,11 @@ class Top(_ByScore):
     name: ClassVar[str] = "top"
     cost_note: ClassVar[str] = "sorting"
     source: ClassVar[str] = "LESS (arXiv 2402.04333) and most others"
+    known_as: ClassVar = {
+        "topppl": "top (the published script: low)",
+        "ppltop": "top (the published script: low)",
+        "topk": "top",
+    }
     use_when: ClassVar[str] = "the default of every method but ppl"
     thirds: ClassVar[tuple[Third, ...]] = ("highest", "middle", "lowest")
 
@@ -73,6 +78,7 @@ class Mid(_ByScore):
     name: ClassVar[str] = "mid"
     cost_note: ClassVar[str] = "sorting"
     source: ClassVar[str] = "CCDS (arXiv 2410.16208)"
+    known_as: ClassVar = {"midppl": "mid", "pplmid": "mid"}
     use_when: ClassVar[str] = "perplexity: neither noise nor the obvious"
     thirds: ClassVar[tuple[Third, ...]] = ("middle", "lowest", "highest")
 

@@ -27,6 +27,7 @@ class Transport(MassPolicy):
     name: ClassVar[str] = "transport"
     cost_note: ClassVar[str] = "about ten readings of N x R"
     source: ClassVar[str] = "arXiv 2602.14696; unbalanced Sinkhorn, arXiv 1607.05816"
+    known_as: ClassVar = {"uot": "transport", "unbalancedtransport": "transport"}
     use_when: ClassVar[str] = "every reference counts alike, without lists of neighbours"
 
     eps: float = Field(0.01, gt=0, description="weight of entropy")

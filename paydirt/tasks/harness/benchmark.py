@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import time
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,8 +28,18 @@ from paydirt.data.encoding import Encoder
 from paydirt.models.load import ModelConfig
 from paydirt.tasks.benchmark import Benchmark
 from paydirt.tasks.harness.offline import require_lm_eval
-from paydirt.tasks.harness.runner import TaskScore, build_tasks, cap_generation, macro, micro, named, run_tasks
+from paydirt.tasks.harness.runner import (
+    TaskScore,
+    build_tasks,
+    cap_generation,
+    foresee,
+    macro,
+    micro,
+    named,
+    run_tasks,
+)
 from paydirt.tasks.references import PUBLISHED, TargetConfig, layout_path
+from paydirt.tasks.spending import Expected
 
 # Where a model goes on after its answer with a turn of its own making, the answer has ended.
 NEXT_TURN = {"tulu": ["<|user|>"], "llama2": ["[INST]"], "tokenizer": []}
@@ -120,19 +131,41 @@ class StandardBenchmark(Benchmark):
             return result
         return lm.spending.on(result)
 
+    def expect(self, expected: Expected, encoder: Encoder, target: Target | None) -> bool:
+        """By making every prompt, as the run will; answers are counted at their greatest length. Not for vLLM."""
+        if self.backend == "vllm" or expected.config is None:
+            return False
+        began = time.perf_counter()
+        require_lm_eval()
+        self.prepare()
+        from paydirt.tasks.harness.model import ForeseenLM
+
+        lm = ForeseenLM(expected, encoder, self.batch_size, self.as_references)
+        foresee(lm, self._tasks(lm, encoder.config.template, target)[0], **self._asked)
+        expected.rows = 8 if self.batch_size == "auto" else self.batch_size
+        expected.seconds = time.perf_counter() - began
+        return True
+
+    @property
+    def _asked(self) -> dict[str, Any]:
+        multiturn = self.multiturn and self.as_references
+        return {"chat": self.chat_template, "multiturn": multiturn, "limit": self.limit}
+
+    def _tasks(self, lm: Any, template: str, target: Target | None) -> tuple[list[Any], list[str]]:
+        """lm-eval's tasks as they will be asked, and where answers are shorter than it would have them, in words."""
+        tasks = build_tasks(self.folder, self.specs(target))
+        if self.chat_template:
+            _stop_at_next_turn(tasks, NEXT_TURN.get(template, []))
+        return tasks, cap_generation(tasks, self.max_gen_tokens, getattr(lm, "max_length", None))
+
     def ask(self, lm: Any, template: str, target: Target | None, out: Path, degraded: Sequence[str] = ()) -> EvalResult:
         """Run the tasks on any lm-eval model; ValueError where the data does not fit."""
         for text in degraded:
             say(f"degraded: {text}")
-        tasks = build_tasks(self.folder, self.specs(target))
-        if self.chat_template:
-            _stop_at_next_turn(tasks, NEXT_TURN.get(template, []))
-        lowered = cap_generation(tasks, self.max_gen_tokens, getattr(lm, "max_length", None))
+        tasks, lowered = self._tasks(lm, template, target)
         if lowered:
             say(f"{self.name}: the model is short, so fewer tokens are generated ({lowered[0]}, {len(lowered)} tasks)")
-        scores = run_tasks(
-            lm, tasks, chat=self.chat_template, multiturn=self.multiturn and self.as_references, limit=self.limit
-        )
+        scores = run_tasks(lm, tasks, **self._asked)
         truncated = len(getattr(lm, "truncated", ()))
         if truncated:
             say(f"{self.name}: {truncated} prompts were cut from the left to fit the model's {lm.max_length} tokens")

@@ -1,4 +1,4 @@
-"""A model as lm-eval asks for it: transformers through our encoder, vLLM where it is installed, or recorded answers.
+"""A model as lm-eval asks for it: transformers through our encoder, vLLM, recorded answers, or one only to be priced.
 
 The chat form is the encoder's own, so a prompt has here the very tokens that it has in scoring and training. lm-eval
 passes prompts on as strings; ours are remembered by their text, so that their ids need not be guessed again and a
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from paydirt.core.progress import console
 from paydirt.core.types import Message
 from paydirt.data.encoding import Encoder
 from paydirt.models.load import ModelConfig, base_of, is_adapter
-from paydirt.tasks.spending import Spending, read_and_written
+from paydirt.tasks.spending import Expected, Spending, read_and_written
 
 Chat = list[dict[str, str]]
 
@@ -39,12 +40,19 @@ class EncodedLM(HFLM):
     `truncated` counts prompts cut from the left, which keep their beginning-of-sequence token; `spending` what it costs.
     """
 
-    def __init__(self, model: Any, encoder: Encoder, batch_size: int | str, fold_system: bool = False) -> None:
+    def __init__(
+        self,
+        model: Any,
+        encoder: Encoder,
+        batch_size: int | str,
+        fold_system: bool = False,
+        spending: Expected | None = None,
+    ) -> None:
         self.fold_system = fold_system
         self.opened: dict[str, tuple[tuple[Message, ...], str, list[int]]] = {}
         self.truncated: set[str] = set()
         self.encoder = encoder
-        self.spending = Spending(model)
+        self.spending: Any = spending or Spending(model)
         super().__init__(pretrained=model, tokenizer=encoder.tokenizer, batch_size=batch_size, backend="causal")
 
     def apply_chat_template(self, chat_history: Chat, add_generation_prompt: bool = True) -> str:
@@ -58,20 +66,26 @@ class EncodedLM(HFLM):
         return self.encoder.config.template if chat_template else None
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+        self._expect_writing(requests)
+        return super().generate_until(requests, disable_tqdm=disable_tqdm or not console.is_terminal)
+
+    def _expect_writing(self, requests: list[Any]) -> None:
         for request in requests:
             context, options = request.args
             longest = int(options.get("max_gen_toks", self.max_gen_toks))
             length = min(len(self.tok_encode(context)), max(1, self.max_length - longest))
             self.spending.expect_writing([length], longest)
-        return super().generate_until(requests, disable_tqdm=disable_tqdm or not console.is_terminal)
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         return super().loglikelihood(requests, disable_tqdm=disable_tqdm or not console.is_terminal)
 
-    def _loglikelihood_tokens(self, requests: list[Any], *args: Any, **kwargs: Any) -> list[tuple[float, bool]]:
+    def _expect_reading(self, requests: list[Any]) -> None:
         # Answers of one token to the same context are read off one pass.
         passes = {tuple(before + after[:-1]) for _, before, after in requests}
         self.spending.expect_reading([min(len(p), self.max_length) for p in passes])
+
+    def _loglikelihood_tokens(self, requests: list[Any], *args: Any, **kwargs: Any) -> list[tuple[float, bool]]:
+        self._expect_reading(requests)
         return super()._loglikelihood_tokens(requests, *args, **kwargs)
 
     def _model_call(self, inps: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -128,6 +142,22 @@ class EncodedLM(HFLM):
             place = slice(width - len(row), width) if padding_side == "left" else slice(0, len(row))
             ids[k, place], mask[k, place] = torch.tensor(row), 1
         return ids, mask
+
+
+class ForeseenLM(EncodedLM):
+    """Tells `expected` what the model would read and write, and asks nobody: there is a config, but no weights."""
+
+    def __init__(self, expected: Expected, encoder: Encoder, batch_size: int | str, fold_system: bool = False) -> None:
+        shape = SimpleNamespace(config=expected.config, device=torch.device("cpu"))
+        super().__init__(shape, encoder, batch_size, fold_system, expected)
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+        self._expect_writing(requests)
+        return [""] * len(requests)
+
+    def _loglikelihood_tokens(self, requests: list[Any], *args: Any, **kwargs: Any) -> list[tuple[float, bool]]:
+        self._expect_reading(requests)
+        return [(0.0, False)] * len(requests)
 
 
 class RecordedLM(LM):

@@ -75,6 +75,35 @@ def cap_generation(tasks: Sequence[Any], longest: int | None, room: int | None) 
     return lowered
 
 
+def foresee(lm: Any, tasks: Sequence[Any], *, chat: bool, multiturn: bool, limit: int | None) -> None:
+    """Put to `lm` the requests that `run_tasks` would, in the same lots; nothing is graded."""
+    from lm_eval.evaluator_utils import get_sample_size
+
+    lots: dict[str, list[Any]] = {}
+    for task in tasks:
+        _settle(task)
+        task.build_all_requests(
+            limit=get_sample_size(task, limit),
+            rank=lm.rank,
+            world_size=lm.world_size,
+            apply_chat_template=chat,
+            fewshot_as_multiturn=multiturn,
+            chat_template=lm.apply_chat_template if chat else None,
+            tokenizer_name=lm.tokenizer_name if chat else "",
+        )
+        for request in task.instances:
+            lots.setdefault(request.request_type, []).extend([request] * request.repeats)
+    for kind, requests in lots.items():
+        getattr(lm, kind)(requests)
+
+
+def _settle(task: Any) -> None:
+    """How shots are drawn."""
+    task.set_fewshot_seed(seed=SEED)
+    if task.get_config("num_fewshot") is None:
+        task.set_config(key="num_fewshot", value=0)
+
+
 def run_tasks(lm: Any, tasks: Sequence[Any], *, chat: bool, multiturn: bool, limit: int | None) -> list[TaskScore]:
     """Ask and grade: every task's items, the first `limit` of each; of a recorded model those that it has answers to."""
     import random
@@ -84,9 +113,7 @@ def run_tasks(lm: Any, tasks: Sequence[Any], *, chat: bool, multiturn: bool, lim
     random.seed(GRADING_SEED)
     by_name = {task.task_name: task for task in tasks}
     for task in tasks:
-        task.set_fewshot_seed(seed=SEED)
-        if task.get_config("num_fewshot") is None:
-            task.set_config(key="num_fewshot", value=0)
+        _settle(task)
     found = evaluate(
         lm=lm,
         task_dict={"tasks": by_name, "groups": {}, "group_map": {}},
