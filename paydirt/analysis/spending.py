@@ -212,6 +212,7 @@ def _end(
             others.append(WhatIf(other, r, *map(float, told)))
     choice = sorted({kept, *np.flatnonzero(could).tolist()})
     drawn, tolerance = posterior.at(choice).draw(DRAWS, rng)
+    drawn = np.minimum(drawn, MOST)
     said = float((drawn[:, choice.index(kept)] >= drawn.max(axis=1) - tolerance).mean())
     sure = scale.sure(said) and any(world.at.x[r] <= 0 for r in seen)
     return Spent(budget, tuple(steps), kept, seen[kept], budget - left, paid, tuple(others), scale.chance(said), sure)
