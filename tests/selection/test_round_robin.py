@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from support.policies import ids_in_order, one_column, policy, scores_on_disk, s
 
 from paydirt.selection.budget import Budget
 from paydirt.selection.policies import base, round_robin
+from paydirt.selection.policies.highest import highest
 from paydirt.selection.scores import Column, Reduction
 from paydirt.selection.select import SelectionConfig, choose
 
@@ -34,6 +36,7 @@ def test_queues_that_end_are_made_anew_of_what_is_left(
 ) -> None:
     """References that want the same: queues end long before the budget is met, and the order stays that of the loop."""
     monkeypatch.setattr(round_robin, "LEAST", least)
+    monkeypatch.setattr(round_robin, "SHARES", 1)
     monkeypatch.setattr(base, "BLOCK", 50)
     passes: list[int] = []
     made = round_robin.highest
@@ -49,6 +52,19 @@ def test_queues_that_end_are_made_anew_of_what_is_left(
         for limit in (5, 60, 120):
             assert ids_in_order(policy("round_robin", over=over), scores, limit) == expected[:limit]
     assert len(passes) > 6, "this test needs queues that end"
+
+
+def test_the_highest_of_columns_are_those_of_a_sort() -> None:
+    """Ties, infinities and short matrices, in blocks of any size."""
+    draw = np.random.default_rng(0)
+    for rows, k, step in itertools.product((1, 7, 40), (1, 3, 50), (1, 6, 100)):
+        values = draw.integers(0, 5, (rows, 4)).astype(np.float32)
+        values[draw.random(values.shape) < 0.2] = -np.inf
+        blocks = ((np.arange(at, min(at + step, rows)), values[at : at + step]) for at in range(0, rows, step))
+        places, found = highest(blocks, k)
+        expected = np.argsort(-values, axis=0, kind="stable")[:k].T
+        assert places.tolist() == expected.tolist()
+        assert found.tolist() == np.take_along_axis(values.T, expected, axis=1).tolist()
 
 
 @pytest.mark.parametrize("within", ["mean", "max", "min"])

@@ -20,8 +20,8 @@ def highest(blocks: Iterable[tuple[np.ndarray, np.ndarray]], k: int) -> tuple[np
     for places, block in blocks:
         if value is None:
             width, value = block.shape[1], np.zeros(0, block.dtype)
-            least = np.full(width, -np.inf, dtype=block.dtype)  # what a row must be above, once a list is full
-        at, col = np.nonzero(block > least)  # equals come later, so they lose
+            least, full = np.zeros(width, dtype=block.dtype), np.zeros(width, dtype=bool)
+        at, col = np.nonzero((block > least) | ~full)  # once a list is full, equals lose: they come later
         waiting.append((col.astype(np.int32), places[at], block[at, col]))
         held, rows = held + len(at), rows + len(block)
         if held >= k * width:

@@ -16,6 +16,7 @@ from paydirt.selection.policies.base import Policy, Ranking
 from paydirt.selection.policies.highest import highest
 from paydirt.selection.scores import by_subtask
 
+SHARES = 4  # times its share of what is to be chosen that a queue holds
 LEAST = 64  # of a queue; where one ends too soon, all are made anew of what is left
 
 
@@ -37,7 +38,7 @@ class RoundRobin(Policy):
         turns, limit = self._turns(ranking), min(limit, len(ranking.rows))
         taken, out, turn = np.zeros(len(ranking.rows), dtype=bool), list[int](), 0
         while len(out) < limit:
-            depth = max(LEAST, 4 * -(-(limit - len(out)) // turns))
+            depth = max(LEAST, SHARES * -(-(limit - len(out)) // turns))
             turn = take_turns(highest(self._values(ranking, taken), depth)[0], turn, taken, out, limit)
         return ranking.by_id[out]
 
