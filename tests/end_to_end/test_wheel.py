@@ -128,7 +128,7 @@ def test_it_works_without_the_repository(clean: Path, tmp_path: Path) -> None:
     tuning = ("--model", "tiny/model", "--max-length", "128", "--set", "lora.r=2")
     run(clean, tmp_path, "paydirt", "train", "--data", "chosen/selection.jsonl", *tuning, "--out", "tuned")
     assert (tmp_path / "tuned" / "model" / "adapter_model.safetensors").is_file()
-    run(clean, tmp_path, "paydirt", "export", "chosen", "--out", "exported")
+    run(clean, tmp_path, "paydirt", "export", "chosen", "--name", "six", "--out", "exported")
     assert "receipt" in (tmp_path / "exported" / "README.md").read_text()
 
 
