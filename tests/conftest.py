@@ -113,6 +113,7 @@ SLOW = (
     "contract/test_scorers.py::test_shard_size_changes_no_score[embed]",
     "contract/test_scorers.py::test_shard_size_changes_no_score[learned]",
     "contract/test_scorers.py::test_shard_size_changes_no_score[novelty]",
+    "laws/test_spend_kills.py::test_killed_anywhere_it_ends_the_same_and_never_over_budget",
     "data/test_planted.py::test_real_questions_are_found_and_the_real_pool_is_left_alone",
     "laws/test_columns.py::test_an_interrupted_score_reports_the_whole_cost[method0]",
     "gradients/test_card.py::test_nothing_meets_another_device_or_waits_for_it[not refuses",
