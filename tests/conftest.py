@@ -63,7 +63,7 @@ def jsonl(tmp_path: Path) -> Callable[..., str]:
 # More cases of what other tests show, by how their names begin: `make test-slow` runs them, and `make test` stays short.
 SLOW = (
     "laws/test_ray.py::test_a_killed_driver_is_continued",
-    "laws/test_ray.py::test_two_nodes_fill_a_column_as_one_process_would",
+    "laws/test_ray.py::test_a_node_that_dies_costs_seconds_and_no_byte",
     "laws/test_ray_training.py::test_ray_train_trains_the_model_of_torchrun",
     "laws/test_progress.py::test_a_pipe_gets_lines_that_move_inside_shards",
     "laws/test_processes.py::test_two_processes_train_the_model_of_one[32-full",
