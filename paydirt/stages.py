@@ -150,11 +150,12 @@ def select(config: SelectStage, out: Path, workspace: Workspace) -> Artifact:
     config.budget.check_unit(unit)
     if not others and (config.weight != 1 or config.selection.combine != "turns"):
         raise ValueError("weight and combine are of several targets; give scores of others too, or leave them out")
-    selection = config.selection.resolved(default_policy(scorer_of(scored.config)))
+    method = scorer_of(scored.config)
+    selection = config.selection.resolved(default_policy(method))
     policy = selection.policy
     assert policy is not None
     if config.selection.policy is None and policy.name != "top":
-        say(f"select: by the policy {policy.name}, the default of {scorer_of(scored.config)}")
+        say(f"select: by the policy {policy.name}, the default of {method}")
     if config.seed and not policy.draws:
         say(f"select: the policy {policy.name} draws nothing, so the seed {config.seed} changes nothing")
     config = config.model_copy(update={"selection": selection, "seed": config.seed if policy.draws else 0})

@@ -67,23 +67,18 @@ class Spending(Tabular):
 def opened(
     recipe: PathLike | Mapping[str, Any] | recipes.Study,
     budget: float | None,
-    *,
-    hardware: str | None = None,
-    hours: float | None = None,
-    devices: int = 1,
-    utilisation: float | None = None,
-    price: float | None = None,
+    hours: float | None,
+    machine: Machine,
     target: str | None = None,
     out: PathLike | None = None,
-) -> tuple[StudyWorld, float, Machine]:
-    """The recipe's world on one target, the budget in FLOPs, and what FLOPs are told in."""
-    flops = budget_of(budget, hardware, hours, devices, utilisation)
-    machine = Machine(hardware, devices, utilisation, price)
+) -> tuple[StudyWorld, float]:
+    """The recipe's world on one target, and the budget in FLOPs: as given, or as `hours` of the machine."""
+    flops = budget_of(budget, machine.name, hours, machine.devices, machine.utilisation)
     machine.told(flops)  # refuses a device that nobody knows before anything runs
     study = read_recipe(recipe)
     place = (Path(out).expanduser() if out is not None else _beside(study)).absolute()
     refuse_artifact(place)
-    return open_world(study, target, place), flops, machine
+    return open_world(study, target, place), flops
 
 
 def _beside(study: recipes.Study) -> Path:
@@ -112,8 +107,8 @@ def spend(
     """
     from paydirt.report.build import write_report
 
-    how: dict[str, Any] = {"hardware": hardware, "hours": hours, "devices": devices, "utilisation": utilisation}
-    world, flops, machine = opened(recipe, budget, **how, price=price, target=target, out=out)
+    machine = Machine(hardware, devices, utilisation, price)
+    world, flops = opened(recipe, budget, hours, machine, target, out)
     if dry_run:
         return plan_text(world, flops, machine)
     run_spend(world, flops, say, machine)

@@ -33,14 +33,12 @@ def spend(
     from paydirt.api.study import read_recipe
     from paydirt.report.build import write_report
     from paydirt.study.spend import plan_text, run_spend
-    from paydirt.study.spend_words import paragraph
+    from paydirt.study.spend_words import Machine, paragraph
 
     in_range(devices=(devices, 1, 1e6), hours=(hours, 1e-6, 1e9), price=(price, 0.0, 1e6), budget=(budget, 1.0, 1e40))
     study = read_recipe(recipe)
-    world, flops, machine = opened(
-        study, budget, hardware=hardware, hours=hours, devices=devices, utilisation=utilisation, price=price,
-        target=target, out=out or Path("runs") / f"{study.name}-spend",
-    )  # fmt: skip
+    machine = Machine(hardware, devices, utilisation, price)
+    world, flops = opened(study, budget, hours, machine, target, out or Path("runs") / f"{study.name}-spend")
     if dry_run:
         console.print(plan_text(world, flops, machine), soft_wrap=True, markup=False)
         return

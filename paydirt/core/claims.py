@@ -32,14 +32,20 @@ NOTICE = 5.0  # seconds of waiting after which it is said
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of ours: its file and what we wrote there."""
+    """A claim of ours: its file, what we wrote there, and the end of its touches."""
 
     path: Path
     text: str
+    done: threading.Event
 
     def holds(self) -> bool:
         """Whether it is still ours: after a suspension another machine may have taken over."""
         return read_text(self.path) == self.text
+
+    def give_back(self) -> None:
+        self.done.set()
+        if self.holds():
+            self.path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -49,56 +55,44 @@ def claimed(path: Path, frozen: bool = False) -> Iterator[Claim | None]:
     With `frozen`, a living process of this machine that has been silent for long loses its claim too: for work that may
     be done twice without harm.
     """
-    mine = _take(path) or (_evict(path, frozen) and _take(path)) or None
-    if not mine:
-        yield None
-        return
-    done = threading.Event()
-    threading.Thread(target=_touch, args=(mine, done), daemon=True).start()
+    mine = _claim(path, frozen)
     try:
         yield mine
     finally:
-        done.set()
-        if mine.holds():
-            path.unlink(missing_ok=True)
+        if mine:
+            mine.give_back()
 
 
 @contextmanager
 def held(path: Path) -> Iterator[Claim | None]:
     """Claim what lies at `path` for the block if nobody else does; None where somebody does, or nothing can be written."""
     try:
-        attempt = claimed(claim_of(path))
-        found = attempt.__enter__()
+        mine = _claim(claim_of(path))
     except OSError:
-        yield None
-        return
+        mine = None
     try:
-        yield found
+        yield mine
     finally:
-        attempt.__exit__(None, None, None)
+        if mine:
+            mine.give_back()
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[Claim]:
     """Claim what lies at `path`, waiting for whoever has it. ValueError where nothing can be written."""
     pause, began, told = 0.02, time.monotonic(), False
-    while True:
-        try:
-            attempt = claimed(claim_of(path))
-            found = attempt.__enter__()
-        except OSError as error:
-            raise ValueError(f"{path.parent}: cannot write there ({error.strerror}); choose another --out") from None
-        if found:
-            break
-        attempt.__exit__(None, None, None)
-        if not told and time.monotonic() - began > NOTICE:
-            told = _tell(path)
-        time.sleep(pause)
-        pause = min(0.5, pause * 1.3)
     try:
-        yield found
+        while not (mine := _claim(claim_of(path))):
+            if not told and time.monotonic() - began > NOTICE:
+                told = _tell(path)
+            time.sleep(pause)
+            pause = min(0.5, pause * 1.3)
+    except OSError as error:
+        raise ValueError(f"{path.parent}: cannot write there ({error.strerror}); choose another --out") from None
+    try:
+        yield mine
     finally:
-        attempt.__exit__(None, None, None)
+        mine.give_back()
 
 
 def discard_unfinished(out: Path) -> None:
@@ -121,11 +115,28 @@ def revoke(path: Path, host: str, process: int) -> None:
         _aside(path, text)
 
 
+def counts(path: Path) -> bool:
+    """Whether there is a claim at `path` whose process lives; one of another machine: was heard of lately."""
+    text = read_text(path)
+    return path.exists() and not _stale(path, text)
+
+
+def _claim(path: Path, frozen: bool = False) -> Claim | None:
+    """A claim of ours that is touched from now on; None where another's counts."""
+    text = read_text(path)
+    if path.exists() and not (_stale(path, text, frozen) and _aside(path, text)):
+        return None
+    mine = _take(path)
+    if mine:
+        threading.Thread(target=_touch, args=(mine,), daemon=True).start()
+    return mine
+
+
 def _take(path: Path) -> Claim | None:
     path.parent.mkdir(parents=True, exist_ok=True)
     process = os.getpid()
     facts = {"host": socket.gethostname(), "process": process, "machine": _machine(), "born": _born(process)}
-    claim = Claim(path, json.dumps(facts | {"token": uuid.uuid4().hex}))
+    claim = Claim(path, json.dumps(facts | {"token": uuid.uuid4().hex}), threading.Event())
     part = path.with_name(f"{WRITING}{uuid.uuid4().hex[:12]}")
     try:
         part.write_text(claim.text)
@@ -143,21 +154,11 @@ def _take(path: Path) -> Claim | None:
     return claim
 
 
-def _evict(path: Path, frozen: bool) -> bool:
-    """Remove the claim at `path` if it counts for nothing; whether there is none now."""
-    text = read_text(path)
-    if not path.exists():
-        return True
-    return not counts(path, frozen) and _aside(path, text)
-
-
-def counts(path: Path, frozen: bool = False) -> bool:
-    """Whether there is a claim at `path` whose process lives; one of another machine: was heard of lately."""
-    if not path.exists():
-        return False
-    alive = _alive(_read(read_text(path)))
+def _stale(path: Path, text: str, frozen: bool = False) -> bool:
+    """Whether the claim at `path`, which says `text`, counts for nothing."""
+    alive = _alive(_read(text))
     doubtful = alive is None or (alive and frozen)
-    return _silent(path) <= SILENT if doubtful else bool(alive)
+    return _silent(path) > SILENT if doubtful else not alive
 
 
 def _aside(path: Path, text: str) -> bool:
@@ -231,8 +232,8 @@ def _silent(path: Path) -> float:
         probe.unlink(missing_ok=True)
 
 
-def _touch(claim: Claim, done: threading.Event) -> None:
-    while not done.wait(BEAT):
+def _touch(claim: Claim) -> None:
+    while not claim.done.wait(BEAT):
         with suppress(OSError):
             if claim.holds():
                 os.utime(claim.path)

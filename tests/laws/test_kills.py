@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support.fuzz.ground import ENCODING, Ground, recipe
+from support.fuzz.ground import ENCODING, Ground, of_tiny, recipe
 from support.fuzz.process import call
 from support.stages import Tiny, whole
 
@@ -71,11 +71,7 @@ STAGES: dict[str, tuple[int, Callable[[Ground], list[str]]]] = {
 @pytest.fixture(scope="module")
 def ground(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Ground:
     """The tiny files under one folder, as the fuzzer has them."""
-    root = tmp_path_factory.mktemp("kills")
-    for name in ("pool", "references", "test"):
-        (root / f"{name}.jsonl").write_bytes((tiny.root / f"{name}.jsonl").read_bytes())
-    (root / "model").symlink_to(tiny.model)
-    return Ground(root)
+    return of_tiny(tiny, tmp_path_factory.mktemp("kills"))
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support.fuzz.ground import Ground, recipe
+from support.fuzz.ground import Ground, of_tiny, recipe
 from support.fuzz.process import Outcome, call
 from support.stages import Tiny, whole
 
@@ -30,11 +30,7 @@ COURSE = ("spend.json", "spend.md", "config.yaml")
 
 @pytest.fixture(scope="module")
 def ground(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Ground:
-    root = tmp_path_factory.mktemp("spend-kills")
-    for name in ("pool", "references", "test"):
-        (root / f"{name}.jsonl").write_bytes((tiny.root / f"{name}.jsonl").read_bytes())
-    (root / "model").symlink_to(tiny.model)
-    return Ground(root)
+    return of_tiny(tiny, tmp_path_factory.mktemp("spend-kills"))
 
 
 def values(ground: Ground) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import yaml
 
 from support import data, models
 from support.fuzz.process import call, server
+from support.stages import Tiny
 
 ENCODING = ["--max-length", "128"]
 TRAINING = ["--method", "full", "--learning-rate", "1e-3", "--batch-size", "8", "--epochs", "1"]
@@ -48,6 +49,14 @@ class Ground:
         process.start()
         process.join(60)
         return json.loads(place.read_text())
+
+
+def of_tiny(tiny: Tiny, root: Path) -> Ground:
+    """The tiny files under one folder, with no artifact yet."""
+    for name in ("pool", "references", "test"):
+        (root / f"{name}.jsonl").write_bytes((tiny.root / f"{name}.jsonl").read_bytes())
+    (root / "model").symlink_to(tiny.model)
+    return Ground(root)
 
 
 def build(root: Path) -> Ground:
